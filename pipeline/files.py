@@ -1,0 +1,45 @@
+"""Files that are whole or not there: digests, and writing beside the target before renaming over it."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+def sha256_bytes(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()
+
+
+def sha256_file(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@contextmanager
+def new_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder beside `target`; on success it takes the place of `target`, on failure it is removed.
+
+    A folder that stood at `target` is replaced as a whole, never mixed with the new one.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    # Same parent, so that the rename stays on one file system.
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        contents = scratch / "new"
+        contents.mkdir()
+        yield contents
+        if target.exists():
+            os.rename(target, scratch / "old")
+        try:
+            os.rename(contents, target)
+        except OSError:
+            if (scratch / "old").exists() and not target.exists():
+                os.rename(scratch / "old", target)
+            raise
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)

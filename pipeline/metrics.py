@@ -1,0 +1,31 @@
+"""Image quality, per image. Adding a metric is one function and an entry in `METRICS`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+"""Takes images and their clean counterparts, float [N, 1, H, W], clean pixels in [0, 1]; returns [N]."""
+
+
+def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Mean squared error per pixel."""
+    return (images - clean).square().mean(dim=(1, 2, 3))
+
+
+def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Peak signal-to-noise ratio in dB, of each image by itself, with data range 1: -10 log10(MSE)."""
+    return peak_signal_noise_ratio(images, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
+
+
+def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, data range 1; at most 1."""
+    values = structural_similarity_index_measure(images, clean, data_range=1.0, reduction="none")
+    assert isinstance(values, torch.Tensor)  # a pair only when asked for the full map
+    return values.reshape(len(images))
+
+
+METRICS: dict[str, Metric] = {"mse": mse, "psnr": psnr, "ssim": ssim}

@@ -1,0 +1,72 @@
+"""From a torch model to one ONNX file that says what it is, and nothing about the machine that made it."""
+
+from __future__ import annotations
+
+import logging
+import warnings
+from collections.abc import Mapping
+from pathlib import Path
+
+import onnx
+import torch
+from torch import nn
+
+OPSET = 18  # the newest that torch's exporter writes without a conversion, and that older runtimes read too
+IR_VERSION = 8  # the lowest that opset 18 allows; torch writes 10, which runtimes before 2024 refuse
+INPUT, OUTPUT = "noisy", "denoised"
+AXES = {0: "batch", 2: "height", 3: "width"}  # the axes of both that may have any size
+
+
+def export_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+    """Write `model` to `path`, with all weights inside.
+
+    Args:
+        model: takes and returns float32 [N, 1, H, W]; is moved to the CPU and put in eval mode.
+        path: of the `.onnx` file.
+        metadata: stored in the file as its `metadata_props`.
+    """
+    model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+        program = torch.onnx.export(
+            model,
+            # Sizes that differ, are not 1, and are no multiple of a stride: nothing can be mistaken for constant.
+            (torch.rand(3, 1, 30, 37),),
+            dynamo=True,
+            opset_version=OPSET,
+            input_names=[INPUT],
+            output_names=[OUTPUT],
+            # Strings, because `torch.export.Dim` quietly falls back to a static axis where the model needs one.
+            dynamic_shapes=(dict(AXES),),
+            external_data=False,
+            verbose=False,
+        )
+    assert program is not None
+    proto = program.model_proto
+    _strip(proto)
+    proto.ir_version = IR_VERSION
+    proto.doc_string = metadata["description"]
+    proto.graph.name = "denoiser"
+    documents = {
+        INPUT: "Noisy image, clean pixels in [0, 1]; the noise may leave that range and must not be clipped.",
+        OUTPUT: "Denoised image of the same size, in [0, 1].",
+    }
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.doc_string = documents[value.name]
+        for axis, name in AXES.items():
+            # The exporter names the output's axes by a formula over the input's; the crop makes them equal.
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.save(proto, path)
+
+
+def _strip(proto: onnx.ModelProto) -> None:
+    """Remove the stack traces and source paths of this machine, and the intermediate shapes, which are formulas."""
+    del proto.graph.value_info[:]
+    proto.graph.ClearField("metadata_props")
+    for node in proto.graph.node:
+        node.ClearField("metadata_props")
+        node.ClearField("doc_string")
+    for value in (*proto.graph.input, *proto.graph.output, *proto.graph.initializer):
+        value.ClearField("metadata_props")

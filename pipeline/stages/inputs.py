@@ -1,0 +1,36 @@
+"""What a stage picks up from the run that it continues."""
+
+from __future__ import annotations
+
+from pipeline.checkpoint import Checkpoint
+from pipeline.config import Config
+from pipeline.data import PreparedData, load_prepared
+from pipeline.errors import PipelineError
+from pipeline.tracking import Run
+
+CHECKPOINT = "checkpoints/best.pt"  # the artifact with the best epoch
+
+
+def load_training_data(config: Config, run: Run) -> PreparedData:
+    """The prepared data, which must be what `run` was trained on."""
+    data = load_prepared(config)
+    expected = run.tag("dataset.sha256")
+    if data.digest != expected:
+        raise PipelineError(
+            f"run {run.id} was trained on other data: its dataset digest is {expected}, "
+            f"that of {config.dataset} in {config.data_dir} is {data.digest}"
+        )
+    return data
+
+
+def load_checkpoint(run: Run) -> Checkpoint:
+    """The best epoch of `run`, which must be the one that it recorded."""
+    with run.artifact(CHECKPOINT) as path:
+        checkpoint = Checkpoint.load(path)
+    expected = run.tag("weights")
+    if checkpoint.digest != expected:
+        raise PipelineError(
+            f"{CHECKPOINT} of run {run.id} is not what the run recorded: its weights' SHA-256 is "
+            f"{checkpoint.digest}, it must be {expected}"
+        )
+    return checkpoint

@@ -1,0 +1,79 @@
+"""Stage 1, prepare: verify the files of a dataset, split the images, and keep them ready for training."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from pipeline.config import Config
+from pipeline.data import PreparedData, load_prepared, prepared_folder, read_manifest, write_prepared
+from pipeline.datasets import open_source
+from pipeline.errors import PipelineError
+
+VALIDATION_SHARE = 0.2  # of the images that are not test images: the page's 80/20 split
+TEST_SHARE = 1 / 7  # where a dataset sets no test images apart: as in MNIST, 10,000 of 70,000
+
+
+def prepare(config: Config) -> PreparedData:
+    """Prepare `config.dataset` under `config.data_dir`, or reuse what an earlier call left, verified.
+
+    The images that are not test images are shuffled by `config.seed`; the first 80 % are the training images.
+
+    Raises:
+        PipelineError: a file is missing, damaged or cannot be downloaded, or there are too few images.
+    """
+    source = open_source(config.dataset, Path(config.data_dir))
+    facts: dict[str, Any] = {
+        "dataset": config.dataset,
+        "origin": source.origin,
+        "licence": source.licence,
+        "seed": config.seed,
+        "split": "numpy.random.default_rng(seed).permutation of the images that are not test images; "
+        f"the first {1 - VALIDATION_SHARE:.0%} train, the rest validate",
+        "inputs": source.inputs(),
+    }
+
+    data = _reuse(config, facts)
+    if data is None:
+        images, test = source.images()
+        data = write_prepared(config, _split(images, test, config), facts)
+        click.echo(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
+    return data
+
+
+def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
+    """What is already prepared, if it was made from the same inputs and nothing in it is damaged."""
+    try:
+        manifest = read_manifest(config)
+        if manifest is None:
+            return None
+        changed = [key for key, value in facts.items() if manifest.get(key) != value]
+        if changed:
+            click.echo(f"prepare: {config.dataset}: preparing again, changed: {', '.join(changed)}")
+            return None
+        data = load_prepared(config)
+    except PipelineError as error:
+        click.echo(f"prepare: {config.dataset}: preparing again: {error}")
+        return None
+    click.echo(f"prepare: {config.dataset}: reusing {data.describe()} in {prepared_folder(config)}, verified")
+    return data
+
+
+def _split(images: np.ndarray, test: np.ndarray | None, config: Config) -> dict[str, np.ndarray]:
+    """uint8 [N, H, W] a part."""
+    random = np.random.default_rng(config.seed)
+    if test is None:
+        order = random.permutation(len(images))
+        count = max(1, round(len(images) * TEST_SHARE))
+        images, test = images[order[count:]], images[order[:count]]
+    count = max(1, round(len(images) * VALIDATION_SHARE))
+    if len(images) <= count or len(test) == 0:
+        raise PipelineError(
+            f"dataset '{config.dataset}' has {len(images) + len(test)} images; at least 3 are needed, "
+            "to train on, to validate on and to test on"
+        )
+    order = random.permutation(len(images))
+    return {"train": images[order[:-count]], "validation": images[order[-count:]], "test": test}

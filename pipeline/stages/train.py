@@ -1,0 +1,89 @@
+"""Stage 2, train: fit the model to the prepared images, and leave the best epoch in the run."""
+
+from __future__ import annotations
+
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from pipeline import figures
+from pipeline.checkpoint import Checkpoint
+from pipeline.config import Config
+from pipeline.data import load_prepared
+from pipeline.devices import choose_device
+from pipeline.models import build_model, count_parameters
+from pipeline.noise import make_noise
+from pipeline.progress import TrainingProgress
+from pipeline.stages.inputs import CHECKPOINT
+from pipeline.tracking import Run
+from pipeline.training import Epoch, fit, to_images
+
+_SLIDER_IMAGES = 8
+
+
+def train(config: Config, run: Run) -> None:
+    """Train `config.model`, log every epoch to `run`, and keep the best epoch as the artifact `CHECKPOINT`.
+
+    Raises:
+        PipelineError: nothing is prepared, the device is not there, or the loss is not finite any more.
+    """
+    data = load_prepared(config)
+    run.log_dataset(data)
+
+    # Build the model and the noise.
+    device = choose_device(config.device)
+    torch.manual_seed(config.seed)
+    model = build_model(config.model).to(device, memory_format=torch.channels_last)
+    noise = make_noise(config.noise, config.variance)
+    run.log_params({"parameters": count_parameters(model)})
+    run.log_tags({"device": str(device), "torch": torch.__version__})
+
+    # The same few noisy validation images are denoised after every epoch, for the step slider.
+    samples = to_images(torch.from_numpy(data.validation[:_SLIDER_IMAGES]))
+    noisy_samples = noise(samples, torch.Generator().manual_seed(0))
+
+    progress = TrainingProgress(config.epochs, len(data.train))
+
+    def on_epoch(epoch: Epoch) -> None:
+        with torch.no_grad():
+            denoised = model(noisy_samples.to(device)).cpu()
+        run.log_image(figures.image_strip([noisy_samples, denoised, samples]), "noisy - denoised - clean", epoch.epoch)
+        run.log_metrics(
+            {
+                "train/loss": epoch.train_loss,
+                "validation/loss": epoch.validation_loss,
+                "learning_rate": epoch.learning_rate,
+                "images_per_second": epoch.images_per_second,
+            },
+            step=epoch.epoch,
+        )
+        progress.epoch(epoch)
+
+    # Train.
+    with progress:
+        best = fit(
+            model,
+            torch.from_numpy(data.train).to(device),
+            torch.from_numpy(data.validation).to(device),
+            noise,
+            epochs=config.epochs,
+            batch_size=config.batch_size,
+            lr=config.lr,
+            schedule=config.schedule,
+            target=config.target,
+            seed=config.seed,
+            on_progress=progress.update,
+            on_epoch=on_epoch,
+        )
+
+    # Keep the best epoch.
+    checkpoint = Checkpoint(config.model, best.epoch, best.validation_loss, best.state_dict)
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / Path(CHECKPOINT).name
+        checkpoint.save(path)
+        run.log_file(path, str(Path(CHECKPOINT).parent))
+    run.log_metrics({"best/epoch": best.epoch, "best/validation_loss": best.validation_loss})
+    run.log_tags({"weights": checkpoint.digest})
+    run.log_figure(figures.loss_curves(progress.epochs, best.epoch, config.target), "loss")
