@@ -1,4 +1,7 @@
-"""The command line: options to one config object to one function a stage. Imports nothing slow before they are checked."""
+"""The command line: options to one config object to one function a stage.
+
+Nothing slow is imported before the options have been checked.
+"""
 
 from __future__ import annotations
 
@@ -145,7 +148,10 @@ class _Commands(click.Group):
 @click.group(
     cls=_Commands,
     # `mlflow run . -P batch_size=32` is passed on as --batch_size where MLproject does not know the parameter.
-    context_settings={"token_normalize_func": lambda text: text.replace("_", "-"), "help_option_names": ["-h", "--help"]},
+    context_settings={
+        "token_normalize_func": lambda text: text.replace("_", "-"),
+        "help_option_names": ["-h", "--help"],
+    },
 )
 @click.version_option(__version__)
 def cli() -> None:

@@ -52,7 +52,7 @@ def prepared_folder(config: Config) -> Path:
 
 
 def write_prepared(config: Config, images: dict[str, np.ndarray], facts: dict[str, Any]) -> PreparedData:
-    """Write `images` (one uint8 array [N, H, W] a part) and the manifest, `facts` included, as a whole or not at all."""
+    """Write `images` (uint8 [N, H, W], by part) and a manifest with `facts`, as a whole or not at all."""
     folder = prepared_folder(config)
     arrays = {part: np.ascontiguousarray(images[part][:, np.newaxis]) for part in PARTS}
     with new_folder(folder) as new:

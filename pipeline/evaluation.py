@@ -83,6 +83,4 @@ def score(
             images = denoise(noisy)
             for metric, function in metrics.items():
                 totals[name][metric] += function(images, clean).double().sum().item()
-    return {
-        name: {metric: total / len(pixels) for metric, total in values.items()} for name, values in totals.items()
-    }
+    return {name: {metric: total / len(pixels) for metric, total in values.items()} for name, values in totals.items()}

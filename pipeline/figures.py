@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from pipeline.metrics import psnr
 from pipeline.training import Epoch
@@ -40,7 +41,7 @@ def denoising_grid(clean: torch.Tensor, noisy: torch.Tensor, denoised: torch.Ten
     """Noisy, denoised and clean rows, with the PSNR of each noisy (clipped) and denoised image under it."""
     rows = {"noisy": noisy, "denoised": denoised, "clean": clean}
     figure, axes = _image_grid(len(rows), len(clean))
-    figure.suptitle(f"Test images, Gaussian noise of variance {variance:g}: PSNR under each image, in dB")
+    figure.suptitle(f"Test images, noise of variance {variance:g}. Below each image as shown: PSNR in dB")
     for line, (name, images) in zip(axes, rows.items(), strict=True):
         _image_row(line, name, images, None if name == "clean" else clean)
     return figure
@@ -50,7 +51,10 @@ def noise_levels(samples: Mapping[float, Sample], *, trained_at: float) -> Figur
     """The same images at every noise level: a noisy and a denoised row a level, then the clean images."""
     clean = next(iter(samples.values()))[0]
     figure, axes = _image_grid(2 * len(samples) + 1, len(clean))
-    figure.suptitle(f"The same test images at every noise level, by a model trained at variance {trained_at:g}")
+    figure.suptitle(
+        f"The same test images at every variance of the noise; the model was trained at {trained_at:g}.\n"
+        "Below each image as shown: PSNR in dB"
+    )
     lines = iter(axes)
     for variance, (_, noisy, denoised) in samples.items():
         _image_row(next(lines), f"noisy, {variance:g}", noisy, clean)
@@ -70,7 +74,8 @@ def loss_curves(epochs: Sequence[Epoch], best: int, target: str) -> Figure:
     )
     axes.axvline(best, color=_COLOURS["clean"], linestyle=":", label=f"best epoch: {best}")
     axes.set(xlabel="epoch", ylabel=f"mean squared error\nagainst the {target} image", yscale="log", title="Loss")
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(0.5, len(epochs) + 0.5)
     axes.legend()
     axes.grid(alpha=0.3, which="both")
     return figure
@@ -89,6 +94,8 @@ def psnr_by_variance(results: Mapping[float, Mapping[str, Mapping[str, float]]],
                 axes.annotate(f"{value:.1f}", (variance, value), (0, 7), textcoords="offset points", ha="center")
     axes.axvline(trained_at, color=_COLOURS["clean"], linestyle=":", label=f"trained at {trained_at:g}")
     axes.set(xlabel="variance of the noise", ylabel="PSNR in dB, mean over the test images", xscale="log")
+    axes.set_xticks(list(results), [f"{variance:g}" for variance in results])
+    axes.minorticks_off()
     axes.set_title("Quality at each noise level")
     axes.margins(y=0.12)
     axes.legend()

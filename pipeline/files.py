@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -33,13 +32,14 @@ def new_folder(target: Path) -> Iterator[Path]:
         contents = scratch / "new"
         contents.mkdir()
         yield contents
+        former = scratch / "former"
         if target.exists():
-            os.rename(target, scratch / "old")
+            target.rename(former)
         try:
-            os.rename(contents, target)
+            contents.rename(target)
         except OSError:
-            if (scratch / "old").exists() and not target.exists():
-                os.rename(scratch / "old", target)
+            if former.exists():
+                former.rename(target)
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

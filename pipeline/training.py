@@ -132,9 +132,7 @@ def fit(
         is_best = best is None or validation_loss < best.validation_loss
         if is_best:
             best = Best(epoch, validation_loss, copy.deepcopy(model.state_dict()))
-        on_epoch(
-            Epoch(epoch, mean_loss, validation_loss, optimizer.param_groups[0]["lr"], images_per_second, is_best)
-        )
+        on_epoch(Epoch(epoch, mean_loss, validation_loss, optimizer.param_groups[0]["lr"], images_per_second, is_best))
 
     assert best is not None  # epochs >= 1
     return best

@@ -72,9 +72,7 @@ class TorchvisionSet:
             if not archive.exists() and not raw.exists():
                 self._download()
             try:
-                self._contents[raw_name] = (
-                    self._unpack(archive, raw_name) if archive.exists() else raw.read_bytes()
-                )
+                self._contents[raw_name] = self._unpack(archive, raw_name) if archive.exists() else raw.read_bytes()
             except (OSError, EOFError, zlib.error, zipfile.BadZipFile, KeyError) as error:
                 raise PipelineError(f"cannot read {raw_name} in {self._folder}: {error}") from error
         return self._contents[raw_name]

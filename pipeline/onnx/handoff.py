@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +113,7 @@ def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
     config = handoff.config
     shape = ["batch", 1, "height", "width"]
     return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "pipeline_version": __version__,
         "git_commit": handoff.commit,
         "mlflow_run_id": handoff.run_id,
@@ -163,17 +163,21 @@ def _card(handoff: Handoff, report: Report) -> str:
         note = " (trained at this level)" if variance == config.variance else ""
         cells = [f"{scores[name]['psnr']:.2f} dB" for name in ("noisy", "clipped", "denoised")]
         rows.append(f"| {variance:g}{note} | {' | '.join(cells)} | {scores['denoised']['ssim']:.4f} |")
+    limits = [
+        f"It knows {config.noise} noise of variance {config.variance:g} on images like those of {config.dataset}; "
+        "on other images and other noise it was not measured.",
+        "A noisy image that was saved with 8 bits is clipped and rounded: that is not what the model was trained on, "
+        "and was not measured. The `samples/*_noisy.png` are such copies, to look at.",
+        "Runtimes that compute in bfloat16 or float16 by themselves (OpenVINO on some processors) do not meet the "
+        "tolerance below; ask them for float32.",
+    ]
     worse = [f"{v:g}" for v, s in handoff.scores.items() if s["denoised"]["psnr"] < s["clipped"]["psnr"]]
-    worse_line = (
-        f"- At variance {' and '.join(worse)} its output is worse than its clipped input: do not use it there.\n"
-        if worse
-        else ""
-    )
-    noisy_target = (
-        "- It was trained with the noisy image as the target, to show that mistake. Do not use it to denoise.\n"
-        if config.target == "noisy"
-        else ""
-    )
+    if worse:
+        limits.insert(
+            0, f"At variance {' and '.join(worse)} its output is worse than its clipped input: do not use it there."
+        )
+    if config.target == "noisy":
+        limits.insert(0, "Trained with the noisy image as the target, to show that mistake. Do not use it to denoise.")
     return f"""# Model card: {config.run_name}
 
 {handoff.description}
@@ -211,12 +215,7 @@ not clipped, output clipped to [0, 1], data range 1.
 
 ## Limits
 
-- It knows {config.noise} noise of variance {config.variance:g} on images like those of {config.dataset}; on other
-  images and other noise it was not measured.
-{worse_line}{noisy_target}- A noisy image that was saved with 8 bits is clipped and rounded: that is not what the model was trained on, and
-  was not measured. The `samples/*_noisy.png` are such copies, to look at.
-- Runtimes that compute in bfloat16 or float16 by themselves (OpenVINO on some processors) do not meet the
-  tolerance below; ask them for float32.
+{chr(10).join(f"- {limit}" for limit in limits)}
 
 ## Where it comes from
 

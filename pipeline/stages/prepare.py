@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 import numpy as np
+from filelock import FileLock
 
 from pipeline.config import Config
 from pipeline.data import PreparedData, load_prepared, prepared_folder, read_manifest, write_prepared
@@ -25,6 +26,13 @@ def prepare(config: Config) -> PreparedData:
     Raises:
         PipelineError: a file is missing, damaged or cannot be downloaded, or there are too few images.
     """
+    folder = prepared_folder(config)
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f".{folder.name}.lock")):  # a second process waits, then reuses
+        return _prepare(config)
+
+
+def _prepare(config: Config) -> PreparedData:
     source = open_source(config.dataset, Path(config.data_dir))
     facts: dict[str, Any] = {
         "dataset": config.dataset,
