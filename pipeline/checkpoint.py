@@ -35,7 +35,7 @@ class Checkpoint:
         """The model with these weights, in eval mode, on `device`."""
         model = build_model(self.model)
         model.load_state_dict(self.weights, strict=True)
-        return model.to(device, memory_format=torch.channels_last).eval()
+        return model.to(device).to(memory_format=torch.channels_last).eval()
 
     def save(self, path: Path) -> None:
         torch.save(vars(self), path)

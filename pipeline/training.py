@@ -64,9 +64,9 @@ class Best:
     state_dict: dict[str, torch.Tensor]
 
 
-def to_images(pixels: torch.Tensor, memory_format: torch.memory_format = torch.contiguous_format) -> torch.Tensor:
+def to_images(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 [N, 1, H, W] in 0...255 to float32 of the same shape in [0, 1]."""
-    return pixels.to(torch.float32, memory_format=memory_format).div_(255)
+    return pixels.to(torch.float32).div_(255)
 
 
 def fit(
@@ -92,6 +92,7 @@ def fit(
         PipelineError: the loss is no longer a finite number.
     """
     device = train.device
+    model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
     optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
     generator = torch.Generator(device)
     steps = math.ceil(len(train) / batch_size) * epochs
@@ -105,7 +106,7 @@ def fit(
         epoch_began = last_report = time.perf_counter()
         total, seen = torch.zeros((), device=device), 0
         for batch in torch.randperm(len(train), generator=generator, device=device).split(batch_size):
-            clean = to_images(train[batch], torch.channels_last)
+            clean = to_images(train[batch])
             noisy = noise(clean, generator)
             for group in optimizer.param_groups:
                 group["lr"] = lr * SCHEDULES[schedule](step / steps)
@@ -144,7 +145,7 @@ def _validation_loss(model: nn.Module, validation: torch.Tensor, noise: Noise, t
     generator = torch.Generator(validation.device).manual_seed(_VALIDATION_NOISE_SEED)
     total = torch.zeros((), device=validation.device, dtype=torch.float64)
     for pixels in validation.split(EVALUATION_BATCH):
-        clean = to_images(pixels, torch.channels_last)
+        clean = to_images(pixels)
         noisy = noise(clean, generator)
         loss = functional.mse_loss(model(noisy), clean if target == "clean" else noisy)
         total += loss * len(pixels)

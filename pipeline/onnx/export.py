@@ -25,7 +25,7 @@ def export_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> No
         path: of the `.onnx` file.
         metadata: stored in the file as its `metadata_props`.
     """
-    model = model.to("cpu", memory_format=torch.contiguous_format).eval()
+    model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
@@ -59,6 +59,11 @@ def export_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> No
             value.type.tensor_type.shape.dim[axis].dim_param = name
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.save(proto, path)
+
+
+def read_onnx(path: Path) -> onnx.ModelProto:
+    """The model in the file at `path`."""
+    return onnx.load(path)
 
 
 def _strip(proto: onnx.ModelProto) -> None:

@@ -104,7 +104,7 @@ def check(path: Path, model: nn.Module, test: np.ndarray, noise: Noise, logged_p
         noise: what the model was trained for.
         logged_psnr: the mean PSNR on the test set, in dB, that `evaluate` logged.
     """
-    model = copy.deepcopy(model).to("cpu", memory_format=torch.contiguous_format).eval()
+    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     gates = list(check_structure(path))
     probes = dict(make_probes(test, noise))
     wanted = {name: _torch_outputs(model, probe) for name, probe in probes.items()}

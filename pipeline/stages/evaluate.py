@@ -61,5 +61,5 @@ def evaluate(config: Config, run: Run) -> None:
         f"{own['noisy']['psnr']:.2f} dB and the clipped input {own['clipped']['psnr']:.2f} dB."
     )
     for variance, scores in results.items():
-        values = ", ".join(f"{name} {scores[name]['psnr']:.2f} dB" for name in denoisers)
-        click.echo(f"evaluate: variance {variance:g}: PSNR {values}; SSIM {scores['denoised']['ssim']:.4f}")
+        psnrs = ", ".join(f"{name} {scores[name]['psnr']:.2f} dB" for name in denoisers)
+        click.echo(f"evaluate: variance {variance:g}: PSNR {psnrs}; SSIM {scores['denoised']['ssim']:.4f}")

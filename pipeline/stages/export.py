@@ -8,7 +8,6 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
-import onnx
 import torch
 
 from pipeline.config import REFERENCE_VARIANCES, Config
@@ -18,7 +17,7 @@ from pipeline.files import new_folder, sha256_file
 from pipeline.metrics import METRICS
 from pipeline.models import count_parameters
 from pipeline.noise import make_noise
-from pipeline.onnx.export import export_onnx
+from pipeline.onnx.export import export_onnx, read_onnx
 from pipeline.onnx.handoff import MODEL, SUMS, Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check
 from pipeline.stages.inputs import load_checkpoint, load_training_data
@@ -75,7 +74,7 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         # Log the file as a model, the folder as an artifact, and see that MLflow keeps the very same bytes.
         digest = sha256_file(new / MODEL)
         model_id = run.log_onnx(
-            onnx.load(new / MODEL),
+            read_onnx(new / MODEL),
             noisy[:1].numpy(),
             step=checkpoint.epoch,
             requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],

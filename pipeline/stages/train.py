@@ -34,7 +34,7 @@ def train(config: Config, run: Run) -> None:
     # Build the model and the noise.
     device = choose_device(config.device)
     torch.manual_seed(config.seed)
-    model = build_model(config.model).to(device, memory_format=torch.channels_last)
+    model = build_model(config.model).to(device)
     noise = make_noise(config.noise, config.variance)
     run.log_params({"parameters": count_parameters(model)})
     run.log_tags({"device": str(device), "torch": torch.__version__})

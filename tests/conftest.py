@@ -1,0 +1,97 @@
+"""What the tests share: the real command line, real digits, and one small run that many tests look at."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.datasets.bundled_mnist import BundledMNIST
+
+PROJECT = Path(__file__).parent.parent
+
+# A test must not write to the store of whoever runs it, nor to the run of an `mlflow run` around it.
+for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:
+    del os.environ[variable]
+
+
+@dataclass(frozen=True)
+class Result:
+    """How a command ended."""
+
+    code: int
+    out: str
+    err: str
+
+
+Cli = Callable[..., Result]
+
+
+def run_cli(*arguments: object, cwd: Path, **environment: str) -> Result:
+    """Run `python -m pipeline` in a process of its own."""
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline", *map(str, arguments)],
+        cwd=cwd,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def cli(tmp_path: Path) -> Cli:
+    """`python -m pipeline` in an empty folder."""
+
+    def run(*arguments: object, cwd: Path = tmp_path, **environment: str) -> Result:
+        return run_cli(*arguments, cwd=cwd, **environment)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def digits() -> np.ndarray:
+    """The 10,000 real test digits, uint8 [N, 28, 28]."""
+    return BundledMNIST().images()[1]
+
+
+def write_digits(folder: Path, digits: np.ndarray) -> Path:
+    """A folder with each digit as a PNG file."""
+    folder.mkdir(parents=True)
+    for index, digit in enumerate(digits):
+        Image.fromarray(digit).save(folder / f"{index:04}.png")
+    return folder
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A folder in which `run` was run on a few hundred digits."""
+
+    cwd: Path
+    dataset: str  # path of the folder of digits, relative to `cwd`
+    run_id: str
+    handoff: Path
+    out: str
+
+    @property
+    def store(self) -> str:
+        return f"sqlite:///{self.cwd / 'mlflow.db'}"
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Trained:
+    """One real `run`: 700 digits as PNG files, three epochs. Tests must leave it as it is."""
+    cwd = tmp_path_factory.mktemp("trained")
+    write_digits(cwd / "digits", digits[:700])
+    done = run_cli("run", "--dataset", "digits", "--epochs", 3, "--batch-size", 16, "--name", "small", cwd=cwd)
+    assert (done.code, done.err) == (0, ""), done
+    run_id = done.out.rsplit("run: ", 1)[1].split(";")[0]
+    return Trained(cwd, "digits", run_id, cwd / "artifacts" / "small", done.out)

@@ -1,0 +1,88 @@
+"""The files that must say the same thing twice."""
+
+from __future__ import annotations
+
+import configparser
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from conftest import PROJECT
+from pipeline.cli import cli
+
+ENTRY_POINTS: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
+COMMANDS = {"main": "run", "prepare": "prepare", "train": "train", "evaluate": "evaluate", "export": "export"}
+
+
+def test_mlproject_has_an_entry_point_for_every_command() -> None:
+    assert set(ENTRY_POINTS) == set(COMMANDS)
+    assert set(COMMANDS.values()) == set(cli.commands)
+
+
+@pytest.mark.parametrize("entry_point", COMMANDS)
+def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
+    options = {
+        parameter.name: str(parameter.default)
+        for parameter in cli.commands[COMMANDS[entry_point]].params
+        if parameter.name != "debug"
+    }
+    parameters = ENTRY_POINTS[entry_point]["parameters"]
+    # As text, because MLflow passes and logs the defaults as they are spelled.
+    assert {name: str(parameter["default"]) for name, parameter in parameters.items()} == options
+
+    command = ENTRY_POINTS[entry_point]["command"]
+    assert command.split()[:4] == ["python", "-m", "pipeline", COMMANDS[entry_point]]
+    passed = dict(re.findall(r"--([a-z-]+) \{(\w+)\}", command))
+    assert passed == {name.replace("_", "-"): name for name in options}
+
+
+def _setup_cfg() -> configparser.ConfigParser:
+    parser = configparser.ConfigParser()
+    parser.read(PROJECT / "setup.cfg")
+    return parser
+
+
+def test_conda_yaml_and_setup_cfg_agree() -> None:
+    dependencies = yaml.safe_load((PROJECT / "conda.yaml").read_text())["dependencies"]
+    python, pip, pip_list = dependencies
+    assert pip == "pip"
+    assert pip_list == {"pip": _setup_cfg()["options"]["install_requires"].strip().splitlines()}
+    # The only spelling of a Python version that MLflow hands on to uv and virtualenv.
+    assert re.fullmatch(r"python=3\.\d+", python)
+
+
+def test_every_import_is_a_dependency() -> None:
+    required = {
+        re.split(r"[<>=]", line)[0] for line in _setup_cfg()["options"]["install_requires"].strip().splitlines()
+    }
+    names = {"PIL": "pillow"}
+    imported = {
+        names.get(name, name)
+        for path in (PROJECT / "pipeline").rglob("*.py")
+        for name in re.findall(r"^\s*(?:import|from) ([A-Za-z_]\w*)", path.read_text(), re.MULTILINE)
+    }
+    import sys
+
+    outside = imported - set(sys.stdlib_module_names) - {"pipeline", "__future__"}
+    assert outside <= required
+    assert required - outside == {"onnxscript"}  # torch's exporter imports it, and does not ask for it
+
+
+def test_only_their_own_modules_import_mlflow_and_onnx() -> None:
+    def importing(package: str) -> set[str]:
+        pattern = re.compile(rf"^\s*(?:import|from) {package}\b", re.MULTILINE)
+        paths = (PROJECT / "pipeline").rglob("*.py")
+        return {path.relative_to(PROJECT).as_posix() for path in paths if pattern.search(_runtime_text(path))}
+
+    assert importing("mlflow") == {"pipeline/tracking.py"}
+    assert importing("matplotlib") == {"pipeline/figures.py"}
+    assert all(name.startswith("pipeline/onnx/") for name in importing("onnxruntime"))
+    assert {name for name in importing("onnx") if not name.startswith("pipeline/onnx/")} == set()
+
+
+def _runtime_text(path: Path) -> str:
+    """Without the imports that only type checkers see."""
+    return re.sub(r"if TYPE_CHECKING:\n(?:    .*\n)+", "", path.read_text())
