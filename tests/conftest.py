@@ -60,7 +60,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture(scope="session")
 def digits() -> np.ndarray:
     """The 10,000 real test digits, uint8 [N, 28, 28]."""
-    return BundledMNIST().images()[1]
+    return BundledMNIST().images()[1].copy()
 
 
 def write_digits(folder: Path, digits: np.ndarray) -> Path:
@@ -88,10 +88,10 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Trained:
-    """One real `run`: 700 digits as PNG files, three epochs. Tests must leave it as it is."""
+    """One real `run`: 3,000 digits as PNG files, six epochs. Tests must leave it as it is."""
     cwd = tmp_path_factory.mktemp("trained")
-    write_digits(cwd / "digits", digits[:700])
-    done = run_cli("run", "--dataset", "digits", "--epochs", 3, "--batch-size", 16, "--name", "small", cwd=cwd)
+    write_digits(cwd / "digits", digits[:3000])
+    done = run_cli("run", "--dataset", "digits", "--epochs", 6, "--batch-size", 16, "--name", "small", cwd=cwd)
     assert (done.code, done.err) == (0, ""), done
     run_id = done.out.rsplit("run: ", 1)[1].split(";")[0]
     return Trained(cwd, "digits", run_id, cwd / "artifacts" / "small", done.out)

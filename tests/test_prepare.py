@@ -15,10 +15,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import PROJECT, Cli, write_digits
 from PIL import Image
 from torchvision import datasets
 
-from conftest import PROJECT, Cli, write_digits
 from pipeline.config import Config
 from pipeline.data import load_prepared, prepared_folder
 from pipeline.datasets.bundled_mnist import BundledMNIST
@@ -225,7 +225,7 @@ def test_a_truncated_idx_file_is_one_line(cut: int, tmp_path: Path, digits: np.n
     write_idx(raw / "t10k-images-idx3-ubyte", digits[50:60])
     path = raw / "train-images-idx3-ubyte"
     path.write_bytes(path.read_bytes()[:cut])
-    with pytest.raises(PipelineError, match="train-images-idx3-ubyte is (truncated|not an idx file)"):
+    with pytest.raises(PipelineError, match=r"train-images-idx3-ubyte is (truncated|not an idx file)"):
         prepare(config(tmp_path, "fashion-mnist"))
 
 

@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
-
 from conftest import PROJECT
+
 from pipeline.cli import cli
 
 ENTRY_POINTS: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]

@@ -117,7 +117,7 @@ def check(path: Path, model: nn.Module, test: np.ndarray, noise: Noise, logged_p
             gates.append(_failed("loads", runtime_name, error))
             continue
         for probe_name, probe in probes.items():
-            if runtime.largest_batch and len(probe) > runtime.largest_batch:
+            if runtime.largest_probe and probe.size > runtime.largest_probe:
                 continue
             where = f"{runtime_name}: {probe_name}"
             try:
@@ -145,11 +145,14 @@ def check_structure(path: Path) -> Iterator[Gate]:
     """What can be seen without running the file: is it valid, self-contained, and shaped as promised?"""
     try:
         proto = onnx.load(path, load_external_data=False)
-        onnx.checker.check_model(proto, full_check=True)
+    except Exception as error:
+        yield _failed("is an ONNX file", "file", error)
+        return
+    try:
+        onnx.checker.check_model(path, full_check=True)
+        yield Gate("onnx checker", "file", "valid", "valid", True)
     except Exception as error:
         yield _failed("onnx checker", "file", error)
-        return
-    yield Gate("onnx checker", "file", "valid", "valid", True)
     opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
     yield _equal("opset", opsets, {"ai.onnx": OPSET})
     yield _equal("IR version", proto.ir_version, IR_VERSION)

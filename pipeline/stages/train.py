@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import tempfile
 from pathlib import Path
 
+import click
 import torch
 
 from pipeline import figures
@@ -20,6 +22,7 @@ from pipeline.tracking import Run
 from pipeline.training import Epoch, fit, to_images
 
 _SLIDER_IMAGES = 8
+_ENOUGH_STEPS = 500  # with a momentum of 0.01, the first value of a running statistic then weighs less than 1 %
 
 
 def train(config: Config, run: Run) -> None:
@@ -38,6 +41,13 @@ def train(config: Config, run: Run) -> None:
     noise = make_noise(config.noise, config.variance)
     run.log_params({"parameters": count_parameters(model)})
     run.log_tags({"device": str(device), "torch": torch.__version__})
+
+    steps = math.ceil(len(data.train) / config.batch_size) * config.epochs
+    if steps < _ENOUGH_STEPS:
+        click.echo(
+            f"train: only {steps} steps in all; BatchNorm's running statistics need some hundreds: "
+            "more --epochs or a smaller --batch-size will do much better"
+        )
 
     # The same few noisy validation images are denoised after every epoch, for the step slider.
     samples = to_images(torch.from_numpy(data.validation[:_SLIDER_IMAGES]))

@@ -1,0 +1,113 @@
+"""`mlflow run`, as a user types it: the main job on all 70,000 real digits, and every other entry point."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import PROJECT, Result, write_digits
+from mlflow.entities import Run
+
+# A stand-in for conda: it knows no environments, makes none, and leaves the current one active. Nothing else of
+# `mlflow run . -P variance=0.01` differs from what happens on a machine with conda.
+CONDA = """#!/bin/sh
+case "$1" in
+    env) [ "$2" = list ] && echo '{"envs": []}' ;;
+    --help) echo conda ;;
+esac
+exit 0
+"""
+CONDA_SH = "conda() { :; }\n"
+
+
+@pytest.fixture
+def project(tmp_path: Path) -> Path:
+    """A copy of the project, as in a fresh clone: `mlflow run` leaves its store and its data in it."""
+    folder = tmp_path / "project"
+    folder.mkdir()
+    for name in ("MLproject", "conda.yaml"):
+        shutil.copy(PROJECT / name, folder)
+    shutil.copytree(PROJECT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    return folder
+
+
+def mlflow_run(project: Path, *arguments: str, env_manager: str | None = "local", **environment: str) -> Result:
+    # `python` in MLproject is looked up on the path: let it be the one that runs the tests, as in an activated
+    # environment.
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    manager = ["--env-manager", env_manager] if env_manager else []
+    done = subprocess.run(
+        [sys.executable, "-m", "mlflow", "run", ".", *manager, *arguments],
+        cwd=project,
+        env={**os.environ, "PATH": path, **environment},
+        capture_output=True,
+        text=True,
+        timeout=400,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
+def runs(project: Path) -> list[Run]:
+    return list(mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}").search_runs(["0"]))
+
+
+def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, tmp_path: Path) -> None:
+    """`mlflow run . -P variance=0.01`, shortened to one epoch, under a stand-in conda."""
+    for path, content in {"bin/conda": CONDA, "etc/profile.d/conda.sh": CONDA_SH, "bin/activate": ""}.items():
+        (tmp_path / "conda" / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "conda" / path).write_text(content)
+        (tmp_path / "conda" / path).chmod(0o755)
+    conda_home = str(tmp_path / "conda")
+    done = mlflow_run(project, "-P", "variance=0.01", "-P", "epochs=1", env_manager=None, MLFLOW_CONDA_HOME=conda_home)
+    assert done.code == 0, done.err
+    assert "48,000 training, 12,000 validation and 10,000 test images" in done.out
+    (run,) = runs(project)
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "autoencoder-var0.01-seed0"
+    assert run.data.tags["mlflow.project.env"] == "conda"
+    assert run.data.metrics["test/psnr_noisy/0.01"] == pytest.approx(20.01, abs=0.01)
+    assert run.data.metrics["test/psnr_clipped/0.01"] == pytest.approx(22.66, abs=0.01)
+    assert run.data.metrics["test/psnr/0.01"] > 26  # after one epoch
+    assert (project / "artifacts" / "autoencoder-var0.01-seed0" / "model.onnx").is_file()
+
+
+def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
+    write_digits(project / "digits", digits[:200])
+    done = mlflow_run(project, "-e", "prepare", "-P", "dataset=digits")
+    assert done.code == 0, done.err
+    # As a user types it: MLflow logs the text, and the pipeline must not log another.
+    train = ["-e", "train", "-P", "dataset=digits", "-P", "epochs=2", "-P", "variance=1e-2", "-P", "lr=2e-2"]
+    done = mlflow_run(project, *train, "--run-name", "mine")
+    assert done.code == 0, done.err
+    done = mlflow_run(project, "-e", "evaluate")
+    assert done.code == 0, done.err
+    done = mlflow_run(project, "-e", "export", "-P", "dataset=digits", "-P", "name=small")
+    assert done.code == 0, done.err
+    assert (project / "artifacts" / "small" / "model.onnx").is_file()
+
+    export, evaluate, train_run, prepare = runs(project)  # newest first
+    assert {run.info.status for run in (export, evaluate, train_run, prepare)} == {"FINISHED"}
+    assert prepare.inputs.dataset_inputs
+    assert train_run.info.run_name == "mine"  # a name that the user gave stays
+    assert train_run.data.params["variance"] == "1e-2"
+    assert train_run.data.tags["variance"] == "0.01"
+    assert "test/psnr/0.01" in train_run.data.metrics
+    assert train_run.data.tags["parity"] == "passed"
+    for run in (evaluate, export):
+        assert run.data.tags["continues"] == train_run.info.run_id
+
+
+def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
+    done = mlflow_run(project, "-P", "variance=abc")
+    assert done.code != 0
+    assert "'--variance': 'abc' is not a number above 0 to 100" in done.err
+    done = mlflow_run(project, "-P", "bogus=1")
+    assert done.code != 0
+    assert "No such option '--bogus'" in done.err
+    assert [run.info.status for run in runs(project)] == ["FAILED", "FAILED"]
