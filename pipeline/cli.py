@@ -140,7 +140,7 @@ class _Commands(click.Group):
             if ctx.obj["debug"]:
                 traceback.print_exc()
             known = isinstance(error, PipelineError)
-            message = str(error) if known else f"{type(error).__name__}: {error}"
+            message = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
             hint = "" if known or ctx.obj["debug"] else " (--debug shows the traceback)"
             _fail(message + hint, error.exit_code if isinstance(error, PipelineError) else 1)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 # Every run is scored at these levels too, so that runs trained at different levels share a measure.
 REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
@@ -27,12 +28,18 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda or mps
 
     @property
+    def dataset_name(self) -> str:
+        """The dataset without the path of its folder, which says something of this machine only."""
+        return Path(self.dataset).resolve().name if Path(self.dataset).is_dir() else Path(self.dataset).name
+
+    @property
     def run_name(self) -> str:
         """Name of the MLflow run and of the hand-off folder, such as `autoencoder-var0.01-seed0`."""
         parts = [self.model, f"var{self.variance:g}", f"seed{self.seed}"]
         if self.dataset != Config.dataset:
-            folder_name = self.dataset.replace("\\", "/").rstrip("/").rsplit("/", 1)[-1]
-            parts.insert(1, "".join(c if c.isalnum() or c in "-_" else "-" for c in folder_name) or "folder")
+            parts.insert(
+                1, "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "-" for c in self.dataset_name)
+            )
         if self.target != Config.target:
             parts.append(f"target-{self.target}")
         return "-".join(parts)

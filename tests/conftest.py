@@ -76,7 +76,6 @@ class Trained:
     """A folder in which `run` was run on a few hundred digits."""
 
     cwd: Path
-    dataset: str  # path of the folder of digits, relative to `cwd`
     run_id: str
     handoff: Path
     out: str
@@ -91,7 +90,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Tra
     """One real `run`: 3,000 digits as PNG files, six epochs. Tests must leave it as it is."""
     cwd = tmp_path_factory.mktemp("trained")
     write_digits(cwd / "digits", digits[:3000])
-    done = run_cli("run", "--dataset", "digits", "--epochs", 6, "--batch-size", 16, "--name", "small", cwd=cwd)
+    # An absolute path, which must not get into the hand-off.
+    done = run_cli("run", "--dataset", cwd / "digits", "--epochs", 6, "--batch-size", 16, "--name", "small", cwd=cwd)
     assert (done.code, done.err) == (0, ""), done
     run_id = done.out.rsplit("run: ", 1)[1].split(";")[0]
-    return Trained(cwd, "digits", run_id, cwd / "artifacts" / "small", done.out)
+    return Trained(cwd, run_id, cwd / "artifacts" / "small", done.out)

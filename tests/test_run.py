@@ -128,6 +128,8 @@ def test_the_file_is_what_was_promised(trained: Trained) -> None:
     content = (trained.handoff / "model.onnx").read_bytes()
     for path in (str(PROJECT), str(trained.cwd), "site-packages", ".py"):
         assert path.encode() not in content
+    for file in trained.handoff.rglob("*"):
+        assert file.is_dir() or str(trained.cwd).encode() not in file.read_bytes(), file
     metadata = {entry.key: entry.value for entry in proto.metadata_props}
     assert metadata["Image.NominalPixelRange"] == "Normalized_0_1"
     assert metadata["mlflow_run_id"] == trained.run_id

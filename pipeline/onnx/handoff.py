@@ -45,7 +45,7 @@ class Handoff:
     @property
     def description(self) -> str:
         noise = f"{self.config.noise} noise of variance {self.config.variance:g}"
-        return f"Image denoiser: {self.config.model} trained on {self.config.dataset} with {noise}."
+        return f"Image denoiser: {self.config.model} trained on {self.config.dataset_name} with {noise}."
 
     def metadata(self) -> dict[str, str]:
         """For the file's `metadata_props`: the keys that the ONNX specification names for images, then our own.
@@ -64,7 +64,7 @@ class Handoff:
             "output_range": "[0, 1]",
             "model": self.config.model,
             "parameters": str(self.parameters),
-            "dataset": self.config.dataset,
+            "dataset": self.config.dataset_name,
             "dataset_sha256": self.dataset["digest"],
             "noise": f"{self.config.noise}, variance {self.config.variance:g}",
             "test_psnr_db": f"{own['denoised']['psnr']:.4f}",
@@ -138,7 +138,7 @@ def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
             "weights_sha256": handoff.checkpoint.digest,
         },
         "trained_on": {
-            "dataset": config.dataset,
+            "dataset": config.dataset_name,
             "dataset_sha256": handoff.dataset["digest"],
             "licence": handoff.dataset["licence"],
             "noise": config.noise,
@@ -164,7 +164,7 @@ def _card(handoff: Handoff, report: Report) -> str:
         cells = [f"{scores[name]['psnr']:.2f} dB" for name in ("noisy", "clipped", "denoised")]
         rows.append(f"| {variance:g}{note} | {' | '.join(cells)} | {scores['denoised']['ssim']:.4f} |")
     limits = [
-        f"It knows {config.noise} noise of variance {config.variance:g} on images like those of {config.dataset}; "
+        f"It knows {config.noise} noise of variance {config.variance:g} on images like those of {config.dataset_name}; "
         "on other images and other noise it was not measured.",
         "A noisy image that was saved with 8 bits is clipped and rounded: that is not what the model was trained on, "
         "and was not measured. The `samples/*_noisy.png` are such copies, to look at.",

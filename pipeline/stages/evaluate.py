@@ -54,8 +54,8 @@ def evaluate(config: Config, run: Run) -> None:
 
     own = results[config.variance]
     run.describe(
-        f"{config.model} ({count_parameters(model):,} parameters), trained on {config.dataset} with {config.noise} "
-        f"noise of variance {config.variance:g}"
+        f"{config.model} ({count_parameters(model):,} parameters), trained on {config.dataset_name} with "
+        f"{config.noise} noise of variance {config.variance:g}"
         + (", with the noisy image as the target" if config.target == "noisy" else "")
         + f": {own['denoised']['psnr']:.2f} dB PSNR on the {len(data.test):,} test images, where the noisy input has "
         f"{own['noisy']['psnr']:.2f} dB and the clipped input {own['clipped']['psnr']:.2f} dB."
