@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import numpy as np
 import pytest
 from conftest import PROJECT, Result, write_digits
 from mlflow.entities import Run
+from PIL import Image
 
 # A stand-in for conda: it knows no environments, makes none, and leaves the current one active. Nothing else of
 # `mlflow run . -P variance=0.01` differs from what happens on a machine with conda.
@@ -75,6 +77,12 @@ def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, t
     assert run.data.metrics["test/psnr_clipped/0.01"] == pytest.approx(22.66, abs=0.01)
     assert run.data.metrics["test/psnr/0.01"] > 26  # after one epoch
     assert (project / "artifacts" / "autoencoder-var0.01-seed0" / "model.onnx").is_file()
+
+    # The README's example of using the file.
+    (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    subprocess.run([sys.executable, "-c", example], cwd=project, check=True, timeout=60)
+    with Image.open(project / "denoised.png") as image:
+        assert image.size == (28, 28)
 
 
 def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
