@@ -214,14 +214,14 @@ def store() -> str:
 
 @contextmanager
 def continue_run(run_id: str) -> Iterator[tuple[Run, Config]]:
-    """Open the finished run `run_id` again, to add to it. Its status stays what it was, whatever happens.
+    """Open the finished run `run_id` again, to add to it. Its status and its end stay what they were, whatever happens.
 
     Raises:
         PipelineError: there is no such run, or it was not made by this pipeline.
     """
     _connect()
     try:
-        status = mlflow.get_run(run_id).info.status
+        info = mlflow.get_run(run_id).info
         config = Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{_CONFIG}"))
     except (MlflowException, OSError, ValueError, TypeError) as error:
         raise PipelineError(f"--run-id {run_id}: no such training run: {_first_line(error)}") from error
@@ -235,7 +235,7 @@ def continue_run(run_id: str) -> Iterator[tuple[Run, Config]]:
         with _open(mlflow.start_run(run_id=run_id)) as run:
             yield run, config
     finally:
-        mlflow.MlflowClient().set_terminated(run_id, status)
+        mlflow.MlflowClient().set_terminated(run_id, info.status, info.end_time)
 
 
 def newest_run() -> str:

@@ -198,8 +198,10 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert done.code == 1
     assert "no finished and evaluated run on dataset 'digits' at variance 0.01" in done.err
 
+    ended = run.info.end_time
     done = cli("evaluate")
     assert done.code == 0, done.err
+    assert client.get_run(run.info.run_id).info.end_time == ended
     assert f"evaluate: run {run.info.run_id}" in done.out
     done = cli("export", "--dataset", "digits")
     assert done.code == 0, done.err
