@@ -59,7 +59,10 @@ def write_prepared(config: Config, images: dict[str, np.ndarray], facts: dict[st
         files = {}
         for part, array in arrays.items():
             path = new / f"{part}.npy"
-            np.save(path, array)
+            try:
+                np.save(path, array)
+            except OSError as error:
+                raise PipelineError(f"cannot write {folder / path.name}: {error}") from error
             files[path.name] = {"sha256": sha256_file(path), "shape": list(array.shape), "dtype": str(array.dtype)}
         manifest = {**facts, "files": files, "digest": _digest(files)}
         (new / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
