@@ -21,7 +21,7 @@ from pipeline.evaluation import PROTOCOL
 from pipeline.figures import to_pixels
 from pipeline.files import sha256_file
 from pipeline.onnx.export import INPUT, IR_VERSION, OPSET, OUTPUT
-from pipeline.onnx.parity import MAX_ABS, Report
+from pipeline.onnx.parity import MAX_ABS, MAX_ABS_UP_TO, Report
 
 MODEL = "model.onnx"
 SUMS = "SHA256SUMS"
@@ -230,7 +230,8 @@ not clipped, output clipped to [0, 1], data range 1.
 
 `parity_report.md` lists {len(report.gates)} gates, all passed: the file was read back from disk and run in onnxruntime
 at every optimization level and in ONNX's reference evaluator. Largest difference from torch in any output pixel:
-{report.max_abs:.2g} (allowed: {MAX_ABS:g}). PSNR of the file on the test set: {report.psnr:.3f} dB.
+{report.max_abs:.2g} (allowed: {MAX_ABS:g}), for inputs from -{MAX_ABS_UP_TO:g} to {MAX_ABS_UP_TO:g}.
+PSNR of the file on the test set: {report.psnr:.3f} dB.
 
 To check a runtime of yours, run `test_data_set_0/input_0.pb` through it and compare with `output_0.pb` (ONNX
 TensorProto files; {MAX_ABS:g} is a fair tolerance for float32). `sha256sum -c {SUMS}` checks the files.
