@@ -28,8 +28,8 @@ from pipeline.onnx.runtimes import RUNTIMES, SERVING, Session
 MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: a weight off by 0.1 % makes 1.4e-5
 ORACLE_FACTOR = 8  # how much further than torch the file may be from the float64 copy of the model ...
 ORACLE_FLOOR = 1e-6  # ... or this much, where torch is closer than float32 can promise
-# Rounding grows with the input: torch itself is 1e-5 off at inputs of 255. Beyond this magnitude, which no image with
-# noise reaches, MAX_ABS would ring for correct files, and the float64 gates alone judge.
+# Rounding grows with the input: torch itself was 1.8e-5 from float64 at inputs of 255. Beyond this magnitude, which
+# no image with noise reaches, MAX_ABS would ring for correct files, and the float64 gates alone judge.
 MAX_ABS_UP_TO = 16.0
 BATCH_INVARIANCE = 1e-6  # images at once against one by one
 PSNR_TOLERANCE = 0.001  # dB, against what `evaluate` logged
