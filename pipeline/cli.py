@@ -168,12 +168,13 @@ def prepare_command(**options: Any) -> None:
     """Verify a dataset and split it: 80 % of the training images train, 20 % validate."""
     from pipeline.stages.prepare import prepare
 
-    data = prepare(Config(**options))
+    config = Config(**options)
+    data = prepare(config)
     if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run . -e prepare` has made a run for this
         from pipeline import tracking
 
         with tracking.project_run() as run:
-            run.log_dataset(data)
+            run.log_dataset(data, config.dataset_name)
 
 
 @cli.command("train")

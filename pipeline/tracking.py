@@ -90,14 +90,14 @@ class Run:
         """Set the description that the UI shows (Markdown)."""
         mlflow.set_tag("mlflow.note.content", text)
 
-    def log_dataset(self, data: PreparedData) -> None:
-        """Register the dataset under the digest of all its images (MLflow's own covers about twelve digits)."""
+    def log_dataset(self, data: PreparedData, name: str) -> None:
+        """Register `data` as `name`, under the digest of all its images (MLflow's own covers about twelve digits)."""
         source = CodeDatasetSource({"origin": data.manifest["origin"], "licence": data.manifest["licence"]})
         for part in ("train", "test"):
             shape = (-1, *getattr(data, part).shape[1:])
             dataset = MetaDataset(
                 source,
-                name=f"{Path(data.manifest['dataset']).name}-{part}",
+                name=f"{name}-{part}",
                 digest=data.digest[:32],  # MLflow keeps 36 characters
                 schema=Schema([TensorSpec(np.dtype("uint8"), shape, "clean")]),
             )
@@ -244,7 +244,7 @@ def newest_run() -> str:
     Raises:
         PipelineError: there is none.
     """
-    runs = _finished_runs("tags.weights != ''")
+    runs = _finished_runs()
     if not runs:
         raise PipelineError(f"{_experiment()} has no finished training run; run: python -m pipeline train")
     return runs[0].info.run_id
@@ -269,7 +269,7 @@ def best_run(dataset: str, variance: float) -> Choice:
     metric = noise_metric("psnr", variance)
     runs = [
         run
-        for run in _finished_runs("tags.weights != ''")
+        for run in _finished_runs()
         if run.data.tags.get("dataset") == dataset
         and run.data.tags.get("variance") == f"{variance:g}"
         and metric in run.data.metrics
@@ -321,8 +321,8 @@ def _connect() -> None:
         raise PipelineError(f"cannot use the tracking store {uri}: {_first_line(error)}") from error
 
 
-def _finished_runs(query: str) -> list[Any]:
-    """Newest first."""
+def _finished_runs() -> list[Any]:
+    """Those that have a checkpoint, newest first."""
     _connect()
     client = mlflow.MlflowClient()
     experiment = _experiment_id()
@@ -331,7 +331,7 @@ def _finished_runs(query: str) -> list[Any]:
     while True:
         page = client.search_runs(
             [experiment],
-            f"attributes.status = 'FINISHED' AND {query}",
+            "attributes.status = 'FINISHED' AND tags.weights != ''",
             order_by=["attributes.start_time DESC"],
             page_token=token,
         )

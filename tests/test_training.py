@@ -6,12 +6,14 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
+import click
 import numpy as np
 import pytest
 import torch
 from conftest import Cli, write_digits
 
 from pipeline.checkpoint import Checkpoint
+from pipeline.cli import cli
 from pipeline.evaluation import model_denoiser, noisy_batches, score
 from pipeline.metrics import METRICS
 from pipeline.models import MODELS, build_model, count_parameters
@@ -104,6 +106,9 @@ def test_schedules_stay_between_0_and_1() -> None:
         values = [factor(step / 1000) for step in range(1000)]
         assert 0 < min(values) <= max(values) <= 1
     assert SCHEDULES["linear"](0.999) < 0.01
+    (option,) = (option for option in cli.commands["train"].params if option.name == "schedule")
+    assert isinstance(option.type, click.Choice)
+    assert list(option.type.choices) == list(SCHEDULES)  # spelled twice, because the table's module imports torch
 
 
 def test_test_noise_does_not_depend_on_the_batch_or_the_number_of_images(

@@ -37,7 +37,7 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         raise PipelineError(f"{folder} exists and is no hand-off folder; choose another --name or --artifacts-dir")
     data = load_training_data(config, run)
     checkpoint = load_checkpoint(run)
-    model = checkpoint.load_model(torch.device("cpu")).to(memory_format=torch.contiguous_format)
+    model = checkpoint.load_model(torch.device("cpu"))
     noise = make_noise(config.noise, config.variance)
     handoff = Handoff(
         config=config,
@@ -55,8 +55,8 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         export_onnx(model, new / MODEL, handoff.metadata())
         logged_psnr = handoff.scores[config.variance]["denoised"]["psnr"]
         report = check(new / MODEL, model, data.test, noise, logged_psnr)
-        run.log_tags({"parity": "failed" if report.failures else "passed"})
         if report.failures:
+            run.log_tags({"parity": "failed"})
             _log_report(run, report)
             first = report.failures[0]
             raise ParityError(
@@ -86,7 +86,7 @@ def export(config: Config, run: Run, folder: Path) -> Path:
                 raise ParityError(f"parity: MLflow's copy of {MODEL} (model {model_id}) differs from the exported file")
         run.log_folder(new, "handoff")
         run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=checkpoint.epoch)
-        run.log_tags({"model.onnx.sha256": digest, "python": platform.python_version()})
+        run.log_tags({"parity": "passed", "model.onnx.sha256": digest, "python": platform.python_version()})
 
     click.echo(
         f"export: {folder}: {len(report.gates)} parity gates passed; largest difference from torch "

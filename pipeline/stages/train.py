@@ -32,7 +32,7 @@ def train(config: Config, run: Run) -> None:
         PipelineError: nothing is prepared, the device is not there, or the loss is not finite any more.
     """
     data = load_prepared(config)
-    run.log_dataset(data)
+    run.log_dataset(data, config.dataset_name)
 
     # Build the model and the noise.
     device = choose_device(config.device)
