@@ -27,11 +27,11 @@ import torchvision
 from torch.nn import functional
 from torch.utils.data import DataLoader
 
+from pipeline.batches import WholeImages
 from pipeline.config import Config
 from pipeline.data import PreparedData
 from pipeline.devices import choose_device
 from pipeline.models import build_model
-from pipeline.noise import make_noise
 from pipeline.stages import train as train_stage
 from pipeline.stages.prepare import prepare
 from pipeline.tracking import start_run
@@ -98,14 +98,17 @@ def our_loop(data: PreparedData, batch_size: int) -> float:
     def loop() -> None:
         fit(
             build_model(defaults.model),
-            images,
+            WholeImages(images),
             validation,
-            make_noise(defaults.noise, defaults.variance),
+            defaults.training_noise,
             epochs=1,
             batch_size=batch_size,
             lr=defaults.lr,
+            beta2=defaults.beta2,
             schedule=defaults.schedule,
             target=defaults.target,
+            loss=defaults.loss,
+            precision=torch.float32,
             seed=defaults.seed,
             on_progress=lambda progress: None,
             on_epoch=lambda epoch: None,

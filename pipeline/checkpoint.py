@@ -17,9 +17,11 @@ from pipeline.models import build_model
 class Checkpoint:
     """The best epoch of a training run."""
 
-    model: str  # a key of `pipeline.models.MODELS`
+    model: str  # NAME[:key=value,…], as `pipeline.models.build_model` takes it
+    size: str
+    channels: int
     epoch: int  # from 1
-    validation_loss: float  # mean squared error per pixel
+    validation_loss: float
     weights: dict[str, torch.Tensor]  # the state_dict
 
     @property
@@ -33,7 +35,7 @@ class Checkpoint:
 
     def load_model(self, device: torch.device) -> nn.Module:
         """The model with these weights, in eval mode, on `device`."""
-        model = build_model(self.model)
+        model = build_model(self.model, self.size, self.channels)
         model.load_state_dict(self.weights, strict=True)
         return model.to(device).to(memory_format=torch.channels_last).eval()
 

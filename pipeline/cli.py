@@ -20,11 +20,13 @@ from typing import Any, NoReturn
 import click
 
 from pipeline import __version__
-from pipeline.config import Config
+from pipeline.config import AUTO, RECIPE, REFERENCE_VARIANCES, Config
 from pipeline.datasets import DATASETS, describe_unknown, is_dataset
 from pipeline.errors import PipelineError
-from pipeline.models import MODELS
-from pipeline.noise import NOISES
+from pipeline.models import MODELS, parse_model
+from pipeline.noise import NOISES, describe_noises, make_noise, parse_variance
+from pipeline.objectives import LOSSES, TARGETS
+from pipeline.schedules import SCHEDULES
 
 USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes; PipelineError brings its own: 1, or 3 for parity
 
@@ -46,6 +48,28 @@ class Number(click.ParamType):
             bound = "from" if self.low_allowed else "above"
             self.fail(f"'{value}' is not {_article(self.name)} {bound} {self.low:,g} to {self.high:,g}", param, ctx)
         return number
+
+
+class AutoNumber(Number):
+    """A `Number`, or "auto"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
+class Spec(click.ParamType):
+    """A text that `parse` accepts: it raises a `PipelineError` that says what is allowed."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name, self.parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self.parse(value)
+        except PipelineError as error:
+            name = param.opts[0] if param else ""
+            self.fail(str(error).removeprefix(f"{name}: "), param, ctx)  # click says the name
+        return value
 
 
 class Dataset(click.ParamType):
@@ -76,34 +100,55 @@ _RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the id of an MLflow run: 32 digits and
 
 # Every option once: type and help. The defaults are those of `Config`.
 _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
-    "dataset": (Dataset(), f"{', '.join(DATASETS)}; or a folder of images of one size."),
+    "dataset": (Dataset(), f"{', '.join(DATASETS)}; or a folder of images."),
     "data_dir": (click.Path(file_okay=False), "Folder of prepared and downloaded data."),
+    "channels": (click.Choice([1, 3]), "1: gray, 3: colour."),
     "seed": (Number(int, 0, 2**32 - 1), "Of the split, the weights, the order of the images and the training noise."),
-    "noise": (click.Choice(list(NOISES)), "Kind of noise."),
-    "variance": (Number(float, 0, 100, low_allowed=False), "Variance of the noise, for pixels in [0, 1]."),
-    "model": (click.Choice(list(MODELS)), "Network."),
-    "target": (click.Choice(["clean", "noisy"]), "What the output is compared with; 'noisy' shows the page's mistake."),
-    "epochs": (Number(int, 1, 100_000), "Passes over the training images."),
-    "batch_size": (Number(int, 1, 1_000_000), "Images a step."),
-    "lr": (Number(float, 0, 1e30, low_allowed=False), "Learning rate of Adam, at the peak of the schedule."),
-    "schedule": (click.Choice(["linear", "constant"]), "Learning rate: up and down to zero, or constant."),
+    "noise": (Spec("spec", make_noise), f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}. See `noises`."),
+    "variance": (
+        Spec("variance", parse_variance),
+        "Variance of the noise, for pixels in [0, 1]; LOW:HIGH draws one for every image.",
+    ),
+    "clip_input": (bool, "Clip the noisy images to [0, 1], as a stored image is."),
+    "model": (Spec("spec", parse_model), f"Network, NAME[:key=value,…]: {', '.join(MODELS)}. See `models`."),
+    "size": (
+        Pattern("size", "[a-z]+", "a size: s, m or l"),
+        "Size of the network, for those that have sizes: s, m, l.",
+    ),
+    "target": (click.Choice(list(TARGETS)), "What the output is compared with."),
+    "crop": (
+        Number(int, 0, 4096),
+        "Train on random crops of this side, in pixels, flipped and turned; 0: whole images.",
+    ),
+    "loss": (click.Choice([AUTO, *LOSSES]), "What training minimises."),
+    "epochs": (AutoNumber(int, 1, 100_000), "Passes over the training images."),
+    "batch_size": (AutoNumber(int, 1, 1_000_000), "Images a step."),
+    "lr": (AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate of Adam, at the peak of the schedule."),
+    "beta2": (AutoNumber(float, 0, 0.999999), "Adam's decay of the squared gradients."),
+    "schedule": (click.Choice(list(SCHEDULES)), "Learning rate: up and down to zero, or constant."),
+    "precision": (click.Choice([AUTO, "float32", "bfloat16"]), "Of the arithmetic in training."),
     "device": (click.Choice(["auto", "cpu", "cuda", "mps"]), "Where to compute."),
     "artifacts_dir": (click.Path(file_okay=False), "Folder of the hand-off folders."),
     "name": (_NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),
     "run_id": (_RUN_ID, "The MLflow run to continue"),
+    "images": (Number(int, 1, 1_000_000), "How many of the test images to score: the first ones."),
 }
 _DEFAULTS: dict[str, Any] = {
-    **{field.name: field.default for field in fields(Config)},
+    **{field.name: AUTO if field.name in RECIPE else field.default for field in fields(Config)},
     "artifacts_dir": "artifacts",
     "name": "",
     "run_id": "",
+    "images": 100,
 }
-_PREPARE = ("dataset", "data_dir", "seed")
+_PREPARE = ("dataset", "data_dir", "channels", "seed")
 _TRAIN = tuple(field.name for field in fields(Config))
 
 
-def _options(*names: str, **more_help: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def _options(
+    *names: str, defaults: dict[str, Any] | None = None, **more_help: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Attach the options called `names`, and `--debug`, to a command."""
+    values = {**_DEFAULTS, **(defaults or {})}
 
     def attach(command: Callable[..., None]) -> Callable[..., None]:
         command = click.option(
@@ -111,16 +156,26 @@ def _options(*names: str, **more_help: str) -> Callable[[Callable[..., None]], C
         )(command)
         for name in reversed(names):
             kind, text = _OPTIONS[name]
+            # Both `--clip-input` and, as `mlflow run` passes it, `--clip-input false`.
+            flag: dict[str, Any] = {"is_flag": False, "flag_value": True} if kind is bool else {}
             command = click.option(
                 f"--{name.replace('_', '-')}",
                 type=kind,
-                default=_DEFAULTS[name],
-                show_default=_DEFAULTS[name] != "",
+                default=values[name],
+                show_default=values[name] != "",
+                **flag,
                 help=more_help.get(name, text),
             )(command)
         return command
 
     return attach
+
+
+def _config(options: dict[str, Any]) -> Config:
+    try:
+        return Config.from_options(**options)
+    except PipelineError as error:
+        raise click.UsageError(str(error)) from error
 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
@@ -184,15 +239,20 @@ def train_command(**options: Any) -> None:
     from pipeline import tracking
     from pipeline.stages.train import train
 
-    config = Config(**options)
+    config = _config(options)
     with tracking.start_run(config) as run:
         train(config, run)
     click.echo(f"train: run {run.id}")
 
 
 @cli.command("evaluate")
-@_options("run_id", "data_dir", "device", run_id="The MLflow run to continue; default: the newest finished one.")
-def evaluate_command(run_id: str, data_dir: str, device: str) -> None:
+@_options(
+    *("run_id", "noise", "variance", "clip_input", "data_dir", "device"),
+    run_id="The MLflow run to continue; default: the newest finished one.",
+    noise="Score with this noise too; default: the training noise and the reference levels only.",
+    clip_input="Clip what goes into the model to [0, 1] for this noise.",
+)
+def evaluate_command(run_id: str, noise: str, variance: str, clip_input: bool, data_dir: str, device: str) -> None:
     """Score the best epoch of a run on the test images."""
     from pipeline import tracking
     from pipeline.stages.evaluate import evaluate
@@ -200,17 +260,29 @@ def evaluate_command(run_id: str, data_dir: str, device: str) -> None:
     run_id = run_id or tracking.newest_run()
     click.echo(f"evaluate: run {run_id}")
     with tracking.continue_run(run_id) as (run, config):
-        evaluate(replace(config, data_dir=data_dir, device=device), run)
+        also = make_noise(noise, variance, clip_input)
+        evaluate(replace(config, data_dir=data_dir, device=device), run, [also])
 
 
 @cli.command("export")
 @_options(
-    *("run_id", "dataset", "variance", "data_dir", "artifacts_dir", "name"),
-    run_id="The MLflow run to continue; default: the best finished one on --dataset at --variance.",
+    *("run_id", "dataset", "noise", "variance", "clip_input", "data_dir", "artifacts_dir", "name"),
+    run_id="The MLflow run to continue; default: the best finished one on --dataset with --noise.",
     dataset="Choose among the runs trained on this dataset.",
+    noise="Choose among the runs trained with this noise.",
     variance="Choose among the runs trained at this variance of the noise.",
+    clip_input="Choose among the runs trained so.",
 )
-def export_command(run_id: str, dataset: str, variance: float, data_dir: str, artifacts_dir: str, name: str) -> None:
+def export_command(
+    run_id: str,
+    dataset: str,
+    noise: str,
+    variance: str,
+    clip_input: bool,
+    data_dir: str,
+    artifacts_dir: str,
+    name: str,
+) -> None:
     """Write the best epoch of a run as ONNX, prove it against torch, and pack the hand-off folder."""
     from pipeline import tracking
     from pipeline.stages.export import export
@@ -218,7 +290,7 @@ def export_command(run_id: str, dataset: str, variance: float, data_dir: str, ar
     if run_id:
         click.echo(f"export: run {run_id}")
     else:
-        best = tracking.best_run(dataset, variance)
+        best = tracking.best_run(dataset, make_noise(noise, variance, clip_input))
         run_id = best.run_id
         click.echo(f"export: run {run_id}, {best.reason}")
     with tracking.continue_run(run_id) as (run, config):
@@ -235,13 +307,69 @@ def run_command(artifacts_dir: str, name: str, **options: Any) -> None:
     from pipeline.stages.prepare import prepare
     from pipeline.stages.train import train
 
-    config = Config(**options)
+    config = _config(options)
     with tracking.start_run(config) as run:
         prepare(config)
         train(config, run)
         evaluate(config, run)
         export(config, run, Path(artifacts_dir) / (name or config.run_name))
     click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {tracking.store()}")
+
+
+_BLIND = {"variance": "0.0005:0.1", "model": "resunet"}
+
+
+@cli.command("blind")
+@_options(*_TRAIN, defaults=_BLIND, variance="LOW:HIGH: one variance is drawn from it for every image.")
+def blind_command(**options: Any) -> None:
+    """Train over a range of noise levels, and compare with a specialist for each level."""
+    from pipeline import tracking
+    from pipeline.stages.compare import compare
+
+    blind = _config(options)
+    specialists = {
+        f"trained at {variance:g}": replace(blind, noise="gaussian", variance=f"{variance:g}")
+        for variance in REFERENCE_VARIANCES
+    }
+    with tracking.start_comparison(f"blind-{blind.run_name}") as run:
+        compare({f"trained at {blind.variance}": blind, **specialists}, run)
+
+
+@cli.command("unet")
+@_options(*(name for name in _TRAIN if name not in ("model", "size")))
+def unet_command(**options: Any) -> None:
+    """Train the autoencoder and the U-Net on the same data with the same noise, and compare them."""
+    from pipeline import tracking
+    from pipeline.stages.compare import compare
+
+    configs = {model: _config({**options, "model": model, "size": ""}) for model in ("autoencoder", "unet", "resunet")}
+    with tracking.start_comparison(f"unet-{configs['unet'].run_name}") as run:
+        compare(configs, run)
+
+
+@cli.command("baselines")
+@_options(*("dataset", "data_dir", "channels", "seed", "images"))
+def baselines_command(images: int, **options: Any) -> None:
+    """Score the classical denoisers at the reference levels, each as an MLflow run to compare models with."""
+    from pipeline.stages.baselines import score_baselines
+
+    score_baselines(Config(**options), images)
+
+
+@cli.command("models")
+@_options("channels")
+def models_command(channels: int) -> None:
+    """List the networks: parameters, cost and receptive field of each."""
+    from pipeline.models.facts import describe_models
+
+    click.echo(describe_models(channels))
+
+
+@cli.command("noises")
+@_options()
+def noises_command() -> None:
+    """List the kinds of noise, with their parameters and where these come from."""
+    click.echo(describe_noises(), nl=False)
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:

@@ -3,11 +3,22 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from typing import Any
 
-# Every run is scored at these levels too, so that runs trained at different levels share a measure.
+from pipeline.errors import PipelineError
+from pipeline.models import MODELS, Recipe, parse_model
+from pipeline.noise import Noise, make_noise
+
+# Every run is scored at these levels of Gaussian noise too, so that all runs share a measure ...
 REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
+# ... and its PSNR is drawn over these, from a clean image to far beyond what anyone trains at.
+CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
+
+AUTO = "auto"  # on the command line: what the model's recipe says
+RECIPE = tuple(field.name for field in fields(Recipe))  # the options that may be AUTO
+_PAGE = MODELS["autoencoder"].recipe
 
 
 @dataclass(frozen=True)
@@ -16,16 +27,44 @@ class Config:
 
     dataset: str = "mnist"  # a name in `pipeline.datasets.DATASETS`, or the path of a folder of images
     data_dir: str = "data"  # where prepared and downloaded data live
+    channels: int = 1  # 1: gray, 3: colour (RGB)
     seed: int = 0  # of the train/validation split, the initial weights, the batch order and the training noise
-    noise: str = "gaussian"  # a name in `pipeline.noise.NOISES`
-    variance: float = 0.01  # of the training noise, for pixels in [0, 1]
-    model: str = "autoencoder"  # a name in `pipeline.models.MODELS`
-    target: str = "clean"  # what the output is compared with: "clean" or "noisy"
-    epochs: int = 10
-    batch_size: int = 64
-    lr: float = 0.02  # learning rate of Adam, at the peak of the schedule
-    schedule: str = "linear"  # a name in `pipeline.training.SCHEDULES`
+    noise: str = "gaussian"  # NAME[:key=value,…], a name in `pipeline.noise.NOISES`
+    variance: str = "0.01"  # of the noise, for pixels in [0, 1]; LOW:HIGH draws one for every image
+    clip_input: bool = False  # clip noisy images to [0, 1], in training and in tests, as a stored image is
+    model: str = "autoencoder"  # NAME[:key=value,…], a name in `pipeline.models.MODELS`
+    size: str = ""  # one of those of the model; "": its default
+    target: str = "clean"  # what the output is compared with: a name in `pipeline.objectives.TARGETS`
+    crop: int = 0  # side of the random crops to train on, in pixels; 0: whole images
+    loss: str = _PAGE.loss  # a name in `pipeline.objectives.LOSSES`
+    epochs: int = _PAGE.epochs
+    batch_size: int = _PAGE.batch_size
+    lr: float = _PAGE.lr  # learning rate of Adam, at the peak of the schedule
+    beta2: float = _PAGE.beta2  # of Adam
+    schedule: str = "linear"  # a name in `pipeline.schedules.SCHEDULES`
+    precision: str = _PAGE.precision  # of the arithmetic in training: float32 or bfloat16
     device: str = "auto"  # auto, cpu, cuda or mps
+
+    @classmethod
+    def from_options(cls, **options: Any) -> Config:
+        """From the options of the command line, where those in `RECIPE` may be `AUTO`.
+
+        Raises:
+            PipelineError: options that do not go together.
+        """
+        name, _ = parse_model(options["model"], options["size"])
+        recipe = asdict(MODELS[name].recipe)
+        for key in RECIPE:
+            if options[key] == AUTO:
+                options[key] = recipe[key]
+        config = cls(**options)
+        if 0 < config.crop < 32:
+            raise PipelineError(f"--crop {config.crop}: must be 0 (whole images) or at least 32 pixels")
+        return config
+
+    @property
+    def training_noise(self) -> Noise:
+        return make_noise(self.noise, self.variance, self.clip_input)
 
     @property
     def dataset_name(self) -> str:
@@ -33,13 +72,22 @@ class Config:
         return Path(self.dataset).resolve().name if Path(self.dataset).is_dir() else Path(self.dataset).name
 
     @property
+    def model_name(self) -> str:
+        """The model with its size and options, such as `autoencoder`, `resunet-l` or `unet-width8`."""
+        name, _, options = self.model.partition(":")
+        return "-".join(part for part in (name, self.size, options.replace("=", "").replace(",", "-")) if part)
+
+    @property
     def run_name(self) -> str:
         """Name of the MLflow run and of the hand-off folder, such as `autoencoder-var0.01-seed0`."""
-        parts = [self.model, f"var{self.variance:g}", f"seed{self.seed}"]
+        noise = self.training_noise
+        parts = [self.model_name, f"{'var' if self.noise == 'gaussian' else ''}{noise.label}", f"seed{self.seed}"]
         if self.dataset != Config.dataset:
             parts.insert(
                 1, "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "-" for c in self.dataset_name)
             )
+        if self.channels != Config.channels:
+            parts.append("rgb")
         if self.target != Config.target:
             parts.append(f"target-{self.target}")
         return "-".join(parts)

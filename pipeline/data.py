@@ -19,6 +19,9 @@ PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
 
 
+Images = np.ndarray | list[np.ndarray]
+
+
 @dataclass(frozen=True)
 class PreparedData:
     """The images of a dataset, split: uint8 [N, 1, H, W], one byte a pixel, 0 black and 255 white."""
@@ -27,6 +30,7 @@ class PreparedData:
     validation: np.ndarray
     test: np.ndarray
     manifest: dict[str, Any]
+    test_labels: np.ndarray | None = None
 
     @property
     def digest(self) -> str:

@@ -34,6 +34,19 @@ def choose_device(name: str) -> torch.device:
     return torch.device(name)
 
 
+def choose_precision(name: str, device: torch.device) -> torch.dtype:
+    """float32 or bfloat16; where the processor has no bfloat16 arithmetic, which would be emulated, float32."""
+    if name == "float32" or not _has_bfloat16(device):
+        return torch.float32
+    return torch.bfloat16
+
+
+def _has_bfloat16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported()
+    return device.type == "cpu" and torch.cpu._is_avx512_bf16_supported()
+
+
 def _keep_freed_memory() -> None:
     """Stop glibc from handing every large tensor back to the system, only to fault its pages in again.
 

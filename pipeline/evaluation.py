@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import cache
 from typing import Any
 
 import numpy as np
 import torch
 from torch import nn
 
+from pipeline.data import Images
 from pipeline.metrics import Metric
+from pipeline.models.facts import STRIDES, receptive_field
 from pipeline.noise import Noise
+from pipeline.tiling import TILE, tiled
 from pipeline.training import EVALUATION_BATCH, to_images
 
 TEST_NOISE_SEED = 20_000_003
@@ -22,12 +26,16 @@ PROTOCOL: dict[str, Any] = {
     "output_clipped_to": [0.0, 1.0],
     "mode": "eval",
     "psnr": "mean over images of the PSNR of each image, in dB",
-    "ssim": "mean over images; 11x11 Gaussian window, sigma 1.5",
+    "psnr_pooled": "PSNR of the mean over images of the mean squared error, in dB",
+    "ssim": "mean over images; 11x11 Gaussian window, sigma 1.5; of each channel, then their mean",
     "noise": f"image i is drawn on the CPU from torch.Generator seeded with {TEST_NOISE_SEED} + i",
 }
 
 Denoiser = Callable[[torch.Tensor], torch.Tensor]
-"""Noisy images to denoised images, both float32 [N, 1, H, W] on the CPU."""
+"""Noisy images to denoised images, both float32 [N, C, H, W] on the CPU."""
+
+Scores = dict[str, dict[str, np.ndarray]]
+"""The value of every metric for every image, by denoiser: `{denoiser: {metric: float64 [N]}}`."""
 
 
 def identity(noisy: torch.Tensor) -> torch.Tensor:
@@ -40,47 +48,67 @@ def clipped(noisy: torch.Tensor) -> torch.Tensor:
     return noisy.clamp(0, 1)
 
 
-def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
-    """The model, in eval mode, with its output clipped to [0, 1]."""
+def model_denoiser(model: nn.Module, device: torch.device, *, clip_input: bool = False) -> Denoiser:
+    """The model, in eval mode, with its output clipped to [0, 1]; large images go through it in tiles.
+
+    `clip_input` clips what goes in as well, as if the noisy image had been stored in a file.
+    """
     model.eval()
+
+    @cache
+    def halo(channels: int) -> int:
+        reach = receptive_field(model, channels) // 2
+        return -(-reach // STRIDES) * STRIDES
 
     @torch.no_grad()
     def denoise(noisy: torch.Tensor) -> torch.Tensor:
-        return model(noisy.to(device)).cpu().clamp(0, 1)
+        noisy = (noisy.clamp(0, 1) if clip_input else noisy).to(device)
+        small = max(noisy.shape[-2:]) <= TILE
+        return (model(noisy) if small else tiled(model, noisy, halo(noisy.shape[1]))).cpu().clamp(0, 1)
 
     return denoise
 
 
-def noisy_batches(pixels: np.ndarray, noise: Noise) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of clean and noisy images, float32 [n, 1, H, W], from uint8 [N, 1, H, W].
+def noisy_copy(pixels: np.ndarray, index: int, noise: Noise) -> tuple[torch.Tensor, torch.Tensor]:
+    """The image number `index` and its noisy copy, float32 [1, C, H, W], from uint8 [C, H, W].
 
-    Image i always gets the same noise, whatever the batch size, the device and the number of images.
+    An image always gets the same noise, whatever the batch size, the device and the number of images.
     """
-    generator = torch.Generator()
-    for start in range(0, len(pixels), EVALUATION_BATCH):
-        clean = to_images(torch.from_numpy(pixels[start : start + EVALUATION_BATCH]))
-        noisy = [
-            noise(image[None], generator.manual_seed(TEST_NOISE_SEED + start + index))
-            for index, image in enumerate(clean)
-        ]
-        yield clean, torch.cat(noisy)
+    clean = to_images(torch.from_numpy(pixels))[None]
+    return clean, noise(clean, torch.Generator().manual_seed(TEST_NOISE_SEED + index))
 
 
-def score(
-    pixels: np.ndarray, noise: Noise, denoisers: Mapping[str, Denoiser], metrics: Mapping[str, Metric]
-) -> dict[str, dict[str, float]]:
-    """The mean of every metric over all images, for every denoiser: `{denoiser: {metric: mean}}`.
+def noisy_batches(images: Images, noise: Noise) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of clean and noisy images, float32 [n, C, H, W], from uint8 images; those of several sizes one by one."""
+    size = 1 if isinstance(images, list) else EVALUATION_BATCH
+    for start in range(0, len(images), size):
+        pairs = [noisy_copy(image, index, noise) for index, image in enumerate(images[start : start + size], start)]
+        clean, noisy = zip(*pairs, strict=True)
+        yield torch.cat(clean), torch.cat(noisy)
+
+
+def score(images: Images, noise: Noise, denoisers: Mapping[str, Denoiser], metrics: Mapping[str, Metric]) -> Scores:
+    """The value of every metric for every image and denoiser.
 
     Args:
-        pixels: clean images, uint8 [N, 1, H, W].
+        images: clean, uint8 [N, C, H, W], or a list of [C, H, W].
         noise: added to them as `noisy_batches` does.
         denoisers: what is scored, by name.
         metrics: such as `pipeline.metrics.METRICS`.
     """
-    totals = {name: dict.fromkeys(metrics, 0.0) for name in denoisers}
-    for clean, noisy in noisy_batches(pixels, noise):
+    values: dict[str, dict[str, list[np.ndarray]]] = {name: {metric: [] for metric in metrics} for name in denoisers}
+    for clean, noisy in noisy_batches(images, noise):
         for name, denoise in denoisers.items():
-            images = denoise(noisy)
+            denoised = denoise(noisy)
             for metric, function in metrics.items():
-                totals[name][metric] += function(images, clean).double().sum().item()
-    return {name: {metric: total / len(pixels) for metric, total in values.items()} for name, values in totals.items()}
+                values[name][metric].append(function(denoised, clean).double().numpy())
+    return {name: {key: np.concatenate(parts) for key, parts in of.items()} for name, of in values.items()}
+
+
+def means(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
+    """The mean of every metric over the images, and the PSNR of the mean squared error (`psnr_pooled`)."""
+    result = {metric: float(values.mean()) for metric, values in scores.items()}
+    if "mse" in scores:
+        with np.errstate(divide="ignore"):
+            result["psnr_pooled"] = float(-10 * np.log10(scores["mse"].mean()))
+    return result

@@ -8,7 +8,9 @@ import torch
 from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
 
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Takes images and their clean counterparts, float [N, 1, H, W], clean pixels in [0, 1]; returns [N]."""
+"""Takes images and their clean counterparts, float [N, C, H, W], clean pixels in [0, 1]; returns [N]."""
+
+_MAX_PSNR = 100.0  # dB; an error far below one step of 8 bits, or none at all
 
 
 def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -17,8 +19,9 @@ def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB, of each image by itself, with data range 1: -10 log10(MSE)."""
-    return peak_signal_noise_ratio(images, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    """Peak signal-to-noise ratio in dB, of each image by itself, with data range 1: -10 log10(MSE); at most 100."""
+    values = peak_signal_noise_ratio(images, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    return values.clamp(max=_MAX_PSNR)
 
 
 def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -29,3 +32,4 @@ def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 
 METRICS: dict[str, Metric] = {"mse": mse, "psnr": psnr, "ssim": ssim}
+SUMMARIES = (*METRICS, "psnr_pooled")  # what `pipeline.evaluation.means` makes of them

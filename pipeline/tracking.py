@@ -8,7 +8,7 @@ import re
 import subprocess
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,6 +30,7 @@ from mlflow.types import Schema, TensorSpec
 from pipeline.config import Config
 from pipeline.data import PreparedData
 from pipeline.errors import PipelineError
+from pipeline.noise import Noise
 
 if TYPE_CHECKING:
     import onnx
@@ -39,9 +40,14 @@ _CONFIG = "config.json"
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
 
-def noise_metric(name: str, variance: float) -> str:
-    """Name of a test metric at a noise level, such as `test/psnr/0.01`; sorts by metric, then by level."""
-    return f"test/{name}/{variance:g}"
+def noise_metric(name: str, label: str) -> str:
+    """Name of a test metric with the noise of a label, such as `test/psnr/0.01`; sorts by metric, then by noise."""
+    return f"test/{name}/{label}"
+
+
+def metric_text(name: str) -> str:
+    """`name` with what MLflow does not allow in the name of a metric replaced by `-`."""
+    return re.sub(r"[^\w. -]", "-", name)
 
 
 class Run:
@@ -55,12 +61,13 @@ class Run:
         mlflow.log_text(config.to_json(), _CONFIG)
         self.log_params(asdict(config))
         # A parameter that `mlflow run` logged keeps the text that the user typed ("1e-2"); tags are canonical.
+        noise = config.training_noise
         mlflow.set_tags(
             {
                 "dataset": config.dataset,
-                "model": config.model,
-                "noise": config.noise,
-                "variance": f"{config.variance:g}",
+                "model": config.model_name,
+                "noise": noise.spec,
+                **({"variance": str(noise.variance)} if hasattr(noise, "variance") else {}),
                 "target": config.target,
                 "seed": config.seed,
                 **_git_tags(),
@@ -75,6 +82,18 @@ class Run:
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         mlflow.log_metrics(metrics, step=step)
 
+    def log_scores(self, results: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> None:
+        """Log `{label of the noise: {denoiser: {metric: mean}}}`; the metrics of `denoised` go by their bare names."""
+        self.log_metrics(
+            {
+                noise_metric(metric if denoiser == "denoised" else f"{metric}_{denoiser}", label): value
+                for label, of in results.items()
+                for denoiser, values in of.items()
+                for metric, value in values.items()
+            },
+            step,
+        )
+
     def metrics(self) -> dict[str, float]:
         """The last value of every metric of the run."""
         return mlflow.get_run(self.id).data.metrics
@@ -82,6 +101,15 @@ class Run:
     def tag(self, name: str) -> str | None:
         """The value of a tag of the run, or None."""
         return mlflow.get_run(self.id).data.tags.get(name)
+
+    def facts(self) -> dict[str, Any]:
+        """What a table says of the run: its id, the number of parameters, and the seconds that training took."""
+        data = mlflow.get_run(self.id).data
+        return {
+            "id": self.id,
+            "parameters": int(data.params["parameters"]),
+            "seconds": data.metrics["train/seconds"],
+        }
 
     def log_tags(self, tags: dict[str, str]) -> None:
         mlflow.set_tags(tags)
@@ -94,12 +122,13 @@ class Run:
         """Register `data` as `name`, under the digest of all its images (MLflow's own covers about twelve digits)."""
         source = CodeDatasetSource({"origin": data.manifest["origin"], "licence": data.manifest["licence"]})
         for part in ("train", "test"):
-            shape = (-1, *getattr(data, part).shape[1:])
+            images = getattr(data, part)
+            size = (images.shape[2:]) if isinstance(images, np.ndarray) else (-1, -1)
             dataset = MetaDataset(
                 source,
                 name=f"{name}-{part}",
                 digest=data.digest[:32],  # MLflow keeps 36 characters
-                schema=Schema([TensorSpec(np.dtype("uint8"), shape, "clean")]),
+                schema=Schema([TensorSpec(np.dtype("uint8"), (-1, images[0].shape[0], *size), "clean")]),
             )
             mlflow.log_input(dataset, context={"train": "training", "test": "testing"}[part])
         mlflow.log_dict(data.manifest, "dataset.json")
@@ -110,12 +139,15 @@ class Run:
         mlflow.log_figure(figure, f"figures/{name}.png", save_kwargs={"dpi": 150})
 
     def log_image(self, pixels: np.ndarray, key: str, step: int) -> None:
-        """Add an image, uint8 [H, W], to the step slider called `key`."""
+        """Add an image, uint8 [H, W] or [H, W, 3], to the step slider called `key`."""
         # Synchronous, because MLflow would write it in a background thread and lose it if the process ends.
         mlflow.log_image(pixels, key=key, step=step, synchronous=True)
 
     def log_dict(self, value: dict[str, Any], path: str) -> None:
         mlflow.log_dict(value, path)
+
+    def log_text(self, text: str, path: str) -> None:
+        mlflow.log_text(text, path)
 
     def log_file(self, path: Path, folder: str | None = None) -> None:
         mlflow.log_artifact(str(path), folder)
@@ -151,14 +183,17 @@ class Run:
 
         Args:
             model: freshly read from its file; MLflow may change it in place.
-            example: noisy images, float32 [N, 1, H, W].
+            example: noisy images, float32 [N, C, H, W].
             step: the epoch that the weights are from; metrics logged at this step are linked to the model.
             requirements: what a consumer installs, pinned.
             metadata: stored with the model.
             extra_files: copied beside the model.
         """
         signature = ModelSignature(
-            *(Schema([TensorSpec(np.dtype("float32"), (-1, 1, -1, -1), name)]) for name in ("noisy", "denoised"))
+            *(
+                Schema([TensorSpec(np.dtype("float32"), (-1, example.shape[1], -1, -1), name)])
+                for name in ("noisy", "denoised")
+            )
         )
         info = mlflow.onnx.log_model(
             model,
@@ -185,17 +220,39 @@ class Run:
 def start_run(config: Config) -> Iterator[Run]:
     """Open a new run, or the one that `mlflow run` has made for this process, and log the config to it.
 
-    The run ends as FINISHED, as FAILED after an exception, as KILLED after Ctrl-C.
+    Inside another run it becomes a child of that. It ends as FINISHED, as FAILED after an exception, as KILLED after
+    Ctrl-C.
     """
+    with _start(config.run_name) as run:
+        run.log_config(config)
+        yield run
+
+
+@contextmanager
+def start_comparison(name: str) -> Iterator[Run]:
+    """Open a run that holds no model of its own: those that are started inside it become its children."""
+    with _start(name) as run:
+        yield run
+
+
+@contextmanager
+def start_baseline(name: str, dataset: str, images: int) -> Iterator[Run]:
+    """Open a run for a denoiser that is not trained, scored on the first `images` test images of `dataset`."""
+    with _start(f"{name}-{images}-images") as run:
+        mlflow.set_tags({"dataset": dataset, "model": name, "test.images": str(images), **_git_tags()})
+        yield run
+
+
+@contextmanager
+def _start(name: str) -> Iterator[Run]:
     _connect()
-    with _open(mlflow.start_run()) as run:
-        name = mlflow.get_run(run.id).info.run_name
-        if name is None or _RANDOM_NAME.fullmatch(name):
-            mlflow.set_tag("mlflow.runName", config.run_name)
+    with _open(mlflow.start_run(nested=True)) as run:
+        given = mlflow.get_run(run.id).info.run_name
+        if given is None or _RANDOM_NAME.fullmatch(given):
+            mlflow.set_tag("mlflow.runName", name)
         # Tells MLflow's UI to show training runs, instead of asking what the experiment is for.
         experiment = mlflow.get_run(run.id).info.experiment_id
         mlflow.MlflowClient().set_experiment_tag(experiment, "mlflow.experimentKind", "custom_model_development")
-        run.log_config(config)
         yield run
 
 
@@ -258,33 +315,33 @@ class Choice:
     reason: str
 
 
-def best_run(dataset: str, variance: float) -> Choice:
-    """The finished run with the highest test PSNR among those trained on `dataset` at `variance`.
+def best_run(dataset: str, noise: Noise) -> Choice:
+    """The finished run with the highest test PSNR among those trained on `dataset` with `noise`.
 
-    Only these can be compared: at another noise level, or on other images, the same PSNR means something else.
+    Only these can be compared: with another noise, or on other images, the same PSNR means something else.
 
     Raises:
         PipelineError: there is none.
     """
-    metric = noise_metric("psnr", variance)
+    metric = noise_metric("psnr", noise.label)
     runs = [
         run
         for run in _finished_runs()
         if run.data.tags.get("dataset") == dataset
-        and run.data.tags.get("variance") == f"{variance:g}"
+        and run.data.tags.get("noise") == noise.spec
         and metric in run.data.metrics
     ]
     if not runs:
         raise PipelineError(
-            f"{_experiment()} has no finished and evaluated run on dataset '{dataset}' at variance {variance:g}; "
-            "name a run with --run-id, or choose another --dataset or --variance"
+            f"{_experiment()} has no finished and evaluated run on dataset '{dataset}' with {noise.description}; "
+            "name a run with --run-id, or choose another --dataset, --noise or --variance"
         )
     best = max(runs, key=lambda run: run.data.metrics[metric])
     psnr, count = best.data.metrics[metric], len(runs)
     among = "the only finished run" if count == 1 else f"the highest of {count} finished runs"
     return Choice(
         best.info.run_id,
-        f"{best.info.run_name}: test PSNR {psnr:.2f} dB at variance {variance:g}, {among} on {dataset} at this level",
+        f"{best.info.run_name}: test PSNR {psnr:.2f} dB, {among} on {dataset} with {noise.description}",
     )
 
 

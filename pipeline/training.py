@@ -1,4 +1,4 @@
-"""The training loop: images live on the device as one uint8 tensor, batches are slices, noise is drawn per batch."""
+"""The training loop: images live on the device as uint8 tensors, noise is drawn anew for every batch."""
 
 from __future__ import annotations
 
@@ -10,27 +10,15 @@ from dataclasses import dataclass
 
 import torch
 from torch import nn
-from torch.nn import functional
 
+from pipeline.batches import Batches
 from pipeline.errors import PipelineError
 from pipeline.noise import Noise
+from pipeline.objectives import LOSSES, TARGETS, image_errors
+from pipeline.schedules import SCHEDULES
 
 EVALUATION_BATCH = 500  # images; larger batches gain nothing on CPU
 _VALIDATION_NOISE_SEED = 1_000_003  # the same for every run, so that validation losses compare
-_WARM_UP = 0.1  # share of the steps in which the linear schedule rises to its peak
-
-
-def _linear(progress: float) -> float:
-    if progress < _WARM_UP:
-        return 0.04 + 0.96 * progress / _WARM_UP
-    return (1 - progress) / (1 - _WARM_UP)
-
-
-# The schedules that `--schedule` takes: the factor on the learning rate, given the share of all steps done.
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "linear": _linear,  # up to the peak, then down to zero
-    "constant": lambda progress: 1.0,
-}
 
 
 @dataclass(frozen=True)
@@ -45,7 +33,7 @@ class Progress:
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch ended with. Losses are mean squared errors per pixel, on the [0, 1] scale."""
+    """What an epoch ended with. Losses are what `LOSSES` says, for pixels in [0, 1]."""
 
     epoch: int  # from 1
     train_loss: float  # mean over the epoch, while the weights change
@@ -65,26 +53,29 @@ class Best:
 
 
 def to_images(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, 1, H, W] in 0...255 to float32 of the same shape in [0, 1]."""
+    """uint8 [N, C, H, W] in 0...255 to float32 of the same shape in [0, 1]."""
     return pixels.to(torch.float32).div_(255)
 
 
 def fit(
-    model: nn.Module,  # trained in place; already on `device`
-    train: torch.Tensor,  # uint8 [N, 1, H, W], on `device`
-    validation: torch.Tensor,  # uint8 [M, 1, H, W], on `device`
+    model: nn.Module,  # trained in place; already on the device of the images
+    train: Batches,
+    validation: torch.Tensor,  # uint8 [M, C, H, W], on the device
     noise: Noise,
     *,
     epochs: int,
     batch_size: int,
     lr: float,  # peak learning rate of Adam
+    beta2: float,  # of Adam: how much of its estimate of the squared gradient it keeps at every step
     schedule: str,  # a key of SCHEDULES
-    target: str,  # "clean"; or "noisy", the page's mistake: compare the output with its own input
+    target: str,  # a key of TARGETS
+    loss: str,  # a key of LOSSES
+    precision: torch.dtype,  # of the network's arithmetic in training: float32 or bfloat16; the weights are float32
     seed: int,  # of the batch order and the noise
     on_progress: Callable[[Progress], None],  # called about twice a second
     on_epoch: Callable[[Epoch], None],  # called after every epoch, with the model in eval mode
 ) -> Best:
-    """Train `model` to minimise the mean squared error, and return the best epoch's weights.
+    """Train `model` to minimise `loss`, and return the best epoch's weights.
 
     The order of the images and the noise follow from `seed` and the epoch alone.
 
@@ -93,8 +84,9 @@ def fit(
     """
     device = train.device
     model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, fused=True)
+    optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, beta2), fused=True)
     generator = torch.Generator(device)
+    draw_pair, reduce = TARGETS[target][0], LOSSES[loss][0]
     steps = math.ceil(len(train) / batch_size) * epochs
     step = 0
     best: Best | None = None
@@ -105,17 +97,18 @@ def fit(
         generator.manual_seed(seed * 100_003 + epoch)
         epoch_began = last_report = time.perf_counter()
         total, seen = torch.zeros((), device=device), 0
-        for batch in torch.randperm(len(train), generator=generator, device=device).split(batch_size):
-            clean = to_images(train[batch])
-            noisy = noise(clean, generator)
+        for pixels in train.epoch(batch_size, generator):
+            pair = draw_pair(to_images(pixels), noise, generator)
             for group in optimizer.param_groups:
                 group["lr"] = lr * SCHEDULES[schedule](step / steps)
-            loss = functional.mse_loss(model(noisy), clean if target == "clean" else noisy)
+            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
+                output = model(pair.noisy)
+            batch_loss = reduce(image_errors(output.float(), pair))
             optimizer.zero_grad()
-            loss.backward()
+            batch_loss.backward()
             optimizer.step()
-            total += loss.detach() * len(batch)
-            seen += len(batch)
+            total += batch_loss.detach() * len(pixels)
+            seen += len(pixels)
             step += 1
 
             # Reading the loss waits for the device, so it is read now and then only.
@@ -128,7 +121,7 @@ def fit(
         images_per_second = len(train) / (time.perf_counter() - epoch_began)
 
         # Validate, and keep the best.
-        validation_loss = _validation_loss(model, validation, noise, target)
+        validation_loss = _validation_loss(model, validation, noise, target, loss)
         _check_finite(validation_loss, "validation", epoch, seen, optimizer)
         is_best = best is None or validation_loss < best.validation_loss
         if is_best:
@@ -140,15 +133,14 @@ def fit(
 
 
 @torch.no_grad()
-def _validation_loss(model: nn.Module, validation: torch.Tensor, noise: Noise, target: str) -> float:
+def _validation_loss(model: nn.Module, validation: torch.Tensor, noise: Noise, target: str, loss: str) -> float:
+    """In float32: what is handed off computes in float32 too."""
     model.eval()
     generator = torch.Generator(validation.device).manual_seed(_VALIDATION_NOISE_SEED)
     total = torch.zeros((), device=validation.device, dtype=torch.float64)
     for pixels in validation.split(EVALUATION_BATCH):
-        clean = to_images(pixels)
-        noisy = noise(clean, generator)
-        loss = functional.mse_loss(model(noisy), clean if target == "clean" else noisy)
-        total += loss * len(pixels)
+        pair = TARGETS[target][0](to_images(pixels), noise, generator)
+        total += LOSSES[loss][0](image_errors(model(pair.noisy), pair)) * len(pixels)
     return total.item() / len(validation)
 
 

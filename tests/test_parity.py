@@ -22,7 +22,7 @@ from pipeline.noise import make_noise
 from pipeline.onnx.export import export_onnx
 from pipeline.onnx.parity import Report, check
 
-NOISE = make_noise("gaussian", 0.01)
+NOISE = make_noise("gaussian", "0.01")
 METADATA = {"description": "a test"}
 
 
@@ -45,10 +45,10 @@ def exported(trained: Trained, digits: np.ndarray, tmp_path_factory: pytest.Temp
     artifacts = trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
     cpu = torch.device("cpu")
     model = Checkpoint.load(artifacts / "checkpoints" / "best.pt").load_model(cpu)
-    export_onnx(model, path, METADATA)
+    export_onnx(model, 1, path, METADATA)
     test = digits[-300:, np.newaxis]
     scores = score(test, NOISE, {"model": model_denoiser(model, cpu)}, {"psnr": psnr})
-    return Exported(path, model, test, scores["model"]["psnr"])
+    return Exported(path, model, test, float(scores["model"]["psnr"].mean()))
 
 
 def test_a_correct_file_passes_every_gate(exported: Exported) -> None:
@@ -167,7 +167,7 @@ def test_a_stale_checkpoint_is_caught(exported: Exported, tmp_path: Path) -> Non
     images = torch.from_numpy(exported.test[:64] / np.float32(255))
     nn.functional.mse_loss(stale(images + 0.1 * torch.randn(images.shape)), images).backward()
     optimizer.step()
-    export_onnx(stale, tmp_path / "model.onnx", METADATA)
+    export_onnx(stale, 1, tmp_path / "model.onnx", METADATA)
     assert exported.check(tmp_path / "model.onnx").failures
 
 
@@ -187,7 +187,7 @@ def test_a_branch_on_a_batch_of_one_is_caught(exported: Exported, tmp_path: Path
             return denoised if noisy.shape[0] > 1 else denoised * 0.5
 
     branch = Branch().eval()
-    export_onnx(branch, tmp_path / "model.onnx", METADATA)
+    export_onnx(branch, 1, tmp_path / "model.onnx", METADATA)
     failures = exported.check(tmp_path / "model.onnx", branch).failures
     assert any("1 noisy test images" in gate.where for gate in failures)
     assert not any("64 noisy test images" in gate.where for gate in failures if gate.gate == "difference from torch")

@@ -43,7 +43,7 @@ def test_the_run_holds_parameters_metrics_and_tags(run: Run) -> None:
     assert re.fullmatch("[0-9a-f]{40}", run.data.tags["mlflow.source.git.commit"])
     assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", run.data.tags["mlflow.note.content"])
     for variance in ("0.001", "0.01", "0.1"):
-        for metric in ("mse", "psnr", "ssim"):
+        for metric in ("mse", "psnr", "psnr_pooled", "ssim"):
             for suffix in ("", "_noisy", "_clipped"):
                 assert f"test/{metric}{suffix}/{variance}" in run.data.metrics
     assert run.data.metrics["test/psnr_noisy/0.01"] == pytest.approx(20.0, abs=0.1)
@@ -62,7 +62,9 @@ def test_every_epoch_is_one_point_of_each_metric(trained: Trained) -> None:
 
 def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
     figures = artifacts(trained) / "figures"
-    assert {path.name for path in figures.iterdir()} == {"denoised.png", "loss.png", "noise_levels.png", "psnr.png"}
+    assert {path.name for path in figures.iterdir()} == {
+        *("denoised.png", "loss.png", "noise_levels.png", "psnr.png", "worst.png")
+    }
     for path in figures.iterdir():
         with Image.open(path) as image:
             assert min(image.size) > 300
@@ -193,10 +195,10 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
 
     done = cli("export", "--run-id", run.info.run_id)
     assert done.code == 1
-    assert "was not evaluated (it has no metric 'test/mse_noisy/0.001'); run: python -m pipeline evaluate" in done.err
+    assert "was not evaluated; run: python -m pipeline evaluate" in done.err
     done = cli("export", "--dataset", "digits")
     assert done.code == 1
-    assert "no finished and evaluated run on dataset 'digits' at variance 0.01" in done.err
+    assert "no finished and evaluated run on dataset 'digits' with gaussian noise of variance 0.01" in done.err
 
     ended = run.info.end_time
     done = cli("evaluate")
@@ -206,7 +208,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     done = cli("export", "--dataset", "digits")
     assert done.code == 0, done.err
     assert f"export: run {run.info.run_id}, autoencoder-digits-var0.01-seed0: test PSNR" in done.out
-    assert "the only finished run on digits at this level" in done.out
+    assert "the only finished run on digits with gaussian noise of variance 0.01" in done.out
     assert (tmp_path / "artifacts" / "autoencoder-digits-var0.01-seed0" / "SHA256SUMS").is_file()
     (run,) = client.search_runs(["0"])
     assert run.info.status == "FINISHED"

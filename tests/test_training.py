@@ -6,19 +6,19 @@ import sqlite3
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 import pytest
 import torch
 from conftest import Cli, write_digits
 
+from pipeline.batches import WholeImages
 from pipeline.checkpoint import Checkpoint
-from pipeline.cli import cli
 from pipeline.evaluation import model_denoiser, noisy_batches, score
 from pipeline.metrics import METRICS
-from pipeline.models import MODELS, build_model, count_parameters
-from pipeline.noise import NOISES, make_noise
-from pipeline.training import SCHEDULES, Best, Epoch, fit
+from pipeline.models import build_model
+from pipeline.noise import make_noise
+from pipeline.schedules import SCHEDULES
+from pipeline.training import Best, Epoch, fit
 
 
 def quick_fit(
@@ -29,14 +29,17 @@ def quick_fit(
     seen: list[Epoch] = []
     best = fit(
         build_model("autoencoder"),
-        images[:200],
+        WholeImages(images[:200]),
         images[200:],
-        make_noise("gaussian", 0.01),
+        make_noise("gaussian", "0.01"),
         epochs=epochs,
         batch_size=16,
         lr=options.get("lr", 0.02),
+        beta2=0.999,
         schedule=options.get("schedule", "linear"),
         target=target,
+        loss="mse",
+        precision=torch.float32,
         seed=seed,
         on_progress=lambda progress: None,
         on_epoch=seen.append,
@@ -45,28 +48,7 @@ def quick_fit(
 
 
 def digest(best: Best) -> str:
-    return Checkpoint("autoencoder", best.epoch, best.validation_loss, best.state_dict).digest
-
-
-def test_the_page_s_autoencoder_has_16385_parameters() -> None:
-    assert count_parameters(build_model("autoencoder")) == 16_385
-
-
-@pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("size", [(1, 1), (2, 3), (28, 28), (30, 33), (101, 64)])
-def test_every_model_gives_back_the_size_it_takes(name: str, size: tuple[int, int]) -> None:
-    images = torch.rand(2, 1, *size)
-    assert build_model(name).eval()(images).shape == images.shape
-
-
-@pytest.mark.parametrize("name", NOISES)
-def test_noise_has_the_variance_asked_for_and_leaves_the_range(name: str) -> None:
-    clean = torch.full((100, 1, 28, 28), 0.0)
-    noisy = make_noise(name, 0.01)(clean, torch.Generator().manual_seed(0))
-    assert noisy.var().item() == pytest.approx(0.01, rel=0.02)
-    assert noisy.mean().item() == pytest.approx(0, abs=0.002)
-    assert noisy.min() < 0
-    assert clean.abs().max() == 0  # not changed in place
+    return Checkpoint("autoencoder", "", 1, best.epoch, best.validation_loss, best.state_dict).digest
 
 
 def test_the_same_seed_gives_the_same_weights(digits: np.ndarray) -> None:
@@ -83,14 +65,16 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(digits: np.nd
     assert [epoch.epoch for epoch in epochs if epoch.is_best][-1] == best.epoch
 
     # The weights are those of that epoch: scored anew they give its loss.
-    model = Checkpoint("autoencoder", best.epoch, best.validation_loss, best.state_dict).load_model(torch.device("cpu"))
+    model = Checkpoint("autoencoder", "", 1, best.epoch, best.validation_loss, best.state_dict).load_model(
+        torch.device("cpu")
+    )
     again = score(
         digits[200:300, np.newaxis],
-        make_noise("gaussian", 0.01),
+        make_noise("gaussian", "0.01"),
         {"model": model_denoiser(model, torch.device("cpu"))},
         METRICS,
     )
-    assert again["model"]["mse"] == pytest.approx(best.validation_loss, rel=0.05)  # other noise, same images
+    assert again["model"]["mse"].mean() == pytest.approx(best.validation_loss, rel=0.05)  # other noise, same images
 
 
 def test_the_noisy_target_learns_to_copy_the_noise(digits: np.ndarray) -> None:
@@ -106,15 +90,12 @@ def test_schedules_stay_between_0_and_1() -> None:
         values = [factor(step / 1000) for step in range(1000)]
         assert 0 < min(values) <= max(values) <= 1
     assert SCHEDULES["linear"](0.999) < 0.01
-    (option,) = (option for option in cli.commands["train"].params if option.name == "schedule")
-    assert isinstance(option.type, click.Choice)
-    assert list(option.type.choices) == list(SCHEDULES)  # spelled twice, because the table's module imports torch
 
 
 def test_test_noise_does_not_depend_on_the_batch_or_the_number_of_images(
     digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    noise = make_noise("gaussian", 0.01)
+    noise = make_noise("gaussian", "0.01")
     images = digits[:40, np.newaxis]
     wanted = torch.cat([noisy for _, noisy in noisy_batches(images, noise)])
     monkeypatch.setattr("pipeline.evaluation.EVALUATION_BATCH", 7)

@@ -1,28 +1,120 @@
 """The models. Adding one is a module with an `nn.Module`, and an entry in `MODELS`.
 
-A model takes float32 [N, 1, H, W] of any height and width and returns the same shape. The table holds import
-paths, so that the command line can list the names without importing torch.
+A model is made with `channels` and its own options as keywords. It takes float32 [N, channels, H, W] of any height
+and width and returns the same shape; in eval mode its output is within [0, 1]. The table holds import paths, so
+that the command line can list the names without importing torch.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import TYPE_CHECKING
+
+from pipeline.errors import PipelineError
+from pipeline.spec import split_spec, unknown
 
 if TYPE_CHECKING:
     from torch import nn
 
-MODELS: dict[str, str] = {
-    "autoencoder": "pipeline.models.autoencoder:Autoencoder",
+Option = int | bool
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained where the command line does not say otherwise: chosen on MNIST's validation digits."""
+
+    epochs: int = 10
+    batch_size: int = 128
+    lr: float = 0.008  # peak learning rate of Adam
+    beta2: float = 0.99  # of Adam; a residual U-Net loses 1.2 dB with the usual 0.999
+    loss: str = "psnr"  # a key of `pipeline.training.LOSSES`
+    precision: str = "bfloat16"  # of the arithmetic in training; the weights are float32
+
+
+@dataclass(frozen=True)
+class Entry:
+    """What can be said of a model without importing it."""
+
+    path: str  # module:Class
+    summary: str
+    recipe: Recipe = Recipe()
+    sizes: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)  # what --size stands for; first: default
+    options: Mapping[str, Option] = field(default_factory=dict)  # with their defaults
+
+
+MODELS: dict[str, Entry] = {
+    "autoencoder": Entry(
+        "pipeline.models.autoencoder:Autoencoder",
+        "the course page's: strided convolutions, a bottleneck, a sigmoid",
+        Recipe(batch_size=64, lr=0.02, beta2=0.999, loss="mse", precision="float32"),
+    ),
+    "unet": Entry(
+        "pipeline.models.unet:UNet",
+        "the course's: pairs of convolutions, max-pooling, skips by concatenation, a sigmoid",
+        options={"width": 16},
+    ),
+    "resunet": Entry(
+        "pipeline.models.resunet:ResUNet",
+        "residual blocks at three scales, skips by addition; removes noise from the image instead of drawing it anew",
+        sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}},
+        options={"width": 16, "bias": True, "noise-map": False},
+    ),
+    "dncnn": Entry(
+        "pipeline.models.dncnn:DnCNN",
+        "Zhang et al. 2017: a chain of convolutions at full resolution that predicts the noise",
+        Recipe(lr=0.002),
+        sizes={"s": {"depth": 7, "width": 32}, "m": {"depth": 12, "width": 48}, "l": {"depth": 17, "width": 64}},
+        options={"depth": 17, "width": 64},
+    ),
 }
 
 
-def build_model(name: str) -> nn.Module:
-    """A freshly initialised model, by its key in `MODELS`, initialised from torch's global random state."""
-    module, _, class_name = MODELS[name].partition(":")
-    return getattr(import_module(module), class_name)()
+def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
+    """The name and all options of `NAME[:key=value,…]` at a size.
+
+    Raises:
+        PipelineError: an unknown name, option or size, or a value that an option does not take.
+    """
+    name, given = split_spec(spec, "--model")
+    if name not in MODELS:
+        raise unknown("--model", name, MODELS)
+    entry = MODELS[name]
+    if size and size not in entry.sizes:
+        raise unknown(f"--size of --model {name}", size, entry.sizes)
+    options = {**entry.options, **(entry.sizes[size or next(iter(entry.sizes))] if entry.sizes else {})}
+    for key, text in given.items():
+        if key not in options:
+            raise unknown(f"option of --model {name}", key, options)
+        options[key] = _convert(text, options[key], f"--model {name}: {key}")
+    return name, options
+
+
+def build_model(spec: str, size: str = "", channels: int = 1) -> nn.Module:
+    """A freshly initialised model, from torch's global random state.
+
+    Args:
+        spec: `NAME[:key=value,…]`, the name a key of `MODELS`.
+        size: one of the sizes of that entry; "" for its first, or where it has none.
+        channels: 1 for gray, 3 for colour.
+    """
+    name, options = parse_model(spec, size)
+    module, _, class_name = MODELS[name].path.partition(":")
+    keywords = {key.replace("-", "_"): value for key, value in options.items()}
+    return getattr(import_module(module), class_name)(channels=channels, **keywords)
 
 
 def count_parameters(model: nn.Module) -> int:
     """The number of trained values."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _convert(text: str, default: Option, where: str) -> Option:
+    if isinstance(default, bool):
+        if text not in ("true", "false"):
+            raise PipelineError(f"{where}: '{text}' is neither true nor false")
+        return text == "true"
+    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
+        raise PipelineError(f"{where}: '{text}' is not an integer from 1 to 1,024")
+    return int(text)

@@ -17,11 +17,12 @@ INPUT, OUTPUT = "noisy", "denoised"
 AXES = {0: "batch", 2: "height", 3: "width"}  # the axes of both that may have any size
 
 
-def export_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> None:
+def export_onnx(model: nn.Module, channels: int, path: Path, metadata: Mapping[str, str]) -> None:
     """Write `model` to `path`, with all weights inside.
 
     Args:
-        model: takes and returns float32 [N, 1, H, W]; is moved to the CPU and put in eval mode.
+        model: takes and returns float32 [N, C, H, W]; is moved to the CPU and put in eval mode.
+        channels: C.
         path: of the `.onnx` file.
         metadata: stored in the file as its `metadata_props`.
     """
@@ -32,7 +33,7 @@ def export_onnx(model: nn.Module, path: Path, metadata: Mapping[str, str]) -> No
         program = torch.onnx.export(
             model,
             # Sizes that differ, are not 1, and are no multiple of a stride: nothing can be mistaken for constant.
-            (torch.rand(3, 1, 30, 37),),
+            (torch.rand(5, channels, 30, 37),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],

@@ -27,6 +27,10 @@ MODEL = "model.onnx"
 SUMS = "SHA256SUMS"
 _GOLDEN_IMAGES = 7  # in test_data_set_0
 _SAMPLE_IMAGES = 4  # in samples/
+_CLIP_ADVICE = {
+    False: "Do not clip the input: the model was trained on noise that leaves [0, 1].",
+    True: "Clip the input to [0, 1]: the model was trained on that.",
+}
 
 
 @dataclass(frozen=True)
@@ -39,34 +43,34 @@ class Handoff:
     parameters: int
     dataset: Mapping[str, Any]  # the manifest of the prepared data
     test_images: int
-    scores: Mapping[float, Mapping[str, Mapping[str, float]]]  # {variance: {denoiser: {metric: mean}}}
+    scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # {label of the noise: {denoiser: {metric: mean}}}
     commit: str | None  # git commit of the source
 
     @property
     def description(self) -> str:
-        noise = f"{self.config.noise} noise of variance {self.config.variance:g}"
-        return f"Image denoiser: {self.config.model} trained on {self.config.dataset_name} with {noise}."
+        noise = self.config.training_noise.description
+        return f"Image denoiser: {self.config.model_name} trained on {self.config.dataset_name} with {noise}."
 
     def metadata(self) -> dict[str, str]:
         """For the file's `metadata_props`: the keys that the ONNX specification names for images, then our own.
 
         The same run gives the same values, so that exporting it again gives the same bytes.
         """
-        own = self.scores[self.config.variance]
+        own = self.scores[self.config.training_noise.label]
         return {
-            "Image.BitmapPixelFormat": "Gray8",
+            "Image.BitmapPixelFormat": "Gray8" if self.config.channels == 1 else "Rgb8",
             "Image.ColorSpaceGamma": "SRGB",
             "Image.NominalPixelRange": "Normalized_0_1",
             "description": self.description,
             "task": "image-denoising",
-            "input_layout": "NCHW, 1 channel, any height and width",
-            "input_range": "clean pixels in [0, 1], noise added, not clipped",
+            "input_layout": f"NCHW, {_channels(self.config)}, any height and width",
+            "input_range": f"clean pixels in [0, 1], noise added, {_clipping(self.config)}",
             "output_range": "[0, 1]",
-            "model": self.config.model,
+            "model": self.config.model_name,
             "parameters": str(self.parameters),
             "dataset": self.config.dataset_name,
             "dataset_sha256": self.dataset["digest"],
-            "noise": f"{self.config.noise}, variance {self.config.variance:g}",
+            "noise": self.config.training_noise.spec,
             "test_psnr_db": f"{own['denoised']['psnr']:.4f}",
             "noisy_psnr_db": f"{own['noisy']['psnr']:.4f}",
             "weights_sha256": self.checkpoint.digest,
@@ -85,7 +89,7 @@ def write_handoff(
         folder: the hand-off folder.
         handoff: what is told about the model.
         report: of the gate, which was passed.
-        clean, noisy, denoised: test images, float32 [N, 1, H, W], N at least 1; `denoised` is the model's own
+        clean, noisy, denoised: test images, float32 [N, C, H, W], N at least 1; `denoised` is the model's own
             output in torch, not clipped.
     """
     (folder / "parity_report.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
@@ -111,7 +115,7 @@ def write_handoff(
 
 def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
     config = handoff.config
-    shape = ["batch", 1, "height", "width"]
+    shape = ["batch", config.channels, "height", "width"]
     return {
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "pipeline_version": __version__,
@@ -128,11 +132,11 @@ def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
             "name": INPUT,
             "dtype": "float32",
             "shape": shape,
-            "range": "clean pixels in [0, 1] plus noise, not clipped",
+            "range": f"clean pixels in [0, 1] plus noise, {_clipping(config)}",
         },
         "output": {"name": OUTPUT, "dtype": "float32", "shape": shape, "range": [0.0, 1.0]},
         "model": {
-            "name": config.model,
+            "name": config.model_name,
             "parameters": handoff.parameters,
             "epoch": handoff.checkpoint.epoch,
             "weights_sha256": handoff.checkpoint.digest,
@@ -141,14 +145,14 @@ def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
             "dataset": config.dataset_name,
             "dataset_sha256": handoff.dataset["digest"],
             "licence": handoff.dataset["licence"],
-            "noise": config.noise,
-            "variance": config.variance,
+            "noise": config.training_noise.spec,
+            "input_clipped": config.clip_input,
             "target": config.target,
         },
         "test": {
             "images": handoff.test_images,
             "protocol": PROTOCOL,
-            "scores": {f"{variance:g}": scores for variance, scores in handoff.scores.items()},
+            "scores": handoff.scores,
         },
         "parity": {"max_abs_difference": report.max_abs, "limit": MAX_ABS, "gates": len(report.gates)},
         "test_data": [{"input": "test_data_set_0/input_0.pb", "output": "test_data_set_0/output_0.pb"}],
@@ -157,24 +161,28 @@ def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
 
 def _card(handoff: Handoff, report: Report) -> str:
     config, dataset = handoff.config, handoff.dataset
-    sizes = " x ".join(str(side) for side in dataset["files"]["test.npy"]["shape"][2:])
+    own = config.training_noise
     rows = []
-    for variance, scores in handoff.scores.items():
-        note = " (trained at this level)" if variance == config.variance else ""
+    for label, scores in handoff.scores.items():
+        note = " (trained with this)" if label == own.label else ""
         cells = [f"{scores[name]['psnr']:.2f} dB" for name in ("noisy", "clipped", "denoised")]
-        rows.append(f"| {variance:g}{note} | {' | '.join(cells)} | {scores['denoised']['ssim']:.4f} |")
+        rows.append(f"| {label}{note} | {' | '.join(cells)} | {scores['denoised']['ssim']:.4f} |")
     limits = [
-        f"It knows {config.noise} noise of variance {config.variance:g} on images like those of {config.dataset_name}; "
-        "on other images and other noise it was not measured.",
-        "A noisy image that was saved with 8 bits is clipped and rounded: that is not what the model was trained on, "
-        "and was not measured. The `samples/*_noisy.png` are such copies, to look at.",
+        f"It knows {own.description} on images like those of {config.dataset_name}; "
+        "on other images and other noise it was not measured, but for the table above.",
         "Runtimes that compute in bfloat16 or float16 by themselves (OpenVINO on some processors) do not meet the "
         "tolerance below; ask them for float32.",
     ]
-    worse = [f"{v:g}" for v, s in handoff.scores.items() if s["denoised"]["psnr"] < s["clipped"]["psnr"]]
+    if not config.clip_input:
+        limits.insert(
+            1,
+            "A noisy image that was saved with 8 bits is clipped and rounded: that is not what the model was trained "
+            "on, and was not measured. The `samples/*_noisy.png` are such copies, to look at.",
+        )
+    worse = [label for label, of in handoff.scores.items() if of["denoised"]["psnr"] < of["clipped"]["psnr"]]
     if worse:
         limits.insert(
-            0, f"At variance {' and '.join(worse)} its output is worse than its clipped input: do not use it there."
+            0, f"With noise {' and '.join(worse)} its output is worse than its clipped input: do not use it there."
         )
     if config.target == "noisy":
         limits.insert(0, "Trained with the noisy image as the target, to show that mistake. Do not use it to denoise.")
@@ -188,28 +196,28 @@ def _card(handoff: Handoff, report: Report) -> str:
 
 | | name | type | shape | values |
 |---|---|---|---|---|
-| input | `{INPUT}` | float32 | [batch, 1, height, width] | clean pixels in [0, 1] (0 black, 1 white), plus noise |
+| input | `{INPUT}` | float32 | [batch, {config.channels}, height, width] | clean pixels in [0, 1], plus noise |
 | output | `{OUTPUT}` | float32 | the same | [0, 1] |
 
-Any batch, height and width. Divide 8-bit images by 255 first: integers from 0 to 255, cast to float, give an
-answer that looks like an image and is wrong. Do not clip the input: the model was trained on noise that leaves
-[0, 1]. NaN and infinity in an image spread over it; there is no guard inside.
+Any batch, height and width. 0 is black, 1 white. Divide 8-bit images by 255 first: integers from 0 to 255, cast to
+float, give an answer that looks like an image and is wrong.
+{_CLIP_ADVICE[config.clip_input]} NaN and infinity in an image spread over it; there is no guard inside.
 
 ```python
 import numpy as np
 import onnxruntime
 
 session = onnxruntime.InferenceSession("{MODEL}")
-noisy = np.random.rand(1, 1, 28, 28).astype(np.float32)
+noisy = np.random.rand(1, {config.channels}, 28, 28).astype(np.float32)
 denoised = session.run(["{OUTPUT}"], {{"{INPUT}": noisy}})[0]
 ```
 
 ## How good it is
 
-Mean over {handoff.test_images:,} test images of {sizes} that were used for nothing else; {config.noise} noise, input
-not clipped, output clipped to [0, 1], data range 1.
+Mean over {handoff.test_images:,} test images that were used for nothing else; input {_clipping(config)}, output clipped
+to [0, 1], data range 1. A number alone is the variance of Gaussian noise.
 
-| variance of the noise | PSNR of the input | of the clipped input | of the output | SSIM of the output |
+| noise | PSNR of the input | of the clipped input | of the output | SSIM of the output |
 |---|---|---|---|---|
 {chr(10).join(rows)}
 
@@ -219,7 +227,8 @@ not clipped, output clipped to [0, 1], data range 1.
 
 ## Where it comes from
 
-- Model: {config.model}, {handoff.parameters:,} parameters, epoch {handoff.checkpoint.epoch} (lowest validation loss).
+- Model: {config.model_name}, {handoff.parameters:,} parameters, epoch {handoff.checkpoint.epoch} (lowest validation
+  loss).
 - Data: {dataset["origin"]}; licence of the data: {dataset["licence"]}; SHA-256 of the prepared images
   `{dataset["digest"]}`.
 - MLflow run `{handoff.run_id}`, git commit `{handoff.commit or "unknown"}`, weights SHA-256
@@ -236,3 +245,11 @@ PSNR of the file on the test set: {report.psnr:.3f} dB.
 To check a runtime of yours, run `test_data_set_0/input_0.pb` through it and compare with `output_0.pb` (ONNX
 TensorProto files; {MAX_ABS:g} is a fair tolerance for float32). `sha256sum -c {SUMS}` checks the files.
 """
+
+
+def _clipping(config: Config) -> str:
+    return "clipped to [0, 1]" if config.clip_input else "not clipped"
+
+
+def _channels(config: Config) -> str:
+    return "1 channel" if config.channels == 1 else f"{config.channels} channels (RGB)"

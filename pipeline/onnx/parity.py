@@ -19,6 +19,7 @@ import onnxruntime
 import torch
 from torch import nn
 
+from pipeline.data import Images
 from pipeline.evaluation import noisy_batches, score
 from pipeline.metrics import psnr
 from pipeline.noise import Noise
@@ -98,18 +99,18 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
-def check(path: Path, model: nn.Module, test: np.ndarray, noise: Noise, logged_psnr: float) -> Report:
+def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr: float) -> Report:
     """Hold the file at `path` against the model that it was made from.
 
     Args:
         path: the ONNX file; it is read back from disk by every runtime.
         model: the torch model with the weights of the best epoch.
-        test: the test images, uint8 [N, 1, H, W].
+        test: the test images, uint8 [N, C, H, W] or a list of [C, H, W].
         noise: what the model was trained for.
         logged_psnr: the mean PSNR on the test set, in dB, that `evaluate` logged.
     """
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
-    gates = list(check_structure(path))
+    gates = list(check_structure(path, test[0].shape[0]))
     probes = dict(make_probes(test, noise))
     wanted = {name: _torch_outputs(model, probe) for name, probe in probes.items()}
 
@@ -145,7 +146,7 @@ def check(path: Path, model: nn.Module, test: np.ndarray, noise: Noise, logged_p
     return Report(gates, float(largest), quality)
 
 
-def check_structure(path: Path) -> Iterator[Gate]:
+def check_structure(path: Path, channels: int) -> Iterator[Gate]:
     """What can be seen without running the file: is it valid, self-contained, and shaped as promised?"""
     try:
         proto = onnx.load(path, load_external_data=False)
@@ -166,20 +167,23 @@ def check_structure(path: Path) -> Iterator[Gate]:
     traces = [n.name for n in proto.graph.node if n.metadata_props or n.doc_string]
     yield _equal("nodes with traces of the build machine", traces, [])
     for kind, values, name in (("inputs", proto.graph.input, INPUT), ("outputs", proto.graph.output, OUTPUT)):
-        yield _equal(kind, [_describe(value) for value in values], [f"{name}: float32 [batch, 1, height, width]"])
+        yield _equal(
+            kind, [_describe(value) for value in values], [f"{name}: float32 [batch, {channels}, height, width]"]
+        )
 
 
-def make_probes(test: np.ndarray, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
-    """Named inputs, float32 [N, 1, H, W]: real images first, which find the most faults; then the edges."""
-    real = test[:, :, :_LARGEST_SIDE, :_LARGEST_SIDE]
+def make_probes(test: Images, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
+    """Named inputs, float32 [N, C, H, W]: real images first, which find the most faults; then the edges."""
+    channels = test[0].shape[0]
+    height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test)) for axis in (1, 2))
     # Small test sets are repeated: the noise makes every copy another image.
-    real = real[np.arange(max(_REAL_BATCHES)) % len(real)]
+    real = np.stack([test[index % len(test)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
     noisy = torch.cat([batch for _, batch in noisy_batches(real, noise)]).numpy()
     for size in _REAL_BATCHES:
         yield f"{size} noisy test images", noisy[:size]
 
     random = np.random.default_rng(0)
-    shape = (2, 1, *noisy.shape[2:])
+    shape = (2, *noisy.shape[1:])
     yield "uniform in [0, 1]", random.random(shape, np.float32)
     yield "normal, far out of range", random.normal(0.5, 2.0, shape).astype(np.float32)
     for constant in (0.0, 0.5, 1.0, -1.0, 255.0, 1e-40):
@@ -190,7 +194,7 @@ def make_probes(test: np.ndarray, noise: Noise) -> Iterator[tuple[str, np.ndarra
     checkerboard = np.indices(shape[2:]).sum(axis=0) % 2
     yield "checkerboard", np.broadcast_to(checkerboard, shape).astype(np.float32)
     for height, width in ((1, 1), (2, 3), (5, 7), (31, 64), (101, 99)):
-        yield f"size {height}x{width}", random.random((2, 1, height, width), np.float32)
+        yield f"size {height}x{width}", random.random((2, channels, height, width), np.float32)
     broken = noisy[:2].copy()
     broken[0, 0, 0, 0], broken[1, 0, -1, -1] = np.nan, np.inf
     yield "NaN and infinity", broken
@@ -236,9 +240,9 @@ def _batch_invariance(session: Session, probe: np.ndarray) -> Gate:
     return _gate("at once = one by one", f"{SERVING}: {len(probe)} noisy test images", difference, BATCH_INVARIANCE)
 
 
-def _psnr(session: Session, test: np.ndarray, noise: Noise) -> float:
+def _psnr(session: Session, test: Images, noise: Noise) -> float:
     denoisers = {"file": lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)}
-    return score(test, noise, denoisers, {"psnr": psnr})["file"]["psnr"]
+    return float(score(test, noise, denoisers, {"psnr": psnr})["file"]["psnr"].mean())
 
 
 def _gate(name: str, where: str, value: float, limit: float, unit: str = "") -> Gate:

@@ -2,23 +2,51 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
 import click
+import numpy as np
+import torch
 
 from pipeline import figures
-from pipeline.config import REFERENCE_VARIANCES, Config
+from pipeline.classifier import load_classifier
+from pipeline.config import CURVE_VARIANCES, REFERENCE_VARIANCES, Config
+from pipeline.data import Images, PreparedData
+from pipeline.datasets import open_source
 from pipeline.devices import choose_device
-from pipeline.evaluation import PROTOCOL, clipped, identity, model_denoiser, noisy_batches, score
-from pipeline.metrics import METRICS
+from pipeline.evaluation import (
+    PROTOCOL,
+    Denoiser,
+    Scores,
+    clipped,
+    identity,
+    means,
+    model_denoiser,
+    noisy_copy,
+    score,
+)
+from pipeline.metrics import METRICS, Metric
 from pipeline.models import count_parameters
-from pipeline.noise import make_noise
-from pipeline.stages.inputs import load_checkpoint, load_training_data
-from pipeline.tracking import Run, noise_metric
+from pipeline.noise import Noise, make_noise
+from pipeline.objectives import TARGETS
+from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
+from pipeline.tracking import Run
 
 _GRID_IMAGES = 8
+_WORST_IMAGES = 10
+_SHOWN_SIDE = 128  # pixels of an image in a figure
+_CURVE_PIXELS = 784_000  # as many as 1,000 digits have
 
 
-def evaluate(config: Config, run: Run) -> None:
+def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
     """Score the checkpoint of `run` on the test images, and log metrics, figures and a description.
+
+    Args:
+        config: that of the run.
+        run: is written to.
+        also: noises to score at, besides the one that the run was trained for and the reference levels.
 
     Raises:
         PipelineError: the run has no checkpoint, or was trained on other data than is prepared.
@@ -28,38 +56,121 @@ def evaluate(config: Config, run: Run) -> None:
     device = choose_device(config.device)
     model = checkpoint.load_model(device)
     denoise = model_denoiser(model, device)
+    denoisers = {"noisy": identity, "clipped": clipped, "denoised": denoise}
 
     # Score the noisy input, the clipped input and the model at every level.
-    denoisers = {"noisy": identity, "clipped": clipped, "denoised": denoise}
-    variances = sorted({*REFERENCE_VARIANCES, config.variance})
-    results = {
-        variance: score(data.test, make_noise(config.noise, variance), denoisers, METRICS) for variance in variances
-    }
-    metrics = {}
-    for variance, scores in results.items():
-        for name, values in scores.items():
-            for metric, value in values.items():
-                metrics[noise_metric(metric if name == "denoised" else f"{metric}_{name}", variance)] = value
-    run.log_metrics(metrics, step=checkpoint.epoch)
-    run.log_dict({"protocol": PROTOCOL, "results": {f"{key:g}": value for key, value in results.items()}}, "test.json")
+    own = config.training_noise
+    noises = {noise.label: noise for noise in (*reference_noises(config), own, *also)}
+    scores = {label: score(data.test, noise, denoisers, _metrics(config, data)) for label, noise in noises.items()}
+    results = {label: _summarise(values, data.test_labels) for label, values in scores.items()}
+    run.log_scores(results, step=checkpoint.epoch)
+    report: dict[str, Any] = {"protocol": PROTOCOL, "results": results}
 
-    # Show the same digits at every level, and the training level by itself.
-    samples = {}
-    for variance in variances:
-        clean, noisy = next(noisy_batches(data.test[:_GRID_IMAGES], make_noise(config.noise, variance)))
-        samples[variance] = (clean, noisy, denoise(noisy))
-    run.log_figure(figures.denoising_grid(*samples[config.variance], variance=config.variance), "denoised")
-    run.log_figure(figures.noise_levels(samples, trained_at=config.variance), "noise_levels")
-    run.log_figure(figures.psnr_by_variance(results, trained_at=config.variance), "psnr")
+    # Show the same images at every level, the training noise by itself, and where the model does worst.
+    first = range(min(_GRID_IMAGES, len(data.test)))
+    samples = {label: _samples(data.test, first, noise, denoise) for label, noise in noises.items()}
+    run.log_figure(figures.denoising_grid(samples[own.label], f"Test images, {own.description}"), "denoised")
+    run.log_figure(figures.noise_levels(samples, trained_on=own.description), "noise_levels")
+    worst = np.argsort(scores[own.label]["denoised"]["psnr"])[:_WORST_IMAGES].tolist()
+    title = f"The {len(worst)} test images with the lowest PSNR, {own.description}"
+    run.log_figure(figures.denoising_grid(_samples(data.test, worst, own, denoise), title), "worst")
+    report["worst"] = worst
 
-    own = results[config.variance]
+    # Draw the quality over the noise level, from a clean image to far out of range.
+    report["curve"] = curve = _curve(config, data.test, denoisers)
+    run.log_figure(figures.psnr_curve(curve, trained_on=own), "psnr")
+
+    if data.test_labels is not None:
+        report["by_class"] = _by_class(scores, data.test_labels)
+    report["other_data"] = _other_data(config, denoisers, own)
+    for name, values in report["other_data"].items():
+        run.log_metrics({f"test-{name}/psnr/{own.label}": values["denoised"]["psnr"]}, step=checkpoint.epoch)
+    run.log_dict(report, TEST)
+
+    psnrs = {name: results[own.label][name]["psnr"] for name in denoisers}
     run.describe(
-        f"{config.model} ({count_parameters(model):,} parameters), trained on {config.dataset_name} with "
-        f"{config.noise} noise of variance {config.variance:g}"
-        + (", with the noisy image as the target" if config.target == "noisy" else "")
-        + f": {own['denoised']['psnr']:.2f} dB PSNR on the {len(data.test):,} test images, where the noisy input has "
-        f"{own['noisy']['psnr']:.2f} dB and the clipped input {own['clipped']['psnr']:.2f} dB."
+        f"{config.model_name} ({count_parameters(model):,} parameters), trained on {config.dataset_name} with "
+        f"{own.description}"
+        + ("" if config.target == "clean" else f", compared with {TARGETS[config.target][1]}")
+        + f": {psnrs['denoised']:.2f} dB PSNR on the {len(data.test):,} test images, where the noisy input has "
+        f"{psnrs['noisy']:.2f} dB and the clipped input {psnrs['clipped']:.2f} dB."
     )
-    for variance, scores in results.items():
-        psnrs = ", ".join(f"{name} {scores[name]['psnr']:.2f} dB" for name in denoisers)
-        click.echo(f"evaluate: variance {variance:g}: PSNR {psnrs}; SSIM {scores['denoised']['ssim']:.4f}")
+    for label, of in results.items():
+        psnr_texts = ", ".join(f"{name} {of[name]['psnr']:.2f} dB" for name in denoisers)
+        accuracy = f"; digits read {of['denoised']['accuracy']:.2%}" if "accuracy" in of["denoised"] else ""
+        click.echo(f"evaluate: {label}: PSNR {psnr_texts}; SSIM {of['denoised']['ssim']:.4f}{accuracy}")
+
+
+def reference_noises(config: Config) -> list[Noise]:
+    """Gaussian noise at the levels that all runs are scored at."""
+    return [make_noise("gaussian", f"{variance:g}", config.clip_input) for variance in REFERENCE_VARIANCES]
+
+
+def _metrics(config: Config, data: PreparedData) -> dict[str, Metric]:
+    """Those of every dataset; for MNIST also what the classifier reads in every image."""
+    if config.dataset != "mnist" or data.test_labels is None:
+        return METRICS
+    classifier = load_classifier()
+    return {**METRICS, "digit": lambda images, clean: classifier.read(images)}
+
+
+def _summarise(scores: Scores, labels: np.ndarray | None) -> dict[str, dict[str, float]]:
+    summary = {}
+    for name, values in scores.items():
+        values = dict(values)
+        if "digit" in values:
+            values["accuracy"] = (values.pop("digit") == labels).astype(float)
+        summary[name] = means(values)
+    return summary
+
+
+def _by_class(scores: Mapping[str, Scores], labels: np.ndarray) -> dict[str, dict[str, float]]:
+    """Mean PSNR of the model's output for the images of every class: `{label: {class: dB}}`."""
+    return {
+        label: {
+            str(of_class): float(values["denoised"]["psnr"][labels == of_class].mean())
+            for of_class in np.unique(labels).tolist()
+        }
+        for label, values in scores.items()
+    }
+
+
+def _samples(images: Images, indices: Sequence[int], noise: Noise, denoise: Denoiser) -> figures.Sample:
+    """Clean, noisy and denoised images, cut down to one size around their middle."""
+    side = min(_SHOWN_SIDE, *(min(images[index].shape[1:]) for index in indices))
+    rows: list[list[torch.Tensor]] = []
+    for index in indices:
+        clean, noisy = noisy_copy(images[index], index, noise)
+        rows.append([_middle(image, side) for image in (clean, noisy, denoise(noisy))])
+    clean, noisy, denoised = (torch.cat(column) for column in zip(*rows, strict=True))
+    return clean, noisy, denoised
+
+
+def _middle(images: torch.Tensor, side: int) -> torch.Tensor:
+    top, left = ((length - side) // 2 for length in images.shape[-2:])
+    return images[..., top : top + side, left : left + side]
+
+
+def _curve(config: Config, images: Images, denoisers: Mapping[str, Denoiser]) -> dict[str, Any]:
+    """Mean PSNR of the first test images over the levels of Gaussian noise."""
+    few = images[: max(1, _CURVE_PIXELS // images[0][0].size)]
+    psnr: dict[str, list[float]] = {name: [] for name in denoisers}
+    for variance in CURVE_VARIANCES:
+        noise = make_noise("gaussian", f"{variance:g}", config.clip_input)
+        for name, values in score(few, noise, denoisers, {"psnr": METRICS["psnr"]}).items():
+            psnr[name].append(float(values["psnr"].mean()))
+    return {"images": len(few), "variances": list(CURVE_VARIANCES), "psnr": psnr}
+
+
+def _other_data(config: Config, denoisers: Mapping[str, Denoiser], noise: Noise) -> dict[str, Any]:
+    """Scores on images of another kind, for a model of MNIST's digits, where they are at hand."""
+    if config.dataset != "mnist" or not (Path(config.data_dir) / "FashionMNIST" / "raw").is_dir():
+        return {}
+    images = open_source("fashion-mnist", Path(config.data_dir)).images(config.channels)[1]
+    assert images is not None  # this dataset sets test images apart
+    scores = score(images, noise, denoisers, METRICS)
+    click.echo(
+        f"evaluate: {noise.label} on fashion-mnist: PSNR "
+        + ", ".join(f"{name} {means(values)['psnr']:.2f} dB" for name, values in scores.items())
+    )
+    return {"fashion-mnist": {name: means(values) for name, values in scores.items()}}

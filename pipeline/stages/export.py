@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import tempfile
 from importlib.metadata import version
@@ -10,17 +11,15 @@ from pathlib import Path
 import click
 import torch
 
-from pipeline.config import REFERENCE_VARIANCES, Config
+from pipeline.config import Config
 from pipeline.errors import ParityError, PipelineError
 from pipeline.evaluation import noisy_batches
 from pipeline.files import new_folder, sha256_file
-from pipeline.metrics import METRICS
 from pipeline.models import count_parameters
-from pipeline.noise import make_noise
 from pipeline.onnx.export import export_onnx, read_onnx
 from pipeline.onnx.handoff import MODEL, SUMS, Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check
-from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.tracking import Run, noise_metric
 
 _SHOWN_IMAGES = 8
@@ -38,7 +37,7 @@ def export(config: Config, run: Run, folder: Path) -> Path:
     data = load_training_data(config, run)
     checkpoint = load_checkpoint(run)
     model = checkpoint.load_model(torch.device("cpu"))
-    noise = make_noise(config.noise, config.variance)
+    noise = config.training_noise
     handoff = Handoff(
         config=config,
         run_id=run.id,
@@ -46,14 +45,14 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         parameters=count_parameters(model),
         dataset=data.manifest,
         test_images=len(data.test),
-        scores=_evaluated(config, run),
+        scores=_evaluated(run, noise.label),
         commit=run.tag("mlflow.source.git.commit"),
     )
 
     with new_folder(folder) as new:
         # Write the file, and hold it against the model.
-        export_onnx(model, new / MODEL, handoff.metadata())
-        logged_psnr = handoff.scores[config.variance]["denoised"]["psnr"]
+        export_onnx(model, config.channels, new / MODEL, handoff.metadata())
+        logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
         report = check(new / MODEL, model, data.test, noise, logged_psnr)
         if report.failures:
             run.log_tags({"parity": "failed"})
@@ -95,22 +94,12 @@ def export(config: Config, run: Run, folder: Path) -> Path:
     return folder
 
 
-def _evaluated(config: Config, run: Run) -> dict[float, dict[str, dict[str, float]]]:
-    """What `evaluate` logged: `{variance: {denoiser: {metric: mean}}}`."""
-    logged = run.metrics()
-    try:
-        return {
-            variance: {
-                denoiser: {metric: logged[noise_metric(metric + suffix, variance)] for metric in METRICS}
-                for denoiser, suffix in {"noisy": "_noisy", "clipped": "_clipped", "denoised": ""}.items()
-            }
-            for variance in sorted({*REFERENCE_VARIANCES, config.variance})
-        }
-    except KeyError as error:
-        raise PipelineError(
-            f"run {run.id} was not evaluated (it has no metric {error}); "
-            f"run: python -m pipeline evaluate --run-id {run.id}"
-        ) from error
+def _evaluated(run: Run, label: str) -> dict[str, dict[str, dict[str, float]]]:
+    """What `evaluate` found: `{label of the noise: {denoiser: {metric: mean}}}`."""
+    if noise_metric("psnr", label) not in run.metrics():
+        raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
+    with run.artifact(TEST) as path:
+        return json.loads(path.read_text())["results"]
 
 
 def _log_report(run: Run, report: Report) -> None:

@@ -9,6 +9,7 @@ from pipeline.errors import PipelineError
 from pipeline.tracking import Run
 
 CHECKPOINT = "checkpoints/best.pt"  # the artifact with the best epoch
+TEST = "test.json"  # the artifact with what `evaluate` found
 
 
 def load_training_data(config: Config, run: Run) -> PreparedData:

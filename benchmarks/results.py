@@ -1,0 +1,132 @@
+"""Everything in the README's table of results: trains what is not in the store yet, and prints Markdown.
+
+    python benchmarks/results.py [--seeds 3] [--only REGEX]
+
+A training that was finished and evaluated with the same options is taken from the store (`results.db` in the current
+folder), so an interrupted call goes on where it stopped. All of it takes some hours on two cores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import re
+import statistics
+import subprocess
+import sys
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///results.db")
+
+import mlflow
+from mlflow.entities import Run
+
+from pipeline.cli import cli
+from pipeline.config import REFERENCE_VARIANCES, Config
+
+LEVELS = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
+BLIND = ["--variance", "0.0005:0.1"]
+# Row of the table: the options of one model for all levels, or of one for each level (`{level}`); seeds.
+ROWS: dict[str, tuple[list[str], bool]] = {
+    "autoencoder, one for each level": (["--variance", "{level}"], True),
+    "course's U-Net, one for each level": (["--model", "unet", "--variance", "{level}"], False),
+    "resunet s, one for each level": (["--model", "resunet", "--size", "s", "--variance", "{level}"], False),
+    "resunet m, one for each level": (["--model", "resunet", "--variance", "{level}"], True),
+    "resunet m, blind": (["--model", "resunet", *BLIND], True),
+    "resunet m, blind, bias-free": (["--model", "resunet:bias=false", *BLIND], False),
+    "resunet m, blind, noise map": (["--model", "resunet:noise-map=true", *BLIND], False),
+    "resunet m, Noise2Noise": (["--model", "resunet", "--variance", "{level}", "--target", "noisy2noisy"], False),
+    "resunet m, Noise2Void": (["--model", "resunet", "--variance", "{level}", "--target", "self"], False),
+}
+CLASSICAL = ("gaussian", "median", "wavelet", "tv", "nlm", "bm3d")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=3, help="of the headline rows; the others have one")
+    parser.add_argument("--only", default="", help="train only the rows that this regular expression finds")
+    arguments = parser.parse_args()
+
+    if re.search(arguments.only, "baselines") and not _baselines():
+        _pipeline("baselines")
+    lines = [f"| | {' | '.join(LEVELS)} | parameters | training |", "|---|" + "---:|" * (len(LEVELS) + 2)]
+    trained: list[str] = []
+    for row, (options, headline) in ROWS.items():
+        runs = {
+            level: [
+                run
+                for seed in range(arguments.seeds if headline else 1)
+                if (run := _trained([*_at(options, level), "--seed", str(seed)], bool(re.search(arguments.only, row))))
+            ]
+            for level in LEVELS
+        }
+        trained.append(_line(row, runs))
+    example = next((run for run in _finished() if run.data.params.get("dataset") == "mnist"), None)
+    if example:
+        for name in ("noisy", "clipped"):
+            cells = [f"{example.data.metrics[f'test/psnr_{name}/{level}']:.2f}" for level in LEVELS]
+            lines.append(f"| {name} input | {' | '.join(cells)} | | |")
+    for name, run in _baselines().items():
+        cells = [f"{run.data.metrics[f'test/psnr/{level}']:.2f}" for level in LEVELS]
+        lines.append(f"| {name} ({run.data.tags['test.images']} digits) | {' | '.join(cells)} | | |")
+    print("\n".join(lines + trained))
+
+
+def _at(options: Sequence[str], level: str) -> list[str]:
+    return [option.replace("{level}", level) for option in options]
+
+
+def _line(row: str, runs: dict[str, list[Run]]) -> str:
+    cells = []
+    for level, of_level in runs.items():
+        values = [run.data.metrics[f"test/psnr/{level}"] for run in of_level]
+        spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "not run")
+    everything = [run for of_level in runs.values() for run in of_level]
+    if not everything:
+        return f"| {row} | {' | '.join(cells)} | | |"
+    seconds = statistics.median(run.data.metrics["train/seconds"] for run in everything)
+    return f"| {row} | {' | '.join(cells)} | {int(everything[0].data.params['parameters']):,} | {seconds:.0f} s |"
+
+
+def _trained(options: list[str], train: bool) -> Run | None:
+    """The finished and evaluated run with these options, trained now if `train` says so."""
+    with cli.commands["train"].make_context("train", [*options]) as context:
+        wanted = asdict(Config.from_options(**context.params))
+    for key in ("data_dir", "device"):  # decide nothing that is measured here
+        del wanted[key]
+    if (found := _find(wanted)) or not train:
+        return found
+    _pipeline("train", *options)
+    _pipeline("evaluate")
+    return _find(wanted)
+
+
+def _find(wanted: dict[str, Any]) -> Run | None:
+    for run in _finished():
+        same = all(run.data.params.get(key) == str(value) for key, value in wanted.items())
+        if same and f"test/psnr/{LEVELS[0]}" in run.data.metrics:
+            return run
+    return None
+
+
+def _baselines() -> dict[str, Run]:
+    found = {run.data.tags["model"]: run for run in _finished() if "test.images" in run.data.tags}
+    return {name: found[name] for name in CLASSICAL if name in found}
+
+
+def _finished() -> list[Run]:
+    return list(
+        mlflow.search_runs(search_all_experiments=True, filter_string="status = 'FINISHED'", output_format="list")
+    )
+
+
+def _pipeline(*arguments: str) -> None:
+    print("$ python -m pipeline", *arguments, file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=True, stdout=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()

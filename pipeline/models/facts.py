@@ -1,0 +1,60 @@
+"""What a model costs and how far it sees, measured on the model itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from pipeline.models import MODELS, build_model, count_parameters
+
+STRIDES = 8  # in pixels; a multiple of the strides of every model: what a model makes of an image repeats with it
+
+
+@torch.no_grad()
+def multiply_adds_per_pixel(model: nn.Module, channels: int) -> float:
+    """Multiplications with addition in convolutions, for each pixel (of all `channels`) of a large image."""
+    side = 128
+    with FlopCounterMode(display=False) as counter:
+        model.eval()(torch.zeros(1, channels, side, side, device=_device(model)))
+    return counter.get_total_flops() / 2 / side**2  # a multiplication and an addition are counted as two
+
+
+@torch.no_grad()
+def receptive_field(model: nn.Module, channels: int, side: int = 256) -> int:
+    """Side, in pixels, of the square that one output pixel depends on.
+
+    Found by the mark that a NaN in one input pixel leaves in the output: whatever is computed from it becomes NaN.
+    At most `side`, which is that of the image it is tried on.
+    """
+    reach = 0
+    for phase in range(STRIDES):
+        place = side // 2 + phase
+        image = torch.zeros(1, channels, side, side, device=_device(model))
+        image[..., place, place] = torch.nan
+        rows = model.eval()(image)[0, 0].isnan().any(dim=1).nonzero()
+        reach = max(reach, place - int(rows.min()), int(rows.max()) - place)
+    return 2 * reach + 1
+
+
+def describe_models(channels: int) -> str:
+    """A table of all models in all their sizes, the default first."""
+    lines = [
+        f"{'model':<14}{'size':<6}{'parameters':>12}{'multiply-adds a pixel':>24}{'receptive field':>18}  what it is"
+    ]
+    for name, entry in MODELS.items():
+        for size in entry.sizes or ("",):
+            model = build_model(name, size, channels)
+            field = receptive_field(model, channels)
+            lines.append(
+                f"{name:<14}{size:<6}{count_parameters(model):>12,}"
+                f"{multiply_adds_per_pixel(model, channels):>24,.0f}{f'{field} x {field}':>18}  {entry.summary}"
+            )
+        if entry.options:
+            options = ", ".join(f"{key}={str(value).lower()}" for key, value in entry.options.items())
+            lines.append(f"{'':<14}options: {options}")
+    return "\n".join(lines)
+
+
+def _device(model: nn.Module) -> torch.device:
+    return next(model.parameters()).device

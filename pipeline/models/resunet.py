@@ -1,0 +1,81 @@
+"""A small residual U-Net without normalisation, after DRUNet (Zhang et al. 2021)."""
+
+from __future__ import annotations
+
+import torch
+from torch import nn
+from torch.nn import functional
+
+from pipeline.models.residual import remove_noise
+
+
+class _ResidualBlock(nn.Module):
+    """x + conv(relu(conv(x))), which starts as the identity: that is what makes high learning rates possible."""
+
+    def __init__(self, width: int, bias: bool) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        self.second = nn.Conv2d(width, width, 3, padding=1, bias=bias)
+        nn.init.kaiming_normal_(self.first.weight, nonlinearity="relu")
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, features: torch.Tensor) -> torch.Tensor:
+        return features + self.second(functional.relu(self.first(features)))
+
+
+class ResUNet(nn.Module):
+    """Three scales of `width`, 2 and 4 times `width` channels, with 1, 1 and 2 residual blocks; skips are added.
+
+    Its output is the input plus what the network makes of it, so that detail needs to pass no bottleneck.
+
+    Input: noisy images, float32 [N, C, H, W], clean pixels in [0, 1], any H and W from 1 up.
+    Output: denoised images of the same shape; within [0, 1] in eval mode, see `remove_noise`.
+
+    Args:
+        channels: C.
+        width: channels at full resolution.
+        bias: False leaves out every additive constant: before the clamp, scaling the input then scales the output,
+            so that noise levels never seen in training are met by what was learned at others (Mohan et al. 2020).
+        noise_map: estimate the noise level around every pixel and feed it as one more channel (as FFDNet, Zhang et
+            al. 2018, which is told it).
+    """
+
+    def __init__(self, channels: int = 1, width: int = 16, bias: bool = True, noise_map: bool = False) -> None:
+        super().__init__()
+        widths = (width, 2 * width, 4 * width)
+        self.noise_map = noise_map
+        self.stem = nn.Conv2d(channels + noise_map, width, 3, padding=1, bias=bias)
+        self.encoder = nn.ModuleList(_ResidualBlock(size, bias) for size in widths[:-1])
+        # A kernel of 3 with padding rounds odd sizes up, so that any size will do.
+        self.down = nn.ModuleList(nn.Conv2d(size, 2 * size, 3, stride=2, padding=1, bias=bias) for size in widths[:-1])
+        self.middle = nn.Sequential(_ResidualBlock(widths[-1], bias), _ResidualBlock(widths[-1], bias))
+        self.up = nn.ModuleList(nn.ConvTranspose2d(2 * size, size, 2, stride=2, bias=bias) for size in widths[-2::-1])
+        self.decoder = nn.ModuleList(_ResidualBlock(size, bias) for size in widths[-2::-1])
+        self.head = nn.Conv2d(width, channels, 3, padding=1, bias=bias)
+        nn.init.zeros_(self.head.weight)
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        features = self.stem(torch.cat([noisy, noise_level(noisy)], dim=1) if self.noise_map else noisy)
+        skips = []
+        for block, down in zip(self.encoder, self.down, strict=True):
+            features = block(features)
+            skips.append(features)
+            features = down(features)
+        features = self.middle(features)
+        for up, block in zip(self.up, self.decoder, strict=True):
+            skip = skips.pop()
+            height, width = skip.shape[-2:]
+            features = block(up(features)[..., :height, :width] + skip)
+        return remove_noise(noisy, self.head(features), self.training)
+
+
+def noise_level(noisy: torch.Tensor) -> torch.Tensor:
+    """Standard deviation of the noise around every pixel, estimated: float [N, 1, H, W] of [N, C, H, W].
+
+    Immerkaer 1996: a second difference along both axes removes what is smooth in the image and leaves 6 times the
+    noise's standard deviation; its mean magnitude, here over 15x15 pixels, is sqrt(2 / pi) of that.
+    """
+    difference = noisy.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
+    gray = noisy.mean(dim=1, keepdim=True) * noisy.shape[1] ** 0.5  # the mean of C draws has 1 / sqrt(C) of their noise
+    response = functional.conv2d(gray, difference[None, None], padding=1).abs()
+    return functional.avg_pool2d(response, 15, stride=1, padding=7, count_include_pad=False) * (torch.pi / 2) ** 0.5 / 6
