@@ -92,7 +92,7 @@ def page_loop(data: PreparedData) -> float:
 def our_loop(data: PreparedData, batch_size: int) -> float:
     """Images a second of `fit` with the default options, one image to validate."""
     choose_device("cpu")
-    images, validation = torch.from_numpy(data.train[:LOOP_IMAGES]), torch.from_numpy(data.validation[:1])
+    images, validation = (torch.from_numpy(np.stack(part)) for part in (data.train[:LOOP_IMAGES], data.validation[:1]))
     defaults = Config()
 
     def loop() -> None:

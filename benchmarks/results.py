@@ -54,14 +54,11 @@ def main() -> None:
     lines = [f"| | {' | '.join(LEVELS)} | parameters | training |", "|---|" + "---:|" * (len(LEVELS) + 2)]
     trained: list[str] = []
     for row, (options, headline) in ROWS.items():
-        runs = {
-            level: [
-                run
-                for seed in range(arguments.seeds if headline else 1)
-                if (run := _trained([*_at(options, level), "--seed", str(seed)], bool(re.search(arguments.only, row))))
-            ]
-            for level in LEVELS
-        }
+        runs: dict[str, list[Run]] = {level: [] for level in LEVELS}
+        for seed in range(arguments.seeds if headline else 1):
+            for level in LEVELS:
+                run = _trained([*_at(options, level), "--seed", str(seed)], bool(re.search(arguments.only, row)))
+                runs[level] += [run] if run else []
         trained.append(_line(row, runs))
     example = next((run for run in _finished() if run.data.params.get("dataset") == "mnist"), None)
     if example:
@@ -99,8 +96,8 @@ def _trained(options: list[str], train: bool) -> Run | None:
         del wanted[key]
     if (found := _find(wanted)) or not train:
         return found
-    _pipeline("train", *options)
-    _pipeline("evaluate")
+    run_id = re.findall(r"^train: run (\w+)$", _pipeline("train", *options), re.MULTILINE)[0]
+    _pipeline("evaluate", "--run-id", run_id)
     return _find(wanted)
 
 
@@ -123,9 +120,11 @@ def _finished() -> list[Run]:
     )
 
 
-def _pipeline(*arguments: str) -> None:
+def _pipeline(*arguments: str) -> str:
     print("$ python -m pipeline", *arguments, file=sys.stderr, flush=True)
-    subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=True, stdout=sys.stderr)
+    done = subprocess.run([sys.executable, "-m", "pipeline", *arguments], check=True, stdout=subprocess.PIPE, text=True)
+    print(done.stdout, file=sys.stderr, flush=True)
+    return done.stdout
 
 
 if __name__ == "__main__":

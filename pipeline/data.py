@@ -17,20 +17,33 @@ from pipeline.files import new_folder, sha256_bytes, sha256_file
 
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
-
+_LABELS = "test_labels.npy"
 
 Images = np.ndarray | list[np.ndarray]
+"""uint8 [N, C, H, W] where all images have one size, else a list of uint8 [C, H, W]; 0 is black and 255 white."""
+
+
+def as_images(images: list[np.ndarray]) -> Images:
+    """A list of uint8 [C, H, W], as one array if they all have one size."""
+    return np.stack(images) if len({image.shape for image in images}) == 1 else images
+
+
+def describe_sizes(images: Images) -> str:
+    """Height x width, smallest to largest: `28x28`, or `300x451 to 1080x1920`."""
+    sizes = sorted({image.shape[1:] for image in images}, key=lambda size: (size[0] * size[1], size))
+    texts = [f"{height}x{width}" for height, width in (sizes[0], sizes[-1])]
+    return texts[0] if len(sizes) == 1 else " to ".join(texts)
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The images of a dataset, split: uint8 [N, 1, H, W], one byte a pixel, 0 black and 255 white."""
+    """The images of a dataset, split."""
 
-    train: np.ndarray
-    validation: np.ndarray
-    test: np.ndarray
+    train: Images
+    validation: Images
+    test: Images
     manifest: dict[str, Any]
-    test_labels: np.ndarray | None = None
+    test_labels: np.ndarray | None = None  # uint8 [N]: the class of each test image, where the dataset knows it
 
     @property
     def digest(self) -> str:
@@ -38,10 +51,10 @@ class PreparedData:
         return self.manifest["digest"]
 
     def describe(self) -> str:
-        height, width = self.train.shape[2:]
+        sizes = describe_sizes([*self.train, *self.validation, *self.test])
         return (
             f"{len(self.train):,} training, {len(self.validation):,} validation and {len(self.test):,} test images "
-            f"of {height}x{width}"
+            f"of {sizes}{'' if self.train[0].shape[0] == 1 else ' in colour'}"
         )
 
 
@@ -52,25 +65,32 @@ def prepared_folder(config: Config) -> Path:
         path = Path(name).resolve()
         # Two folders may share a name; the digest of the path keeps them apart.
         name = f"{path.name or 'root'}-{sha256_bytes(str(path).encode())[:8]}"
-    return Path(config.data_dir) / "prepared" / f"{name}-seed{config.seed}"
+    colour = "" if config.channels == 1 else "-rgb"
+    return Path(config.data_dir) / "prepared" / f"{name}{colour}-seed{config.seed}"
 
 
-def write_prepared(config: Config, images: dict[str, np.ndarray], facts: dict[str, Any]) -> PreparedData:
-    """Write `images` (uint8 [N, H, W], by part) and a manifest with `facts`, as a whole or not at all."""
+def write_prepared(
+    config: Config, parts: dict[str, Images], labels: np.ndarray | None, facts: dict[str, Any]
+) -> PreparedData:
+    """Write the images of all `PARTS`, the labels of the test images and a manifest with `facts`: all or nothing."""
     folder = prepared_folder(config)
-    arrays = {part: np.ascontiguousarray(images[part][:, np.newaxis]) for part in PARTS}
     with new_folder(folder) as new:
         files = {}
-        for part, array in arrays.items():
-            path = new / f"{part}.npy"
+        for name, images in [*parts.items(), *([] if labels is None else [(Path(_LABELS).stem, labels)])]:
+            path = new / f"{name}{'.npz' if isinstance(images, list) else '.npy'}"
             try:
-                np.save(path, array)
+                if isinstance(images, list):
+                    np.savez(path, *images)
+                    files[path.name] = {"images": len(images), "sizes": describe_sizes(images), "dtype": "uint8"}
+                else:
+                    np.save(path, images)
+                    files[path.name] = {"shape": list(images.shape), "dtype": str(images.dtype)}
             except OSError as error:
                 raise PipelineError(f"cannot write {folder / path.name}: {error}") from error
-            files[path.name] = {"sha256": sha256_file(path), "shape": list(array.shape), "dtype": str(array.dtype)}
+            files[path.name]["sha256"] = sha256_file(path)
         manifest = {**facts, "files": files, "digest": _digest(files)}
         (new / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return PreparedData(**arrays, manifest=manifest)
+    return PreparedData(**parts, test_labels=labels, manifest=manifest)
 
 
 def read_manifest(config: Config) -> dict[str, Any] | None:
@@ -96,23 +116,26 @@ def load_prepared(config: Config) -> PreparedData:
         raise PipelineError(
             f"no prepared data in {folder}; run: python -m pipeline prepare --dataset {config.dataset} "
             f"--seed {config.seed} --data-dir {config.data_dir}"
+            + ("" if config.channels == 1 else f" --channels {config.channels}")
         )
-    arrays = {}
+    arrays: dict[str, Any] = {}
     try:
         if manifest["digest"] != _digest(manifest["files"]):
             raise PipelineError(f"{folder / _MANIFEST} is damaged: its digest does not match its files")
-        for part in PARTS:
-            path = folder / f"{part}.npy"
-            expected = manifest["files"][path.name]["sha256"]
+        for name, facts in manifest["files"].items():
+            path = folder / name
             digest = sha256_file(path)
-            if digest != expected:
-                raise PipelineError(f"{path} is damaged: its SHA-256 is {digest}, it must be {expected}")
-            arrays[part] = np.load(path, allow_pickle=False)
+            if digest != facts["sha256"]:
+                raise PipelineError(f"{path} is damaged: its SHA-256 is {digest}, it must be {facts['sha256']}")
+            content = np.load(path, allow_pickle=False)
+            arrays[path.stem] = content if path.suffix == ".npy" else list(content.values())
     except (OSError, KeyError, TypeError, ValueError) as error:
         raise PipelineError(f"prepared data in {folder} is incomplete: {error}") from error
     return PreparedData(**arrays, manifest=manifest)
 
 
 def _digest(files: dict[str, dict[str, Any]]) -> str:
-    lines = "".join(f"{files[f'{part}.npy']['sha256']}  {part}\n" for part in PARTS)
+    """Over the images of all parts; the labels are not part of what a model is trained on."""
+    names = {Path(name).stem: name for name in files}
+    lines = "".join(f"{files[names[part]]['sha256']}  {part}\n" for part in PARTS)
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -74,7 +74,7 @@ def noisy_copy(pixels: np.ndarray, index: int, noise: Noise) -> tuple[torch.Tens
 
     An image always gets the same noise, whatever the batch size, the device and the number of images.
     """
-    clean = to_images(torch.from_numpy(pixels))[None]
+    clean = to_images(torch.tensor(pixels))[None]  # a copy: the array may be read-only
     return clean, noise(clean, torch.Generator().manual_seed(TEST_NOISE_SEED + index))
 
 

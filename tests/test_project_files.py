@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -63,20 +64,21 @@ def test_conda_yaml_and_setup_cfg_agree() -> None:
     assert re.fullmatch(r"python=3\.\d+", python)
 
 
+def _packages(requirements: str) -> set[str]:
+    return {re.split(r"[<>=]", line)[0] for line in requirements.strip().splitlines()}
+
+
 def test_every_import_is_a_dependency() -> None:
-    required = {
-        re.split(r"[<>=]", line)[0] for line in _setup_cfg()["options"]["install_requires"].strip().splitlines()
-    }
-    names = {"PIL": "pillow"}
+    required = _packages(_setup_cfg()["options"]["install_requires"])
+    optional = _packages("\n".join(_setup_cfg()["options.extras_require"].values()))
+    names = {"PIL": "pillow", "skimage": "scikit-image", "scipy": "scikit-image"}  # scikit-image needs scipy
     imported = {
         names.get(name, name)
         for path in (PROJECT / "pipeline").rglob("*.py")
         for name in re.findall(r"^\s*(?:import|from) ([A-Za-z_]\w*)", path.read_text(), re.MULTILINE)
     }
-    import sys
-
     outside = imported - set(sys.stdlib_module_names) - {"pipeline", "__future__"}
-    assert outside <= required
+    assert outside <= required | optional
     assert required - outside == {"onnxscript"}  # torch's exporter imports it, and does not ask for it
 
 

@@ -17,6 +17,8 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     import numpy as np
 
+    from pipeline.data import Images
+
 
 class Source(Protocol):
     """Where the images of a dataset come from, before they are split."""
@@ -31,8 +33,16 @@ class Source(Protocol):
         """
         ...
 
-    def images(self) -> tuple[np.ndarray, np.ndarray | None]:
-        """The training and the test images, uint8 [N, H, W]; None where the source sets no test images apart."""
+    def images(self, channels: int) -> tuple[Images, Images | None]:
+        """The training and the test images; None where the source sets no test images apart.
+
+        Args:
+            channels: 1 for gray, 3 for colour (RGB). Raises `PipelineError` where the source has no such images.
+        """
+        ...
+
+    def test_labels(self) -> np.ndarray | None:
+        """The class of every test image, uint8 [N], where the source knows it."""
         ...
 
 
@@ -47,6 +57,10 @@ def _mnist(data_dir: Path) -> Source:
     return import_module("pipeline.datasets.bundled_mnist").BundledMNIST()
 
 
+def _photos(data_dir: Path) -> Source:
+    return import_module("pipeline.datasets.photos").Photos(data_dir)
+
+
 # The names that `--dataset` takes (besides the path of a folder). Each is opened with the data folder.
 DATASETS: dict[str, Callable[[Path], Source]] = {
     "mnist": _mnist,
@@ -59,6 +73,7 @@ DATASETS: dict[str, Callable[[Path], Source]] = {
     "emnist-digits": _torchvision("EMNIST", "digits"),
     "emnist-letters": _torchvision("EMNIST", "letters"),
     "emnist-mnist": _torchvision("EMNIST", "mnist"),
+    "photos": _photos,
 }
 
 

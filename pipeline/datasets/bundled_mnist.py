@@ -7,11 +7,13 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.datasets.idx import parse_idx
+from pipeline.datasets.idx import as_gray, parse_idx
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_bytes
 
 _FOLDER = Path(__file__).parent / "mnist"
+_TRAIN, _TRAIN_LABELS = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+_TEST, _TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
 class BundledMNIST:
@@ -26,19 +28,26 @@ class BundledMNIST:
         self._sums = {name: digest for digest, name in (line.split() for line in lines)}
 
     def inputs(self) -> dict[str, str]:
-        names = [name for name in self._sums if name.endswith("images-idx3-ubyte.xz")]
+        names = [f"{name}.xz" for name in (_TRAIN, _TEST, _TEST_LABELS)]
         return {name: self._verified(name, self._read(name)) for name in names}
 
-    def images(self) -> tuple[np.ndarray, np.ndarray]:
-        return self._images("train"), self._images("t10k")
+    def images(self, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+        train, test = (as_gray(self._values(name, 3), channels, "mnist") for name in (_TRAIN, _TEST))
+        return train, test
 
-    def _images(self, part: str) -> np.ndarray:
-        raw_name = f"{part}-images-idx3-ubyte"
+    def test_labels(self) -> np.ndarray:
+        return self._values(_TEST_LABELS, 1)
+
+    def train_labels(self) -> np.ndarray:
+        """The class of every training image, uint8 [N]."""
+        return self._values(_TRAIN_LABELS, 1)
+
+    def _values(self, raw_name: str, dimensions: int) -> np.ndarray:
         compressed = self._read(f"{raw_name}.xz")
         self._verified(f"{raw_name}.xz", compressed)  # before the bytes reach the decompressor
         raw = lzma.decompress(compressed)
         self._verified(raw_name, raw)
-        return parse_idx(raw, str(self.folder / raw_name))
+        return parse_idx(raw, str(self.folder / raw_name), dimensions)
 
     def _read(self, name: str) -> bytes:
         try:

@@ -1,4 +1,4 @@
-"""A folder of images of one size, in any format that Pillow reads."""
+"""A folder of images of any size, gray or colour, in any format that Pillow reads."""
 
 from __future__ import annotations
 
@@ -6,8 +6,9 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError
 
+from pipeline.data import Images, as_images
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 
@@ -15,7 +16,9 @@ SMALLEST_SIDE = 11  # pixels: the window of SSIM
 
 
 class ImageFolder:
-    """Images below `folder`, at any depth, in the order of their paths; colour is turned to gray (ITU-R 601 luma).
+    """Images below `folder`, at any depth, in the order of their paths.
+
+    With one channel, colour is turned to gray (ITU-R 601 luma); with three, all must be in colour. Alpha is left out.
 
     With subfolders `train/` and `test/` these are the two parts; without, no test images are set apart here.
     """
@@ -51,40 +54,41 @@ class ImageFolder:
         except OSError as error:
             raise PipelineError(f"cannot read {error.filename}: {error.strerror}") from error
 
-    def images(self) -> tuple[np.ndarray, np.ndarray | None]:
+    def images(self, channels: int = 1) -> tuple[Images, Images | None]:
         train, test = self._parts
-        images = _read_all([*train, *(test or [])])
-        return (images, None) if test is None else (images[: len(train)], images[len(train) :])
+        images = [read_image(path, channels) for path in [*train, *(test or [])]]
+        for path, image in zip([*train, *(test or [])], images, strict=True):
+            if min(image.shape[1:]) < SMALLEST_SIDE:
+                raise PipelineError(
+                    f"{path} is {image.shape[1]}x{image.shape[2]} pixels (height x width); "
+                    f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed (SSIM's window)"
+                )
+        if test is None:
+            return as_images(images), None
+        return as_images(images[: len(train)]), as_images(images[len(train) :])
+
+    def test_labels(self) -> None:
+        return None
 
 
-def _read_all(paths: list[Path]) -> np.ndarray:
-    """uint8 [N, H, W]."""
-    first = _read_gray(paths[0])
-    if min(first.shape) < SMALLEST_SIDE:
-        raise PipelineError(
-            f"{paths[0]} is {first.shape[1]}x{first.shape[0]} pixels; "
-            f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed (SSIM's window)"
-        )
-    images = np.empty((len(paths), *first.shape), np.uint8)
-    for index, path in enumerate(paths):
-        image = _read_gray(path)
-        if image.shape != first.shape:
-            raise PipelineError(
-                f"images must have one size: {paths[0]} is {first.shape[1]}x{first.shape[0]} pixels, "
-                f"{path} is {image.shape[1]}x{image.shape[0]}"
-            )
-        images[index] = image
-    return images
+def read_image(path: Path, channels: int) -> np.ndarray:
+    """uint8 [channels, H, W] of an image file; 16 bits are scaled to 8.
 
-
-def _read_gray(path: Path) -> np.ndarray:
-    """uint8 [H, W]; 16-bit images are scaled to 8 bits."""
+    Raises:
+        PipelineError: it cannot be read, or is gray where 3 channels are asked for.
+    """
     try:
         with Image.open(path) as image:
-            if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion to "L" clips them at 255
-                return (np.asarray(image, np.float64).clip(0, 65535) / 257).round().astype(np.uint8)
             if image.mode == "F":
                 raise PipelineError(f"{path} holds floating-point pixels; 8-bit or 16-bit images are needed")
-            return np.asarray(image.convert("L"))
+            is_gray = image.mode.startswith(("I", "L", "1"))
+            if channels == 3 and is_gray:
+                raise PipelineError(f"--channels 3: {path} is a gray image; all must be in colour, or use --channels 1")
+            if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion to "L" clips them at 255
+                return (np.asarray(image, np.float64).clip(0, 65535) / 257).round().astype(np.uint8)[np.newaxis]
+            upright = ImageOps.exif_transpose(image)
+            if channels == 1:
+                return np.asarray(upright.convert("L"))[np.newaxis]
+            return np.ascontiguousarray(np.asarray(upright.convert("RGB")).transpose(2, 0, 1))
     except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
         raise PipelineError(f"cannot read {path} as an image: {error}") from error

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from torchvision import datasets
 
-from pipeline.datasets.idx import parse_idx
+from pipeline.datasets.idx import as_gray, parse_idx
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_bytes
 
@@ -42,12 +42,16 @@ class TorchvisionSet:
     def inputs(self) -> dict[str, str]:
         return {name: sha256_bytes(self._read(name)) for name in self._raw_names()}
 
-    def images(self) -> tuple[np.ndarray, np.ndarray]:
+    def images(self, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
         train, test = (parse_idx(self._read(name), str(self._folder / name)) for name in self._raw_names())
         if self._split:
             # EMNIST's files hold each letter mirrored along the diagonal.
             train, test = train.transpose(0, 2, 1), test.transpose(0, 2, 1)
-        return train, test
+        name = self._class.__name__
+        return as_gray(train, channels, name), as_gray(test, channels, name)
+
+    def test_labels(self) -> None:
+        return None
 
     def _raw_names(self) -> tuple[str, str]:
         if self._split:

@@ -23,10 +23,9 @@ def score_baselines(config: Config, count: int) -> None:
     """
     data = prepare(config)
     test = data.test[:count]
-    missing_ones = missing()
     for name in BASELINES:
-        if name in missing_ones:
-            click.echo(f"baselines: {name}: not run, {missing_ones[name]}")
+        if reason := missing(name):
+            click.echo(f"baselines: {name}: not run, {reason}")
             continue
         results, chosen = {}, {}
         for variance in REFERENCE_VARIANCES:

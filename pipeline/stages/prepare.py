@@ -10,7 +10,7 @@ import numpy as np
 from filelock import FileLock
 
 from pipeline.config import Config
-from pipeline.data import PreparedData, load_prepared, prepared_folder, read_manifest, write_prepared
+from pipeline.data import Images, PreparedData, as_images, load_prepared, prepared_folder, read_manifest, write_prepared
 from pipeline.datasets import open_source
 from pipeline.errors import PipelineError
 
@@ -38,6 +38,7 @@ def _prepare(config: Config) -> PreparedData:
         "dataset": config.dataset,
         "origin": source.origin,
         "licence": source.licence,
+        "channels": config.channels,
         "seed": config.seed,
         "split": "numpy.random.default_rng(seed).permutation of the images that are not test images; "
         f"the first {1 - VALIDATION_SHARE:.0%} train, the rest validate",
@@ -46,8 +47,9 @@ def _prepare(config: Config) -> PreparedData:
 
     data = _reuse(config, facts)
     if data is None:
-        images, test = source.images()
-        data = write_prepared(config, _split(images, test, config), facts)
+        images, test = source.images(config.channels)
+        labels = source.test_labels() if test is not None else None
+        data = write_prepared(config, _split(images, test, config), labels, facts)
         click.echo(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
     return data
 
@@ -70,13 +72,12 @@ def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
     return data
 
 
-def _split(images: np.ndarray, test: np.ndarray | None, config: Config) -> dict[str, np.ndarray]:
-    """uint8 [N, H, W] a part."""
+def _split(images: Images, test: Images | None, config: Config) -> dict[str, Images]:
     random = np.random.default_rng(config.seed)
     if test is None:
         order = random.permutation(len(images))
         count = max(1, round(len(images) * TEST_SHARE))
-        images, test = images[order[count:]], images[order[:count]]
+        images, test = _take(images, order[count:]), _take(images, order[:count])
     count = max(1, round(len(images) * VALIDATION_SHARE))
     if len(images) <= count or len(test) == 0:
         raise PipelineError(
@@ -84,4 +85,8 @@ def _split(images: np.ndarray, test: np.ndarray | None, config: Config) -> dict[
             "to train on, to validate on and to test on"
         )
     order = random.permutation(len(images))
-    return {"train": images[order[:-count]], "validation": images[order[-count:]], "test": test}
+    return {"train": _take(images, order[:-count]), "validation": _take(images, order[-count:]), "test": test}
+
+
+def _take(images: Images, indices: np.ndarray) -> Images:
+    return images[indices] if isinstance(images, np.ndarray) else as_images([images[index] for index in indices])
