@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import mlflow
+import numpy as np
 import torch
 import torchvision
 from torch.nn import functional
@@ -66,7 +67,7 @@ def page_loop(data: PreparedData) -> float:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
-        pixels = data.train[:LOOP_IMAGES, 0]
+        pixels = np.stack(list(data.train[:LOOP_IMAGES]))[:, 0]
         for name, header, content in (
             ("images-idx3", [0x803, *pixels.shape], pixels.tobytes()),
             ("labels-idx1", [0x801, len(pixels)], bytes(len(pixels))),
@@ -92,7 +93,8 @@ def page_loop(data: PreparedData) -> float:
 def our_loop(data: PreparedData, batch_size: int) -> float:
     """Images a second of `fit` with the default options, one image to validate."""
     choose_device("cpu")
-    images, validation = (torch.from_numpy(np.stack(part)) for part in (data.train[:LOOP_IMAGES], data.validation[:1]))
+    images = torch.from_numpy(np.stack(list(data.train[:LOOP_IMAGES])))
+    validation = torch.from_numpy(np.stack(list(data.validation[:1])))
     defaults = Config()
 
     def loop() -> None:

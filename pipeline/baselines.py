@@ -21,8 +21,9 @@ from pipeline.metrics import psnr
 class Baseline:
     """A classical denoiser.
 
-    `function` takes a noisy image, float32 [H, W] or in colour [H, W, 3], the standard deviation of its noise, which is told to it, and a
-    parameter; it returns the denoised image. The parameter is chosen among `parameters` on validation images.
+    `function` takes a noisy image, float32 [H, W] or in colour [H, W, 3], the standard deviation of its noise, which is
+    told to it, and a parameter; it returns the denoised image. The parameter is chosen among `parameters` on
+    validation images.
     """
 
     function: Callable[[np.ndarray, float, float], np.ndarray]

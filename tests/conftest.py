@@ -60,7 +60,7 @@ def cli(tmp_path: Path) -> Cli:
 @pytest.fixture(scope="session")
 def digits() -> np.ndarray:
     """The 10,000 real test digits, uint8 [N, 28, 28]."""
-    return BundledMNIST().images()[1].copy()
+    return BundledMNIST().images()[1][:, 0].copy()
 
 
 def write_digits(folder: Path, digits: np.ndarray) -> Path:
