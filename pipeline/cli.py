@@ -336,9 +336,9 @@ def blind_command(**options: Any) -> None:
 
 
 @cli.command("unet")
-@_options(*(name for name in _TRAIN if name not in ("model", "size")))
+@_options(*(name for name in _TRAIN if name not in ("model", "size")), defaults={"epochs": 10})
 def unet_command(**options: Any) -> None:
-    """Train the autoencoder and the U-Net on the same data with the same noise, and compare them."""
+    """Train the autoencoder and the U-Nets on the same data, noise and number of epochs, and compare them."""
     from pipeline import tracking
     from pipeline.stages.compare import compare
 
@@ -362,7 +362,7 @@ def models_command(channels: int) -> None:
     """List the networks: parameters, cost and receptive field of each."""
     from pipeline.models.facts import describe_models
 
-    click.echo(describe_models(channels))
+    click.echo(describe_models(channels), nl=False)
 
 
 @cli.command("noises")

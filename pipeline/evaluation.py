@@ -22,10 +22,10 @@ TEST_NOISE_SEED = 20_000_003
 # Stored with every result: a figure in dB means nothing without it.
 PROTOCOL: dict[str, Any] = {
     "data_range": 1.0,
-    "input_clipped": False,
+    "input_clipped": "no, but for noises whose label ends in -clipped",
     "output_clipped_to": [0.0, 1.0],
     "mode": "eval",
-    "psnr": "mean over images of the PSNR of each image, in dB",
+    "psnr": "mean over images of the PSNR of each image, in dB; at most 100",
     "psnr_pooled": "PSNR of the mean over images of the mean squared error, in dB",
     "ssim": "mean over images; 11x11 Gaussian window, sigma 1.5; of each channel, then their mean",
     "noise": f"image i is drawn on the CPU from torch.Generator seeded with {TEST_NOISE_SEED} + i",
@@ -48,11 +48,8 @@ def clipped(noisy: torch.Tensor) -> torch.Tensor:
     return noisy.clamp(0, 1)
 
 
-def model_denoiser(model: nn.Module, device: torch.device, *, clip_input: bool = False) -> Denoiser:
-    """The model, in eval mode, with its output clipped to [0, 1]; large images go through it in tiles.
-
-    `clip_input` clips what goes in as well, as if the noisy image had been stored in a file.
-    """
+def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
+    """The model, in eval mode, with its output clipped to [0, 1]; large images go through it in tiles."""
     model.eval()
 
     @cache
@@ -62,7 +59,7 @@ def model_denoiser(model: nn.Module, device: torch.device, *, clip_input: bool =
 
     @torch.no_grad()
     def denoise(noisy: torch.Tensor) -> torch.Tensor:
-        noisy = (noisy.clamp(0, 1) if clip_input else noisy).to(device)
+        noisy = noisy.to(device)
         small = max(noisy.shape[-2:]) <= TILE
         return (model(noisy) if small else tiled(model, noisy, halo(noisy.shape[1]))).cpu().clamp(0, 1)
 

@@ -66,7 +66,7 @@ MODELS: dict[str, Entry] = {
         "Zhang et al. 2017: a chain of convolutions at full resolution that predicts the noise",
         Recipe(lr=0.001),
         sizes={"s": {"depth": 7, "width": 32}, "m": {"depth": 12, "width": 48}, "l": {"depth": 17, "width": 64}},
-        options={"depth": 17, "width": 64},
+        options={"depth": 7, "width": 32},
     ),
 }
 

@@ -82,7 +82,7 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
 
     if data.test_labels is not None:
         report["by_class"] = _by_class(scores, data.test_labels)
-    report["other_data"] = _other_data(config, denoisers, own)
+    report["other_data"] = other_data(config, denoisers, own)
     for name, values in report["other_data"].items():
         run.log_metrics({f"test-{name}/psnr/{own.label}": values["denoised"]["psnr"]}, step=checkpoint.epoch)
     run.log_dict(report, TEST)
@@ -99,6 +99,9 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
         psnr_texts = ", ".join(f"{name} {of[name]['psnr']:.2f} dB" for name in denoisers)
         accuracy = f"; digits read {of['denoised']['accuracy']:.2%}" if "accuracy" in of["denoised"] else ""
         click.echo(f"evaluate: {label}: PSNR {psnr_texts}; SSIM {of['denoised']['ssim']:.4f}{accuracy}")
+    if "by_class" in report:
+        classes = ", ".join(f"{name}: {value:.1f}" for name, value in report["by_class"][own.label].items())
+        click.echo(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
 
 
 def reference_noises(config: Config) -> list[Noise]:
@@ -162,7 +165,7 @@ def _curve(config: Config, images: Images, denoisers: Mapping[str, Denoiser]) ->
     return {"images": len(few), "variances": list(CURVE_VARIANCES), "psnr": psnr}
 
 
-def _other_data(config: Config, denoisers: Mapping[str, Denoiser], noise: Noise) -> dict[str, Any]:
+def other_data(config: Config, denoisers: Mapping[str, Denoiser], noise: Noise) -> dict[str, Any]:
     """Scores on images of another kind, for a model of MNIST's digits, where they are at hand."""
     if config.dataset != "mnist" or not (Path(config.data_dir) / "FashionMNIST" / "raw").is_dir():
         return {}
