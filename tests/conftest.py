@@ -17,6 +17,9 @@ from pipeline.datasets.bundled_mnist import BundledMNIST
 
 PROJECT = Path(__file__).parent.parent
 
+# Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
+os.environ["OMP_NUM_THREADS"] = "1"
+
 # A test must not write to the store of whoever runs it, nor to the run of an `mlflow run` around it.
 for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[variable]
