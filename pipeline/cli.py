@@ -326,6 +326,8 @@ def blind_command(**options: Any) -> None:
     from pipeline import tracking
     from pipeline.stages.compare import compare
 
+    if parse_variance(options["variance"]).is_number:
+        raise click.UsageError(f"--variance {options['variance']}: a range LOW:HIGH is needed to train blind")
     blind = _config(options)
     specialists = {
         f"trained at {variance:g}": replace(blind, noise="gaussian", variance=f"{variance:g}")
@@ -342,7 +344,8 @@ def unet_command(**options: Any) -> None:
     from pipeline import tracking
     from pipeline.stages.compare import compare
 
-    configs = {model: _config({**options, "model": model, "size": ""}) for model in ("autoencoder", "unet", "resunet")}
+    models = ("autoencoder", "unet", "resunet")
+    configs = {model: _config({**options, "model": model, "size": ""}) for model in models}
     with tracking.start_comparison(f"unet-{configs['unet'].run_name}") as run:
         compare(configs, run)
 

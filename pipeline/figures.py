@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from pipeline.metrics import psnr
-from pipeline.noise import GaussianNoise, Noise
+from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.objectives import LOSSES, TARGETS
 from pipeline.training import Epoch
 
@@ -116,8 +116,9 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot()
     _psnr_lines(axes, curve["variances"], lines, mark=("model",))
-    if isinstance(trained_on, GaussianNoise):
-        low, high = (_place(level, curve["variances"]) for level in (trained_on.variance.low, trained_on.variance.high))
+    noise = trained_on.noise if isinstance(trained_on, Clipped) else trained_on
+    if isinstance(noise, GaussianNoise):
+        low, high = (_place(level, curve["variances"]) for level in (noise.variance.low, noise.variance.high))
         axes.axvspan(low - 0.06, high + 0.06, color=_COLOURS["clean"], alpha=0.2, label="trained here")
     axes.set_title(
         f"Gaussian noise, {curve['images']:,} test images; trained on\n{trained_on.description}", fontsize=11

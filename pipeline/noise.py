@@ -308,7 +308,7 @@ class Clipped(Noise):
 
     @property
     def spec(self) -> str:
-        return self.noise.spec  # that it is clipped is an option of its own, `--clip-input`
+        return f"{self.noise.spec} clipped"  # for people: to `make_noise`, clipping is an argument of its own
 
     @property
     def label(self) -> str:

@@ -17,7 +17,7 @@ OPTIONS = ("--dataset", "digits", "--epochs", 1, "--batch-size", 16)
     ("command", "names"),
     [
         (("blind", "--size", "s"), ["0.0005:0.1", "0.001", "0.01", "0.1"]),
-        (("unet",), ["autoencoder", "unet", "resunet"]),
+        (("unet", "--clip-input"), ["autoencoder", "unet", "resunet"]),
     ],
 )
 def test_an_exercise_ends_with_a_table_and_a_figure(
@@ -41,3 +41,9 @@ def test_an_exercise_ends_with_a_table_and_a_figure(
     assert {"comparison.md", "comparison.json", "figures"} <= artifacts
     assert parent.data.tags["mlflow.note.content"].count("\n") == len(rows)
     assert len([name for name in parent.data.metrics if name.startswith("test/psnr_")]) == 3 * len(names)
+
+
+def test_blind_needs_a_range(cli: Cli) -> None:
+    done = cli("blind", "--variance", "0.01")
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert "a range LOW:HIGH is needed" in done.err

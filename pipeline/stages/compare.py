@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import click
 
 from pipeline import figures, tracking
-from pipeline.config import REFERENCE_VARIANCES, Config
-from pipeline.stages.evaluate import evaluate
+from pipeline.config import Config
+from pipeline.stages.evaluate import evaluate, reference_noises
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import train
@@ -34,13 +34,14 @@ def compare(configs: Mapping[str, Config], run: Run) -> None:
             with child.artifact(TEST) as path:
                 reports[name] = {**json.loads(path.read_text()), "run": child.facts()}
 
-    table = _table(reports)
+    levels = [noise.label for noise in reference_noises(next(iter(configs.values())))]
+    table = _table(reports, levels)
     run.log_text(table, "comparison.md")
     run.log_dict(reports, "comparison.json")
     for name, report in reports.items():
-        for variance in REFERENCE_VARIANCES:
-            psnr = report["results"][f"{variance:g}"]["denoised"]["psnr"]
-            run.log_metrics({tracking.noise_metric(f"psnr_{tracking.metric_text(name)}", f"{variance:g}"): psnr})
+        for level in levels:
+            psnr = report["results"][level]["denoised"]["psnr"]
+            run.log_metrics({tracking.noise_metric(f"psnr_{tracking.metric_text(name)}", level): psnr})
 
     first = next(iter(reports.values()))["curve"]
     curves = {name: report["curve"]["psnr"]["denoised"] for name, report in reports.items()}
@@ -57,24 +58,19 @@ def compare(configs: Mapping[str, Config], run: Run) -> None:
     )
 
 
-def _table(reports: Mapping[str, Mapping[str, Any]]) -> str:
+def _table(reports: Mapping[str, Mapping[str, Any]], levels: Sequence[str]) -> str:
     """Markdown, with the columns aligned for the terminal."""
-    labels = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
     first = next(iter(reports.values()))["results"]
-    rows = [["", *labels, "parameters", "training"]]
-    rows.append(["input, clipped to [0, 1]", *(f"{first[label]['clipped']['psnr']:.2f}" for label in labels), "", ""])
+    rows = [["", *levels, "parameters", "training"]]
+    rows.append(["input, clipped to [0, 1]", *(f"{first[level]['clipped']['psnr']:.2f}" for level in levels), "", ""])
     for name, report in reports.items():
-        psnrs = [f"{report['results'][label]['denoised']['psnr']:.2f}" for label in labels]
+        psnrs = [f"{report['results'][level]['denoised']['psnr']:.2f}" for level in levels]
         rows.append([name, *psnrs, f"{report['run']['parameters']:,}", f"{report['run']['seconds']:.0f} s"])
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = [
-        "| "
-        + " | ".join(
-            cell.rjust(width) if i else cell.ljust(width)
-            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-        )
-        + " |"
-        for row in rows
-    ]
-    lines.insert(1, "|" + "|".join("-" * (width + 1) + (":" if i else "-") for i, width in enumerate(widths)) + "|")
+    lines = []
+    for name, *cells in rows:
+        aligned = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(aligned)} |")
+    rules = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    lines.insert(1, f"|{'|'.join(rules)}|")
     return "\n".join(lines) + "\n"
