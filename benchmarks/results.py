@@ -2,6 +2,8 @@
 
     python benchmarks/results.py [--seeds 3] [--only REGEX]
 
+Where there are several seeds a cell is their mean ± standard deviation (number of seeds).
+
 A training that was finished and evaluated with the same options is taken from the store (`results.db` in the current
 folder), so an interrupted call goes on where it stopped. All of it takes some hours on two cores.
 """
@@ -28,17 +30,18 @@ from pipeline.config import REFERENCE_VARIANCES, Config
 
 LEVELS = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
 BLIND = ["--variance", "0.0005:0.1"]
-# Row of the table: the options of one model for all levels, or of one for each level (`{level}`); seeds.
+# Row of the table: the options of one model for all levels, or of one for each level (`{level}`); whether it is a
+# headline row, with several seeds.
+SMALL = ["--model", "resunet", "--size", "s", "--epochs", "4", "--variance", "{level}"]
 ROWS: dict[str, tuple[list[str], bool]] = {
-    "autoencoder, one for each level": (["--variance", "{level}"], True),
-    "course's U-Net, one for each level": (["--model", "unet", "--variance", "{level}"], False),
-    "resunet s, one for each level": (["--model", "resunet", "--size", "s", "--variance", "{level}"], False),
-    "resunet m, one for each level": (["--model", "resunet", "--variance", "{level}"], True),
-    "resunet m, blind": (["--model", "resunet", *BLIND], True),
-    "resunet m, blind, bias-free": (["--model", "resunet:bias=false", *BLIND], False),
-    "resunet m, blind, noise map": (["--model", "resunet:noise-map=true", *BLIND], False),
-    "resunet m, Noise2Noise": (["--model", "resunet", "--variance", "{level}", "--target", "noisy2noisy"], False),
-    "resunet m, Noise2Void": (["--model", "resunet", "--variance", "{level}", "--target", "self"], False),
+    "`autoencoder`, one for each level": (["--variance", "{level}"], True),
+    "`unet`, 4 epochs, one for each level": (["--model", "unet", "--epochs", "4", "--variance", "{level}"], False),
+    "`resunet` m, one for each level": (["--model", "resunet", "--variance", "{level}"], True),
+    "`resunet` m, blind": (["--model", "resunet", *BLIND], True),
+    "`resunet` l, blind": (["--model", "resunet", "--size", "l", *BLIND], False),
+    "`resunet` s, 4 epochs, one for each level": (SMALL, False),
+    "the same, `--target noisy2noisy`": ([*SMALL, "--target", "noisy2noisy"], False),
+    "the same, `--target self`": ([*SMALL, "--target", "self"], False),
 }
 CLASSICAL = ("gaussian", "median", "wavelet", "tv", "nlm", "bm3d")
 
@@ -80,7 +83,8 @@ def _line(row: str, runs: dict[str, list[Run]]) -> str:
     for level, of_level in runs.items():
         values = [run.data.metrics[f"test/psnr/{level}"] for run in of_level]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
-        cells.append(f"{statistics.mean(values):.2f}{spread}" if values else "not run")
+        count = f" ({len(values)})" if len(values) > 1 else ""
+        cells.append(f"{statistics.mean(values):.2f}{spread}{count}" if values else "not run")
     everything = [run for of_level in runs.values() for run in of_level]
     if not everything:
         return f"| {row} | {' | '.join(cells)} | | |"
