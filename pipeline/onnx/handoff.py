@@ -201,7 +201,8 @@ def _card(handoff: Handoff, report: Report) -> str:
 
 Any batch, height and width. 0 is black, 1 white. Divide 8-bit images by 255 first: integers from 0 to 255, cast to
 float, give an answer that looks like an image and is wrong.
-{_CLIP_ADVICE[config.clip_input]} NaN and infinity in an image spread over it; there is no guard inside.
+{_CLIP_ADVICE[config.clip_input]}
+NaN and infinity in an image spread over it; there is no guard inside.
 
 ```python
 import numpy as np
