@@ -89,11 +89,11 @@ class Noise:
         raise NotImplementedError
 
     def _options(self) -> dict[str, str]:
-        """The parameters as text, without a `draw` that is the default."""
+        """The parameters as text, without a `draw` or a `clip` that is the default."""
         return {
             field.name: str(getattr(self, field.name))
             for field in fields(self)
-            if not (field.name == "draw" and getattr(self, field.name) == field.default)
+            if not (field.name in ("draw", "clip") and getattr(self, field.name) == field.default)
         }
 
     @property
@@ -117,17 +117,28 @@ class Noise:
 
 @dataclass(frozen=True)
 class GaussianNoise(Noise):
-    """White Gaussian noise: y = x + sqrt(variance) n with n ~ N(0, 1), drawn for every pixel and channel."""
+    """White Gaussian noise: y = x + sqrt(variance) n with n ~ N(0, 1), drawn for every pixel and channel.
+
+    `clip` is the share of images that are then clipped to [0, 1], as a stored image is: a model that was trained
+    with 0.5 meets both kinds.
+    """
 
     name = "gaussian"
     variance: Range = Range(0.01, 0.01)
     draw: str = "sqrt"
+    clip: Range = Range(0, 0)
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if self.variance.is_number:
-            return clean.new_empty(clean.shape).normal_(0.0, self.variance.low**0.5, generator=generator).add_(clean)
-        sigma = self.variance.values(clean, self.draw, generator).sqrt_()
-        return _normal(clean, generator).mul_(sigma).add_(clean)
+            noisy = clean.new_empty(clean.shape).normal_(0.0, self.variance.low**0.5, generator=generator).add_(clean)
+        else:
+            sigma = self.variance.values(clean, self.draw, generator).sqrt_()
+            noisy = _normal(clean, generator).mul_(sigma).add_(clean)
+        if self.clip.high == 0:
+            return noisy
+        share = self.clip.values(clean, "uniform", generator)
+        is_clipped = share.new_empty(share.shape).uniform_(generator=generator) < share
+        return noisy.clamp(0, 1).where(is_clipped, noisy)
 
     @property
     def label(self) -> str:
@@ -136,7 +147,8 @@ class GaussianNoise(Noise):
     @property
     def description(self) -> str:
         how = {"log": ", log-uniform", "uniform": ", uniform"}.get(self.draw, "")
-        return f"gaussian noise of variance {str(self.variance).replace(':', ' to ')}{how}"
+        share = f", {self.clip} of the images clipped to [0, 1]" if self.clip.high else ""
+        return f"gaussian noise of variance {str(self.variance).replace(':', ' to ')}{how}{share}"
 
 
 @dataclass(frozen=True)
@@ -334,7 +346,7 @@ NOISES: dict[str, type[Noise]] = {
         CameraNoise,
     )
 }
-_HIGHEST = {"variance": 100.0, "amount": 1.0, "blur": 10.0}
+_HIGHEST = {"variance": 100.0, "clip": 1.0, "amount": 1.0, "blur": 10.0}
 
 
 def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:

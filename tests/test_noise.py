@@ -128,6 +128,16 @@ def test_clipping_is_asked_for(clean: torch.Tensor) -> None:
     assert (plain.label, clipped.label) == ("0.01", "0.01-clipped")
 
 
+def test_a_share_of_the_images_is_clipped() -> None:
+    black = torch.zeros(2000, 1, 4, 4)
+    noisy = make_noise("gaussian:clip=0.25")(black, seeded())
+    plain = make_noise("gaussian")(black, seeded())
+    is_clipped = noisy.amin((1, 2, 3)) >= 0
+    assert is_clipped.float().mean() == pytest.approx(0.25, abs=0.03)
+    assert torch.equal(noisy[~is_clipped], plain[~is_clipped])
+    assert torch.equal(noisy[is_clipped], plain[is_clipped].clamp(0, 1))
+
+
 @pytest.mark.parametrize(
     ("noise", "label", "description"),
     [
