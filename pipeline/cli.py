@@ -27,6 +27,7 @@ from pipeline.models import MODELS, parse_model
 from pipeline.noise import NOISES, describe_noises, make_noise, parse_variance
 from pipeline.objectives import LOSSES, TARGETS
 from pipeline.schedules import SCHEDULES
+from pipeline.spec import unknown
 
 USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes; PipelineError brings its own: 1, or 3 for parity
 
@@ -95,6 +96,26 @@ class Pattern(click.ParamType):
         return value
 
 
+def _parse_variants(text: str) -> list[str]:
+    """The names in `NAME,NAME,…`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names:
+        from pipeline.onnx.variants import VARIANTS  # imports torch
+
+        for name in names:
+            if name not in VARIANTS:
+                raise unknown("--variant", name, VARIANTS)
+    return list(dict.fromkeys(names))
+
+
+def _parse_runtime(text: str) -> str:
+    from pipeline.onnx.verify import RUNTIMES  # imports onnx
+
+    if text not in (*RUNTIMES, "all"):
+        raise unknown("--runtime", text, (*RUNTIMES, "all"))
+    return text
+
+
 _NAME = Pattern("name", r"[A-Za-z0-9][A-Za-z0-9._-]*", "made of letters, digits, '.', '_' and '-' only")
 _RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the id of an MLflow run: 32 digits and letters a to f")
 
@@ -132,6 +153,19 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
     "name": (_NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),
     "run_id": (_RUN_ID, "The MLflow run to continue"),
     "images": (Number(int, 1, 1_000_000), "How many of the test images to score: the first ones."),
+    "variant": (
+        Spec("names", _parse_variants),
+        "Other forms of the file to hand off as well, with commas between: uint8, int8, fp16.",
+    ),
+    "register": (_NAME, "Make the file a new version of the registered model of this name."),
+    "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
+    "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
+    "force": (bool, "Promote it whatever the comparison says; that is recorded."),
+    "runtime": (
+        Spec("name", _parse_runtime),
+        "Where to run the files: onnxruntime, reference, tract, opencv, openvino; all: wherever they can be.",
+    ),
+    "port": (Number(int, 0, 65535), "To serve on; 0: any that is free."),
 }
 _DEFAULTS: dict[str, Any] = {
     **{field.name: AUTO if field.name in RECIPE else field.default for field in fields(Config)},
@@ -139,6 +173,13 @@ _DEFAULTS: dict[str, Any] = {
     "name": "",
     "run_id": "",
     "images": 100,
+    "variant": "",
+    "register": "",
+    "version": 0,
+    "margin": 0.05,
+    "force": False,
+    "runtime": "onnxruntime",
+    "port": 8000,
 }
 _PREPARE = ("dataset", "data_dir", "channels", "seed")
 _TRAIN = tuple(field.name for field in fields(Config))
@@ -267,6 +308,7 @@ def evaluate_command(run_id: str, noise: str, variance: str, clip_input: bool, d
 @cli.command("export")
 @_options(
     *("run_id", "dataset", "noise", "variance", "clip_input", "data_dir", "artifacts_dir", "name"),
+    *("variant", "register"),
     run_id="The MLflow run to continue; default: the best finished one on --dataset with --noise.",
     dataset="Choose among the runs trained on this dataset.",
     noise="Choose among the runs trained with this noise.",
@@ -282,6 +324,8 @@ def export_command(
     data_dir: str,
     artifacts_dir: str,
     name: str,
+    variant: str,
+    register: str,
 ) -> None:
     """Write the best epoch of a run as ONNX, prove it against torch, and pack the hand-off folder."""
     from pipeline import tracking
@@ -294,12 +338,13 @@ def export_command(
         run_id = best.run_id
         click.echo(f"export: run {run_id}, {best.reason}")
     with tracking.continue_run(run_id) as (run, config):
-        export(replace(config, data_dir=data_dir), run, Path(artifacts_dir) / (name or config.run_name))
+        folder = Path(artifacts_dir) / (name or config.run_name)
+        export(replace(config, data_dir=data_dir), run, folder, _parse_variants(variant), register)
 
 
 @cli.command("run")
-@_options(*_TRAIN, "artifacts_dir", "name")
-def run_command(artifacts_dir: str, name: str, **options: Any) -> None:
+@_options(*_TRAIN, "artifacts_dir", "name", "variant", "register")
+def run_command(artifacts_dir: str, name: str, variant: str, register: str, **options: Any) -> None:
     """Prepare, train, evaluate and export, as one MLflow run."""
     from pipeline import tracking
     from pipeline.stages.evaluate import evaluate
@@ -312,7 +357,7 @@ def run_command(artifacts_dir: str, name: str, **options: Any) -> None:
         prepare(config)
         train(config, run)
         evaluate(config, run)
-        export(config, run, Path(artifacts_dir) / (name or config.run_name))
+        export(config, run, Path(artifacts_dir) / (name or config.run_name), _parse_variants(variant), register)
     click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {tracking.store()}")
 
 
@@ -357,6 +402,55 @@ def baselines_command(images: int, **options: Any) -> None:
     from pipeline.stages.baselines import score_baselines
 
     score_baselines(Config(**options), images)
+
+
+@cli.command("promote")
+@click.argument("name", type=_NAME)
+@_options("version", "margin", "force", "data_dir")
+def promote_command(name: str, version: int, margin: float, force: bool, data_dir: str) -> None:
+    """Make a version of the registered model NAME the champion, if it beats the present one on the same images."""
+    from pipeline.stages.promote import promote
+
+    promote(name, version, margin, force, data_dir)
+
+
+@cli.command("verify")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_options("runtime")
+def verify_command(folder: Path, runtime: str) -> None:
+    """Check a hand-off FOLDER: its sums, its ONNX files, and what they give in a runtime. Needs no torch."""
+    from pipeline.onnx.verify import report
+
+    table, error, code = report(folder, runtime)
+    if table:
+        click.echo(table)
+    if error:
+        _fail(error, code)
+
+
+@cli.command("denoise")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "file", required=True, help="A hand-off folder, or an MLflow model: models:/NAME@champion.")
+@click.option(
+    "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the results."
+)
+@click.option("--variance", default=0.0, type=Number(float, 0, 100), help="Of Gaussian noise to add first, to try it.")
+@_options("seed", seed="Of the noise that is added.")
+def denoise_command(inputs: tuple[Path, ...], file: str, output: Path, variance: float, seed: int) -> None:
+    """Denoise the image files, and the folders of image files, INPUTS. Needs no torch."""
+    from pipeline.denoise import denoise
+
+    denoise(file, inputs, output, variance, seed)
+
+
+@cli.command("demo")
+@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@_options("port")
+def demo_command(folder: Path, port: int) -> None:
+    """Serve the page of a hand-off FOLDER, which denoises in the browser, on this machine."""
+    from pipeline.demo import serve
+
+    serve(folder, port)
 
 
 @cli.command("models")

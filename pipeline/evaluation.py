@@ -12,7 +12,7 @@ from torch import nn
 
 from pipeline.data import Images
 from pipeline.metrics import Metric
-from pipeline.models.facts import STRIDES, receptive_field
+from pipeline.models.facts import halo
 from pipeline.noise import Noise
 from pipeline.tiling import TILE, tiled
 from pipeline.training import EVALUATION_BATCH, to_images
@@ -53,15 +53,17 @@ def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
     model.eval()
 
     @cache
-    def halo(channels: int) -> int:
-        reach = receptive_field(model, channels) // 2
-        return -(-reach // STRIDES) * STRIDES
+    def halo_of(channels: int) -> int:
+        return halo(model, channels)
 
     @torch.no_grad()
+    def run(part: np.ndarray) -> np.ndarray:
+        return model(torch.from_numpy(part).to(device)).cpu().numpy()
+
     def denoise(noisy: torch.Tensor) -> torch.Tensor:
-        noisy = noisy.to(device)
         small = max(noisy.shape[-2:]) <= TILE
-        return (model(noisy) if small else tiled(model, noisy, halo(noisy.shape[1]))).cpu().clamp(0, 1)
+        pixels = noisy.numpy()
+        return torch.from_numpy(run(pixels) if small else tiled(run, pixels, halo_of(noisy.shape[1]))).clamp(0, 1)
 
     return denoise
 

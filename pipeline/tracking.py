@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING, Any
 
 # Before mlflow is imported: no pickle is ever read back.
 os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+# A server that does not answer is told of after some 15 seconds, not after four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "3")
 
 import mlflow
 import numpy as np
@@ -24,7 +26,7 @@ from mlflow.data.code_dataset_source import CodeDatasetSource
 from mlflow.data.meta_dataset import MetaDataset
 from mlflow.entities import RunStatus
 from mlflow.exceptions import MlflowException
-from mlflow.models import ModelSignature
+from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
 from pipeline.config import Config
@@ -166,7 +168,7 @@ class Run:
             try:
                 copy = mlflow.artifacts.download_artifacts(f"runs:/{self.id}/{path}", dst_path=folder)
             except (MlflowException, OSError) as error:
-                raise PipelineError(f"run {self.id} has no artifact {path}: {_first_line(error)}") from error
+                raise PipelineError(f"run {self.id} has no artifact {path}: {first_line(error)}") from error
             yield Path(copy)
 
     def log_onnx(
@@ -174,6 +176,7 @@ class Run:
         model: onnx.ModelProto,
         example: np.ndarray,
         *,
+        loader: Path,
         step: int,
         requirements: list[str],
         metadata: dict[str, Any],
@@ -184,6 +187,7 @@ class Run:
         Args:
             model: freshly read from its file; MLflow may change it in place.
             example: noisy images, float32 [N, C, H, W].
+            loader: a module that MLflow loads the model with when it serves it, or as a pyfunc.
             step: the epoch that the weights are from; metrics logged at this step are linked to the model.
             requirements: what a consumer installs, pinned.
             metadata: stored with the model.
@@ -195,9 +199,13 @@ class Run:
                 for name in ("noisy", "denoised")
             )
         )
-        info = mlflow.onnx.log_model(
-            model,
+        info = Model.log(
+            artifact_path=None,
             name="denoiser",
+            flavor=_OnnxWithLoader,
+            flavor_name="mlflow.onnx",
+            onnx_model=model,
+            code_paths=[str(loader)],
             signature=signature,
             input_example={"noisy": example},
             pip_requirements=requirements,
@@ -214,6 +222,16 @@ class Run:
         """A local copy of a logged model's folder, removed afterwards."""
         with tempfile.TemporaryDirectory() as folder:
             yield Path(mlflow.artifacts.download_artifacts(f"models:/{model_id}", dst_path=folder))
+
+
+class _OnnxWithLoader:
+    """MLflow's ONNX flavor, but as a pyfunc the model is loaded by the one module in its `code` folder."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, code_paths: list[str], **options: Any) -> None:
+        mlflow.onnx.save_model(path=path, mlflow_model=mlflow_model, code_paths=code_paths, **options)
+        mlflow_model.flavors["python_function"]["loader_module"] = Path(code_paths[0]).stem
+        mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
 @contextmanager
@@ -245,7 +263,7 @@ def start_baseline(name: str, dataset: str, images: int) -> Iterator[Run]:
 
 @contextmanager
 def _start(name: str) -> Iterator[Run]:
-    _connect()
+    connect()
     with _open(mlflow.start_run(nested=True)) as run:
         given = mlflow.get_run(run.id).info.run_name
         if given is None or _RANDOM_NAME.fullmatch(given):
@@ -259,7 +277,7 @@ def _start(name: str) -> Iterator[Run]:
 @contextmanager
 def project_run() -> Iterator[Run]:
     """Open the run that `mlflow run` has made for this process, to log what a stage without a run of its own found."""
-    _connect()
+    connect()
     with _open(mlflow.start_run()) as run:
         yield run
 
@@ -276,12 +294,9 @@ def continue_run(run_id: str) -> Iterator[tuple[Run, Config]]:
     Raises:
         PipelineError: there is no such run, or it was not made by this pipeline.
     """
-    _connect()
-    try:
-        info = mlflow.get_run(run_id).info
-        config = Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{_CONFIG}"))
-    except (MlflowException, OSError, ValueError, TypeError) as error:
-        raise PipelineError(f"--run-id {run_id}: no such training run: {_first_line(error)}") from error
+    connect()
+    config = read_config(run_id)
+    info = mlflow.get_run(run_id).info
     # Under `mlflow run`, MLflow has made a run for this process: let it say where the results went.
     own_run = os.environ.pop("MLFLOW_RUN_ID", None)
     if own_run and own_run != run_id:
@@ -293,6 +308,18 @@ def continue_run(run_id: str) -> Iterator[tuple[Run, Config]]:
             yield run, config
     finally:
         mlflow.MlflowClient().set_terminated(run_id, info.status, info.end_time)
+
+
+def read_config(run_id: str) -> Config:
+    """The config that a training run was made with.
+
+    Raises:
+        PipelineError: there is no such run, or it was not made by this pipeline.
+    """
+    try:
+        return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{_CONFIG}"))
+    except (MlflowException, OSError, ValueError, TypeError) as error:
+        raise PipelineError(f"run {run_id}: no such training run: {first_line(error)}") from error
 
 
 def newest_run() -> str:
@@ -356,7 +383,7 @@ def _open(active: mlflow.ActiveRun) -> Iterator[Run]:
     mlflow.end_run()
 
 
-def _connect() -> None:
+def connect() -> None:
     """Settle which store is used, and create it under a lock if it is a new SQLite file."""
     for name in ("alembic", "mlflow.store.db.utils"):  # they tell of every migration of a new database
         logging.getLogger(name).setLevel(logging.WARNING)
@@ -375,12 +402,12 @@ def _connect() -> None:
         else:
             mlflow.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
-        raise PipelineError(f"cannot use the tracking store {uri}: {_first_line(error)}") from error
+        raise PipelineError(f"cannot use the tracking store {uri}: {first_line(error)}") from error
 
 
 def _finished_runs() -> list[Any]:
     """Those that have a checkpoint, newest first."""
-    _connect()
+    connect()
     client = mlflow.MlflowClient()
     experiment = _experiment_id()
     runs: list[Any] = []
@@ -431,5 +458,5 @@ def _git_tags() -> dict[str, str]:
         return {}
 
 
-def _first_line(error: Exception) -> str:
+def first_line(error: Exception) -> str:
     return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

@@ -23,7 +23,7 @@ from pipeline.onnx.export import export_onnx
 from pipeline.onnx.parity import Report, check
 
 NOISE = make_noise("gaussian", "0.01")
-METADATA = {"description": "a test"}
+METADATA = {"description": "a test", "input_range": "any", "output_range": "[0, 1]"}
 
 
 @dataclass(frozen=True)

@@ -112,7 +112,7 @@ def test_colour_photographs_of_any_size_run_from_end_to_end(cli: Cli, tmp_path: 
     noisy = np.random.default_rng(0).random((2, 3, 37, 50), np.float32)
     assert session.run(["denoised"], {"noisy": noisy})[0].shape == noisy.shape
     manifest = json.loads((folder / "manifest.json").read_text())
-    assert manifest["input"]["shape"] == ["batch", 3, "height", "width"]
+    assert manifest["models"][0]["input"]["shape"] == ["batch", 3, "height", "width"]
     with Image.open(folder / "samples" / "0_denoised.png") as sample:
         assert sample.mode == "RGB"
     (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])

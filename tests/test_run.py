@@ -285,7 +285,7 @@ def test_a_run_id_that_does_not_exist_is_one_line(cli: Cli) -> None:
     for command in ("evaluate", "export"):
         done = cli(command, "--run-id", "0" * 32)
         assert (done.code, len(done.err.splitlines())) == (1, 1)
-        assert f"--run-id {'0' * 32}: no such training run" in done.err
+        assert f"run {'0' * 32}: no such training run" in done.err
 
 
 @pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])

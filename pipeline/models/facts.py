@@ -37,6 +37,12 @@ def receptive_field(model: nn.Module, channels: int, side: int = 256) -> int:
     return 2 * reach + 1
 
 
+def halo(model: nn.Module, channels: int) -> int:
+    """Pixels around a tile that decide what `model` makes of the tile: its reach, up to a multiple of `STRIDES`."""
+    reach = receptive_field(model, channels) // 2
+    return -(-reach // STRIDES) * STRIDES
+
+
 def describe_models(channels: int) -> str:
     """A table of all models in all their sizes, the default first, with their options."""
     lines = [f"{'model':<14}{'size':<6}{'parameters':>12}{'multiply-adds a pixel':>24}{'receptive field':>18}"]

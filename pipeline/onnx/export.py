@@ -11,20 +11,22 @@ import onnx
 import torch
 from torch import nn
 
-OPSET = 18  # the newest that torch's exporter writes without a conversion, and that older runtimes read too
-IR_VERSION = 8  # the lowest that opset 18 allows; torch writes 10, which runtimes before 2024 refuse
-INPUT, OUTPUT = "noisy", "denoised"
+from pipeline.onnx.verify import INPUT, IR_VERSION, OPSET, OUTPUT
+
 AXES = {0: "batch", 2: "height", 3: "width"}  # the axes of both that may have any size
 
 
-def export_onnx(model: nn.Module, channels: int, path: Path, metadata: Mapping[str, str]) -> None:
+def export_onnx(
+    model: nn.Module, channels: int, path: Path, metadata: Mapping[str, str], dtype: torch.dtype = torch.float32
+) -> None:
     """Write `model` to `path`, with all weights inside.
 
     Args:
-        model: takes and returns float32 [N, C, H, W]; is moved to the CPU and put in eval mode.
+        model: takes and returns images [N, C, H, W]; is moved to the CPU and put in eval mode.
         channels: C.
         path: of the `.onnx` file.
         metadata: stored in the file as its `metadata_props`.
+        dtype: of the images: float32 or uint8.
     """
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     with warnings.catch_warnings():
@@ -33,7 +35,7 @@ def export_onnx(model: nn.Module, channels: int, path: Path, metadata: Mapping[s
         program = torch.onnx.export(
             model,
             # Sizes that differ, are not 1, and are no multiple of a stride: nothing can be mistaken for constant.
-            (torch.rand(5, channels, 30, 37),),
+            ((torch.rand(5, channels, 30, 37) * (255 if dtype == torch.uint8 else 1)).to(dtype),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
@@ -50,8 +52,8 @@ def export_onnx(model: nn.Module, channels: int, path: Path, metadata: Mapping[s
     proto.doc_string = metadata["description"]
     proto.graph.name = "denoiser"
     documents = {
-        INPUT: "Noisy image, clean pixels in [0, 1]; the noise may leave that range and must not be clipped.",
-        OUTPUT: "Denoised image of the same size, in [0, 1].",
+        INPUT: f"Noisy image: {metadata['input_range']}.",
+        OUTPUT: f"Denoised image of the same size: {metadata['output_range']}.",
     }
     for value in (*proto.graph.input, *proto.graph.output):
         value.doc_string = documents[value.name]

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -20,13 +21,16 @@ from pipeline.config import Config
 from pipeline.evaluation import PROTOCOL
 from pipeline.figures import to_pixels
 from pipeline.files import sha256_file
-from pipeline.onnx.export import INPUT, IR_VERSION, OPSET, OUTPUT
+from pipeline.onnx import verify
 from pipeline.onnx.parity import MAX_ABS, MAX_ABS_UP_TO, Report
+from pipeline.onnx.variants import MAX_LOSS, VARIANTS, VariantFile, to_8_bits
+from pipeline.onnx.verify import INPUT, IR_VERSION, MANIFEST, MODEL, OPSET, OUTPUT, SUMS
+from pipeline.onnx.web import FETCHED
 
-MODEL = "model.onnx"
-SUMS = "SHA256SUMS"
-_GOLDEN_IMAGES = 7  # in test_data_set_0
-_SAMPLE_IMAGES = 4  # in samples/
+FILES = Path(__file__).parent / "files"  # what is put into every folder as it is: the clients, the page
+_GOLDEN = "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
+_GOLDEN_8_BITS = "test_data_set_uint8"
+_SAMPLE_IMAGES, _SAMPLE_PIXELS = 10, 500_000  # in samples/: so many, or so many pixels in all
 _CLIP_ADVICE = {
     False: "Do not clip the input: the model was trained on noise that leaves [0, 1].",
     True: "Clip the input to [0, 1]: the model was trained on that.",
@@ -43,6 +47,8 @@ class Handoff:
     parameters: int
     dataset: Mapping[str, Any]  # the manifest of the prepared data
     test_images: int
+    halo: int  # pixels around a tile that a large image needs, see `pipeline.tiling`
+    accepted: tuple[float, float]  # values of the input beyond these are no noisy image
     scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # {label of the noise: {denoiser: {metric: mean}}}
     commit: str | None  # git commit of the source
 
@@ -65,7 +71,10 @@ class Handoff:
             "task": "image-denoising",
             "input_layout": f"NCHW, {_channels(self.config)}, any height and width",
             "input_range": f"clean pixels in [0, 1], noise added, {_clipping(self.config)}",
+            "accepted_range": f"{self.accepted[0]:g} {self.accepted[1]:g}",
             "output_range": "[0, 1]",
+            "halo": str(self.halo),
+            "clip_input": json.dumps(self.config.clip_input),
             "model": self.config.model_name,
             "parameters": str(self.parameters),
             "dataset": self.config.dataset_name,
@@ -81,60 +90,114 @@ class Handoff:
 
 
 def write_handoff(
-    folder: Path, handoff: Handoff, report: Report, clean: torch.Tensor, noisy: torch.Tensor, denoised: torch.Tensor
+    folder: Path,
+    handoff: Handoff,
+    report: Report,
+    variants: Sequence[VariantFile],
+    images: tuple[np.ndarray, np.ndarray, np.ndarray],
+    golden: Mapping[str, np.ndarray],
 ) -> None:
-    """Write everything beside `folder/model.onnx`, which is there already, and the sums last.
+    """Write everything beside `folder/model.onnx` and the variants, which are there already, and the sums last.
 
     Args:
         folder: the hand-off folder.
         handoff: what is told about the model.
-        report: of the gate, which was passed.
-        clean, noisy, denoised: test images, float32 [N, C, H, W], N at least 1; `denoised` is the model's own
-            output in torch, not clipped.
+        report: of the gates, which were all passed.
+        variants: those that were written.
+        images: clean, noisy and denoised test images to look at, float32 [N, C, H, W], N at least 1.
+        golden: inputs and outputs to check a runtime with: `noisy` and `denoised`, float32 [N, C, H, W], and
+            `denoised_uint8`, uint8, what the 8-bit form of `noisy` gives; all made by torch.
     """
-    (folder / "parity_report.json").write_text(json.dumps(report.to_dict(), indent=2) + "\n")
+    (folder / "parity_report.json").write_text(json.dumps(report.to_dict(), indent=1) + "\n")
     (folder / "parity_report.md").write_text(report.to_markdown())
 
-    golden = folder / "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
-    golden.mkdir()
-    for name, images, file in ((INPUT, noisy, "input_0.pb"), (OUTPUT, denoised, "output_0.pb")):
-        values = np.ascontiguousarray(images[:_GOLDEN_IMAGES].numpy())
-        (golden / file).write_bytes(onnx.numpy_helper.from_array(values, name).SerializeToString())
+    _write_golden(folder / _GOLDEN, golden["noisy"], golden["denoised"])
+    if any(VARIANTS[variant.name].dtype == "uint8" for variant in variants):
+        _write_golden(folder / _GOLDEN_8_BITS, to_8_bits(golden["noisy"]), golden["denoised_uint8"])
 
     samples = folder / "samples"
     samples.mkdir()
-    for index in range(min(_SAMPLE_IMAGES, len(clean))):
-        for name, images in (("clean", clean), ("noisy", noisy), ("denoised", denoised)):
-            Image.fromarray(to_pixels(images[index])).save(samples / f"{index}_{name}.png")
+    for index in range(min(len(images[0]), max(1, min(_SAMPLE_IMAGES, _SAMPLE_PIXELS // images[0][0].size)))):
+        for name, of_name in zip(("clean", "noisy", "denoised"), images, strict=True):
+            Image.fromarray(to_pixels(torch.from_numpy(of_name[index]))).save(samples / f"{index}_{name}.png")
 
-    (folder / "MODEL_CARD.md").write_text(_card(handoff, report))
-    (folder / "manifest.json").write_text(json.dumps(_manifest(folder, handoff, report), indent=2) + "\n")
+    shutil.copytree(FILES, folder, dirs_exist_ok=True)
+    shutil.copy(verify.__file__, folder / "verify.py")
+    (folder / "MODEL_CARD.md").write_text(_card(handoff, report, _models(folder, handoff, report, variants)))
+    manifest = _manifest(folder, handoff, report, variants)
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     (folder / SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names))
 
 
-def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
+def _write_golden(folder: Path, noisy: np.ndarray, denoised: np.ndarray) -> None:
+    folder.mkdir()
+    for name, values, file in ((INPUT, noisy, "input_0.pb"), (OUTPUT, denoised, "output_0.pb")):
+        tensor = onnx.numpy_helper.from_array(np.ascontiguousarray(values), name)
+        (folder / file).write_bytes(tensor.SerializeToString())
+
+
+def _models(folder: Path, handoff: Handoff, report: Report, variants: Sequence[VariantFile]) -> list[dict[str, Any]]:
+    """What the manifest says of each ONNX file, the float file first; `verify` goes by it."""
     config = handoff.config
-    shape = ["batch", config.channels, "height", "width"]
+    label = config.training_noise.label
+    low, high = handoff.accepted
+    floats = f"clean pixels in [0, 1] plus noise, {_clipping(config)}; beyond {low:g} to {high:g} it is no noisy image"
+    entries: list[dict[str, Any]] = [
+        {
+            "variant": "float32",
+            "summary": "the model",
+            "dtype": "float32",
+            "file": MODEL,
+            "test_data": _GOLDEN,
+            "tolerance": {"max_abs": MAX_ABS},
+            "test_psnr_db": {label: report.psnr},
+        }
+    ]
+    for made in variants:
+        variant = VARIANTS[made.name]
+        entries.append(
+            {
+                "variant": made.name,
+                "summary": variant.summary,
+                "dtype": variant.dtype,
+                "file": made.file,
+                "test_data": _GOLDEN_8_BITS if variant.dtype == "uint8" else _GOLDEN,
+                "tolerance": variant.tolerance,
+                "runtimes": variant.runtimes,
+                "test_psnr_db": made.psnr,
+                "psnr_lost_db": made.loss,
+                "images_per_second": f"{made.speed:.2f} times those of {MODEL}, on one thread",
+            }
+        )
+    for entry in entries:
+        dtype, path = entry.pop("dtype"), folder / entry["file"]
+        tensor = {"dtype": dtype, "shape": ["batch", config.channels, "height", "width"]}
+        is_float = dtype == "float32"
+        entry |= {
+            "bytes": path.stat().st_size,
+            "sha256": sha256_file(path),
+            "opset": OPSET,
+            "ir_version": IR_VERSION,
+            "input": {"name": INPUT, **tensor, "range": floats if is_float else "0 to 255"},
+            "output": {"name": OUTPUT, **tensor, "range": [0.0, 1.0] if is_float else [0, 255]},
+        }
+    return entries
+
+
+def _manifest(folder: Path, handoff: Handoff, report: Report, variants: Sequence[VariantFile]) -> dict[str, Any]:
+    config = handoff.config
     return {
+        "name": config.run_name,
+        "description": handoff.description,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "pipeline_version": __version__,
         "git_commit": handoff.commit,
         "mlflow_run_id": handoff.run_id,
-        "file": {
-            "name": MODEL,
-            "sha256": sha256_file(folder / MODEL),
-            "bytes": (folder / MODEL).stat().st_size,
-            "opset": OPSET,
-            "ir_version": IR_VERSION,
-        },
-        "input": {
-            "name": INPUT,
-            "dtype": "float32",
-            "shape": shape,
-            "range": f"clean pixels in [0, 1] plus noise, {_clipping(config)}",
-        },
-        "output": {"name": OUTPUT, "dtype": "float32", "shape": shape, "range": [0.0, 1.0]},
+        "models": _models(folder, handoff, report, variants),
+        "channels": config.channels,
+        "accepted_range": list(handoff.accepted),
+        "halo": handoff.halo,
         "model": {
             "name": config.model_name,
             "parameters": handoff.parameters,
@@ -155,11 +218,12 @@ def _manifest(folder: Path, handoff: Handoff, report: Report) -> dict[str, Any]:
             "scores": handoff.scores,
         },
         "parity": {"max_abs_difference": report.max_abs, "limit": MAX_ABS, "gates": len(report.gates)},
-        "test_data": [{"input": "test_data_set_0/input_0.pb", "output": "test_data_set_0/output_0.pb"}],
+        "samples": len(list((folder / "samples").glob("*_clean.png"))),
+        "fetched": FETCHED,
     }
 
 
-def _card(handoff: Handoff, report: Report) -> str:
+def _card(handoff: Handoff, report: Report, models: Sequence[Mapping[str, Any]]) -> str:
     config, dataset = handoff.config, handoff.dataset
     own = config.training_noise
     rows = []
@@ -176,8 +240,8 @@ def _card(handoff: Handoff, report: Report) -> str:
     if not config.clip_input:
         limits.insert(
             1,
-            "A noisy image that was saved with 8 bits is clipped and rounded: that is not what the model was trained "
-            "on, and was not measured. The `samples/*_noisy.png` are such copies, to look at.",
+            "A noisy image that was stored with 8 bits is clipped and rounded; how well the model does on those is in "
+            "the row of the uint8 file, if there is one. The `samples/*_noisy.png` are such images.",
         )
     worse = [label for label, of in handoff.scores.items() if of["denoised"]["psnr"] < of["clipped"]["psnr"]]
     if worse:
@@ -192,6 +256,12 @@ def _card(handoff: Handoff, report: Report) -> str:
 
 `{MODEL}` is one ONNX file (opset {OPSET}, IR version {IR_VERSION}) with all weights inside.
 
+- See that it arrived whole, and does in your runtime what it did here: `pip install numpy onnx onnxruntime`, then
+  `python verify.py` (`--runtime all`: in every runtime that is installed).
+- Use it: `examples/` has the shortest complete client for Python, Node and the browser.
+- Try it: `demo/index.html` runs it in a browser; it needs three files of onnxruntime-web in `demo/ort/`, whose names
+  and sums are in `{MANIFEST}`.
+
 ## What goes in, what comes out
 
 | | name | type | shape | values |
@@ -200,7 +270,8 @@ def _card(handoff: Handoff, report: Report) -> str:
 | output | `{OUTPUT}` | float32 | the same | [0, 1] |
 
 Any batch, height and width. 0 is black, 1 white. Divide 8-bit images by 255 first: integers from 0 to 255, cast to
-float, give an answer that looks like an image and is wrong.
+float, give an answer that looks like an image and is wrong. No noisy image has values below {handoff.accepted[0]:g}
+or above {handoff.accepted[1]:g}: refuse such input.
 {_CLIP_ADVICE[config.clip_input]}
 NaN and infinity in an image spread over it; there is no guard inside.
 
@@ -221,6 +292,15 @@ to [0, 1], data range 1. A number alone is the variance of Gaussian noise.
 | noise | PSNR of the input | of the clipped input | of the output | SSIM of the output |
 |---|---|---|---|---|
 {chr(10).join(rows)}
+
+## The files
+
+| file | | takes and gives | bytes | PSNR, {own.label} | lost | images/s |
+|---|---|---|---:|---:|---:|---|
+{chr(10).join(_file_row(model, own.label) for model in models)}
+
+PSNR on the test set, in dB; what is lost is against `{MODEL}` on the same images, which for the uint8 file are noisy
+images stored with 8 bits. Allowed: {MAX_LOSS:g} dB. The images/s are of one thread of the machine that wrote the files.
 
 ## Limits
 
@@ -246,6 +326,15 @@ PSNR of the file on the test set: {report.psnr:.3f} dB.
 To check a runtime of yours, run `test_data_set_0/input_0.pb` through it and compare with `output_0.pb` (ONNX
 TensorProto files; {MAX_ABS:g} is a fair tolerance for float32). `sha256sum -c {SUMS}` checks the files.
 """
+
+
+def _file_row(model: Mapping[str, Any], label: str) -> str:
+    losses = model.get("psnr_lost_db", {})
+    lost = "; ".join(f"{loss:.3f}" if of == label else f"{of}: {loss:.3f}" for of, loss in losses.items())
+    return (
+        f"| `{model['file']}` | {model['summary']} | {model['input']['dtype']} | {model['bytes']:,} "
+        f"| {model['test_psnr_db'][label]:.3f} | {lost} | {model.get('images_per_second', '')} |"
+    )
 
 
 def _clipping(config: Config) -> str:

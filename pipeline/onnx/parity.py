@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +24,15 @@ from pipeline.data import Images
 from pipeline.evaluation import noisy_batches, score
 from pipeline.metrics import psnr
 from pipeline.noise import Noise
-from pipeline.onnx.export import INPUT, IR_VERSION, OPSET, OUTPUT
-from pipeline.onnx.runtimes import RUNTIMES, SERVING, Session
+from pipeline.onnx.verify import (
+    Gate,
+    Session,
+    at_most,
+    check_structure,
+    failed,
+    open_onnxruntime,
+    open_reference,
+)
 
 MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: a weight off by 0.1 % makes 1.4e-5
 ORACLE_FACTOR = 8  # how much further than torch the file may be from the float64 copy of the model ...
@@ -35,19 +43,19 @@ MAX_ABS_UP_TO = 16.0
 BATCH_INVARIANCE = 1e-6  # images at once against one by one
 PSNR_TOLERANCE = 0.001  # dB, against what `evaluate` logged
 
+SERVING = "onnxruntime ORT_ENABLE_ALL"  # onnxruntime's default, which a consumer gets
+_REFERENCE = "onnx ReferenceEvaluator"
+_REFERENCE_PIXELS = 1024  # the largest probe that it runs in reasonable time
+_SESSIONS: dict[str, Callable[[Path], Session]] = {
+    **{
+        f"onnxruntime {level}": partial(open_onnxruntime, level=level)
+        for level in onnxruntime.GraphOptimizationLevel.__members__
+    },
+    _REFERENCE: open_reference,
+}
+
 _REAL_BATCHES = (1, 2, 7, 64, 257)  # 257 is prime, and above any block size in use
 _LARGEST_SIDE = 64  # of the real images in the probes; the whole images are used for the PSNR
-
-
-@dataclass(frozen=True)
-class Gate:
-    """One check of the file."""
-
-    gate: str  # what kind of check
-    where: str  # in which runtime, on which input
-    value: str  # what was found
-    limit: str  # what is allowed
-    passed: bool
 
 
 @dataclass(frozen=True)
@@ -115,70 +123,41 @@ def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr:
     wanted = {name: _torch_outputs(model, probe) for name, probe in probes.items()}
 
     largest = math.nan
-    for runtime_name, runtime in RUNTIMES.items():
+    for runtime, open_session in _SESSIONS.items():
         try:
-            session = runtime.open(path)
+            session = open_session(path)
         except Exception as error:
-            gates.append(_failed("loads", runtime_name, error))
+            gates.append(failed("loads", runtime, error))
             continue
         for probe_name, probe in probes.items():
-            if runtime.largest_probe and probe.size > runtime.largest_probe:
+            if runtime == _REFERENCE and probe.size > _REFERENCE_PIXELS:
                 continue
-            where = f"{runtime_name}: {probe_name}"
+            where = f"{runtime}: {probe_name}"
             try:
                 difference, found = _compare(session(probe), *wanted[probe_name], probe, where)
             except Exception as error:
-                gates.append(_failed("runs", where, error))
+                gates.append(failed("runs", where, error))
                 continue
             gates.extend(found)
             largest = np.fmax(largest, difference)
 
     quality = math.nan
     try:
-        session = RUNTIMES[SERVING].open(path)
+        session = _SESSIONS[SERVING](path)
         gates.append(_batch_invariance(session, probes["64 noisy test images"]))
         quality = _psnr(session, test, noise)
         gates.append(
-            _gate("PSNR equals the evaluated one", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
+            at_most("PSNR equals the evaluated one", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
         )
     except Exception as error:
-        gates.append(_failed("runs", f"{SERVING}: test set", error))
+        gates.append(failed("runs", f"{SERVING}: test set", error))
     return Report(gates, float(largest), quality)
-
-
-def check_structure(path: Path, channels: int) -> Iterator[Gate]:
-    """What can be seen without running the file: is it valid, self-contained, and shaped as promised?"""
-    try:
-        proto = onnx.load(path, load_external_data=False)
-    except Exception as error:
-        yield _failed("is an ONNX file", "file", error)
-        return
-    try:
-        onnx.checker.check_model(path, full_check=True)
-        yield Gate("onnx checker", "file", "valid", "valid", True)
-    except Exception as error:
-        yield _failed("onnx checker", "file", error)
-    opsets = {entry.domain or "ai.onnx": entry.version for entry in proto.opset_import}
-    yield _equal("opset", opsets, {"ai.onnx": OPSET})
-    yield _equal("IR version", proto.ir_version, IR_VERSION)
-    external = [t.name for t in proto.graph.initializer if t.data_location == onnx.TensorProto.EXTERNAL]
-    yield _equal("tensors with external data", external, [])
-    yield _equal("custom domains", sorted({node.domain for node in proto.graph.node} - {"", "ai.onnx"}), [])
-    traces = [n.name for n in proto.graph.node if n.metadata_props or n.doc_string]
-    yield _equal("nodes with traces of the build machine", traces, [])
-    for kind, values, name in (("inputs", proto.graph.input, INPUT), ("outputs", proto.graph.output, OUTPUT)):
-        yield _equal(
-            kind, [_describe(value) for value in values], [f"{name}: float32 [batch, {channels}, height, width]"]
-        )
 
 
 def make_probes(test: Images, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
     """Named inputs, float32 [N, C, H, W]: real images first, which find the most faults; then the edges."""
     channels = test[0].shape[0]
-    height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test)) for axis in (1, 2))
-    # Small test sets are repeated: the noise makes every copy another image.
-    real = np.stack([test[index % len(test)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
-    noisy = torch.cat([batch for _, batch in noisy_batches(real, noise)]).numpy()
+    noisy = real_probes(test, noise)
     for size in _REAL_BATCHES:
         yield f"{size} noisy test images", noisy[:size]
 
@@ -198,6 +177,14 @@ def make_probes(test: Images, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
     broken = noisy[:2].copy()
     broken[0, 0, 0, 0], broken[1, 0, -1, -1] = np.nan, np.inf
     yield "NaN and infinity", broken
+
+
+def real_probes(test: Images, noise: Noise) -> np.ndarray:
+    """257 noisy test images, float32 [N, C, H, W], cut down to a small size that they all have."""
+    height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test)) for axis in (1, 2))
+    # Small test sets are repeated: the noise makes every copy another image.
+    real = np.stack([test[index % len(test)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
+    return torch.cat([batch for _, batch in noisy_batches(real, noise)]).numpy()
 
 
 @torch.no_grad()
@@ -227,44 +214,19 @@ def _compare(
     difference = float(np.abs(found - wanted)[finite].max())
     torch_error = float(np.abs(wanted - exact)[finite].max())
     file_error = float(np.abs(found - exact)[finite].max())
-    gates.append(_gate("distance from float64", where, file_error, max(ORACLE_FACTOR * torch_error, ORACLE_FLOOR)))
+    gates.append(at_most("distance from float64", where, file_error, max(ORACLE_FACTOR * torch_error, ORACLE_FLOOR)))
     if np.abs(probe[np.isfinite(probe)]).max() > MAX_ABS_UP_TO:
         return math.nan, gates
-    gates.append(_gate("difference from torch", where, difference, MAX_ABS))
+    gates.append(at_most("difference from torch", where, difference, MAX_ABS))
     return difference, gates
 
 
 def _batch_invariance(session: Session, probe: np.ndarray) -> Gate:
     one_by_one = np.concatenate([session(probe[i : i + 1]) for i in range(len(probe))])
     difference = float(np.abs(session(probe) - one_by_one).max())
-    return _gate("at once = one by one", f"{SERVING}: {len(probe)} noisy test images", difference, BATCH_INVARIANCE)
+    return at_most("at once = one by one", f"{SERVING}: {len(probe)} noisy test images", difference, BATCH_INVARIANCE)
 
 
 def _psnr(session: Session, test: Images, noise: Noise) -> float:
     denoisers = {"file": lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)}
     return float(score(test, noise, denoisers, {"psnr": psnr})["file"]["psnr"].mean())
-
-
-def _gate(name: str, where: str, value: float, limit: float, unit: str = "") -> Gate:
-    # Not `value > limit`: a NaN must fail.
-    return Gate(name, where, f"{value:.2g}{unit}", f"at most {limit:.2g}{unit}", value <= limit)
-
-
-def _equal(name: str, value: object, wanted: object) -> Gate:
-    return Gate(name, "file", _text(value), _text(wanted), value == wanted)
-
-
-def _failed(name: str, where: str, error: Exception) -> Gate:
-    text = " ".join(str(error).split())[:200].replace("|", "/")
-    return Gate(name, where, f"{type(error).__name__}: {text}", "no error", False)
-
-
-def _text(value: object) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
-
-
-def _describe(value: onnx.ValueInfoProto) -> str:
-    tensor = value.type.tensor_type
-    kind = onnx.helper.tensor_dtype_to_np_dtype(tensor.elem_type).name if tensor.elem_type else "unknown"
-    sizes = [dim.dim_param or str(dim.dim_value) for dim in tensor.shape.dim]
-    return f"{value.name}: {kind} [{', '.join(sizes)}]"

@@ -3,34 +3,54 @@
 from __future__ import annotations
 
 import json
+import math
 import platform
 import tempfile
+from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
+from torch import nn
 
-from pipeline.config import Config
+from pipeline import registry
+from pipeline.config import REFERENCE_VARIANCES, Config
+from pipeline.data import PreparedData
 from pipeline.errors import ParityError, PipelineError
 from pipeline.evaluation import noisy_batches
 from pipeline.files import new_folder, sha256_file
 from pipeline.models import count_parameters
+from pipeline.models.facts import halo
+from pipeline.noise import GaussianNoise, Noise, make_noise
+from pipeline.onnx import denoiser_serving
 from pipeline.onnx.export import export_onnx, read_onnx
-from pipeline.onnx.handoff import MODEL, SUMS, Handoff, write_handoff
-from pipeline.onnx.parity import MAX_ABS, Report, check
+from pipeline.onnx.handoff import Handoff, write_handoff
+from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
+from pipeline.onnx.variants import Source, make_variant, to_8_bits
+from pipeline.onnx.verify import MANIFEST, MODEL, SUMS
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.tracking import Run, noise_metric
 
-_SHOWN_IMAGES = 8
+_GOLDEN_IMAGES = 7  # to check a runtime with
+_SHOWN_IMAGES = 10  # at most, to look at
 
 
-def export(config: Config, run: Run, folder: Path) -> Path:
+def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (), register: str = "") -> Path:
     """Write the hand-off of `run` to `folder`, whole or not at all, log it to `run`, and return `folder`.
 
+    Args:
+        config: that of the run.
+        run: is written to.
+        folder: the hand-off folder; one that is there is replaced.
+        variants: other forms of the file to hand off with it, keys of `pipeline.onnx.variants.VARIANTS`.
+        register: name of the registered model that it becomes a version of; "" for none.
+
     Raises:
-        ParityError: the file did not pass a gate. The report is logged to the run, nothing is written.
-        PipelineError: the run was not evaluated, its data are not prepared, or `folder` holds something else.
+        ParityError: a file did not pass a gate. The report is logged to the run, nothing is written or registered.
+        PipelineError: the run was not evaluated, its data are not prepared, `folder` holds something else, or the
+            registry did not take the model.
     """
     if folder.exists() and not (folder / SUMS).is_file():
         raise PipelineError(f"{folder} exists and is no hand-off folder; choose another --name or --artifacts-dir")
@@ -38,6 +58,7 @@ def export(config: Config, run: Run, folder: Path) -> Path:
     checkpoint = load_checkpoint(run)
     model = checkpoint.load_model(torch.device("cpu"))
     noise = config.training_noise
+    probes = real_probes(data.test, noise)
     handoff = Handoff(
         config=config,
         run_id=run.id,
@@ -45,6 +66,9 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         parameters=count_parameters(model),
         dataset=data.manifest,
         test_images=len(data.test),
+        halo=halo(model, config.channels),
+        # A little more than what noise makes of real images: no integer from 0 to 255 but the lowest is inside.
+        accepted=(math.floor(probes.min()) - 1.0, math.ceil(probes.max()) + 1.0),
         scores=_evaluated(run, noise.label),
         commit=run.tag("mlflow.source.git.commit"),
     )
@@ -54,6 +78,13 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         export_onnx(model, config.channels, new / MODEL, handoff.metadata())
         logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
         report = check(new / MODEL, model, data.test, noise, logged_psnr)
+        made = []
+        if not report.failures:
+            source = Source(
+                new / MODEL, model, config.channels, handoff.metadata(), data.train, data.test, noise, _levels(noise)
+            )
+            made = [make_variant(name, source) for name in variants]
+            report.gates.extend(gate for variant in made for gate in variant.gates)
         if report.failures:
             run.log_tags({"parity": "failed"})
             _log_report(run, report)
@@ -65,20 +96,18 @@ def export(config: Config, run: Run, folder: Path) -> Path:
             )
 
         # Pack the folder.
-        clean, noisy = next(noisy_batches(data.test[:_SHOWN_IMAGES], noise))
-        with torch.no_grad():
-            denoised = model(noisy)
-        write_handoff(new, handoff, report, clean, noisy, denoised)
+        write_handoff(new, handoff, report, made, _samples(model, data, noise), _golden(model, probes[:_GOLDEN_IMAGES]))
 
         # Log the file as a model, the folder as an artifact, and see that MLflow keeps the very same bytes.
         digest = sha256_file(new / MODEL)
         model_id = run.log_onnx(
             read_onnx(new / MODEL),
-            noisy[:1].numpy(),
+            probes[:1],
+            loader=Path(denoiser_serving.__file__),
             step=checkpoint.epoch,
             requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
             metadata={"sha256": digest, "weights_sha256": checkpoint.digest},
-            extra_files=[new / "MODEL_CARD.md", new / "manifest.json"],
+            extra_files=[new / "MODEL_CARD.md", new / MANIFEST],
         )
         with run.logged_model(model_id) as copy:
             if sha256_file(copy / MODEL) != digest:
@@ -91,7 +120,60 @@ def export(config: Config, run: Run, folder: Path) -> Path:
         f"export: {folder}: {len(report.gates)} parity gates passed; largest difference from torch "
         f"{report.max_abs:.2g} (allowed: {MAX_ABS:g}); PSNR of the file {report.psnr:.2f} dB"
     )
+    for variant in made:
+        click.echo(
+            f"export: {folder / variant.file}: PSNR {variant.psnr[noise.label]:.2f} dB, "
+            f"{variant.loss[noise.label]:.3f} dB lost; {variant.speed:.2f} times the images/s of {MODEL}"
+        )
+    if register:
+        number = registry.register(model_id, register, _version_tags(run, config, handoff, digest, noise))
+        click.echo(
+            f"export: {register} version {number}; make it the champion with: python -m pipeline promote {register}"
+        )
     return folder
+
+
+def _levels(noise: Noise) -> dict[str, Noise]:
+    """The training noise, and the reference levels that lie in the range it is drawn from, by label."""
+    levels = {noise.label: noise}
+    if isinstance(noise, GaussianNoise) and not noise.variance.is_number:
+        for variance in REFERENCE_VARIANCES:
+            if noise.variance.low <= variance <= noise.variance.high:
+                level = make_noise("gaussian", f"{variance:g}")
+                levels[level.label] = level
+    return levels
+
+
+@torch.no_grad()
+def _samples(model: nn.Module, data: PreparedData, noise: Noise) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Clean, noisy and denoised test images, of one size."""
+    clean, noisy = next(noisy_batches(data.test[:_SHOWN_IMAGES], noise))
+    return clean.numpy(), noisy.numpy(), model(noisy).numpy()
+
+
+@torch.no_grad()
+def _golden(model: nn.Module, noisy: np.ndarray) -> dict[str, np.ndarray]:
+    """Inputs and outputs to check a runtime with, the outputs by torch."""
+    pixels = torch.from_numpy(to_8_bits(noisy))
+    rounded = (model(pixels.float() / 255) * 255).round().clamp(0, 255).to(torch.uint8)
+    return {"noisy": noisy, "denoised": model(torch.from_numpy(noisy)).numpy(), "denoised_uint8": rounded.numpy()}
+
+
+def _version_tags(run: Run, config: Config, handoff: Handoff, digest: str, noise: Noise) -> dict[str, str]:
+    """What the registry tells of a version."""
+    return registry.version_tags(
+        {label: scores["denoised"]["psnr"] for label, scores in handoff.scores.items()},
+        **{
+            "dataset": config.dataset_name,
+            "dataset.sha256": handoff.dataset["digest"],
+            "noise": noise.spec,
+            "model": config.model_name,
+            "parameters": str(handoff.parameters),
+            "weights": handoff.checkpoint.digest,
+            "model.onnx.sha256": digest,
+            "run": run.id,
+        },
+    )
 
 
 def _evaluated(run: Run, label: str) -> dict[str, dict[str, dict[str, float]]]:

@@ -1,0 +1,60 @@
+"""Serve the page of a hand-off folder on this machine: static files, with the right MIME types."""
+
+from __future__ import annotations
+
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import click
+
+from pipeline.errors import PipelineError
+from pipeline.onnx.web import add_onnxruntime_web
+
+_PAGE = "demo/index.html"
+
+
+class _Handler(SimpleHTTPRequestHandler):
+    # Spelled out, because the machine's own table may say otherwise: browsers refuse a module that is "text/plain".
+    extensions_map = {  # noqa: RUF012
+        **SimpleHTTPRequestHandler.extensions_map,
+        ".html": "text/html; charset=utf-8",
+        ".js": "text/javascript",
+        ".mjs": "text/javascript",
+        ".wasm": "application/wasm",
+        ".json": "application/json",
+        ".onnx": "application/octet-stream",
+        ".pb": "application/octet-stream",
+    }
+
+    def end_headers(self) -> None:
+        self.send_header("Cache-Control", "no-cache")  # the folder may be exported anew
+        super().end_headers()
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def serve(folder: Path, port: int) -> None:
+    """Serve the hand-off `folder` on 127.0.0.1 until Ctrl-C.
+
+    Args:
+        folder: with the page in it; onnxruntime-web is put beside the page if it is not there yet.
+        port: 0 for any that is free.
+
+    Raises:
+        PipelineError: there is no page in the folder, onnxruntime-web cannot be had, or the port is taken.
+    """
+    if not (folder / _PAGE).is_file():
+        raise PipelineError(f"{folder} is no hand-off folder: it has no {_PAGE}")
+    add_onnxruntime_web(folder)
+    try:
+        server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+    except OSError as error:
+        raise PipelineError(f"cannot serve on port {port}: {error.strerror}; choose another --port") from error
+    with server:
+        click.echo(f"demo: http://127.0.0.1:{server.server_address[1]}/{_PAGE} (Ctrl-C stops it)")
+        try:
+            server.serve_forever()
+        except KeyboardInterrupt:
+            click.echo("demo: stopped")

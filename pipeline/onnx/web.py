@@ -1,0 +1,62 @@
+"""onnxruntime-web for the demo page of a hand-off: two files of an npm package, fetched once and kept in a cache."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import tarfile
+import tempfile
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+from pipeline.files import new_folder, sha256_file
+
+VERSION = "1.30.0"
+_PACKAGE = f"onnxruntime-web@{VERSION}"
+FOLDER = "demo/ort"  # in the hand-off
+# SHA-256 by path in the hand-off. The WebAssembly build that needs neither threads nor a GPU.
+FETCHED = {
+    f"{FOLDER}/ort.wasm.bundle.min.mjs": "11e64bd8ffe11bd1a2a2f0d6275fdfbbba7262f0b76b99b53d228a8a22ef3d90",
+    f"{FOLDER}/ort-wasm-simd-threaded.wasm": "3398c10d07d229bd91b364548e130e0e51a8e5704b88c7c083ebbeb78842dee2",
+}
+
+
+def add_onnxruntime_web(folder: Path) -> None:
+    """Put the files into the hand-off folder, if they are not there; the cache is asked before npm is.
+
+    Raises:
+        PipelineError: npm is missing, or could not fetch them, or what it fetched has another sum.
+    """
+    if all((folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in FETCHED.items()):
+        return
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "denoise-pipeline" / _PACKAGE
+    if not cache.is_dir():
+        _fetch(cache)
+    with new_folder(folder / FOLDER) as new:
+        for name, digest in FETCHED.items():
+            file = cache / Path(name).name
+            if not file.is_file() or sha256_file(file) != digest:
+                raise PipelineError(f"{file} is missing or damaged; remove {cache} and try again")
+            shutil.copy(file, new)
+
+
+def _fetch(cache: Path) -> None:
+    """Fill the cache from the npm registry (33 MB)."""
+    npm = shutil.which("npm")
+    if npm is None:
+        raise PipelineError(
+            f"npm is not installed, which fetches {_PACKAGE}; install Node.js, or put the files "
+            f"{' and '.join(Path(name).name for name in FETCHED)} of that package into {cache}"
+        )
+    with tempfile.TemporaryDirectory() as scratch, new_folder(cache) as new:
+        done = subprocess.run([npm, "pack", "--silent", _PACKAGE], cwd=scratch, capture_output=True, text=True)
+        archives = list(Path(scratch).glob("*.tgz"))
+        if done.returncode or not archives:
+            reason = " ".join((done.stderr or done.stdout).split())[-300:]
+            raise PipelineError(f"npm could not fetch {_PACKAGE}: {reason}")
+        with tarfile.open(archives[0]) as archive:
+            for name in FETCHED:
+                member = archive.extractfile(f"package/dist/{Path(name).name}")
+                assert member is not None
+                (new / Path(name).name).write_bytes(member.read())
