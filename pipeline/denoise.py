@@ -110,14 +110,15 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
     targets: dict[Path, Path] = {}
     for given in inputs:
         if given.is_dir():
-            inside = output.resolve()
+            # What an earlier call wrote into a folder inside this one is no input.
+            results = output.resolve() if given.resolve() in output.resolve().parents else None
             found = [
                 (path, path.relative_to(given))
                 for path in sorted(given.rglob("*"))
                 if path.suffix.lower() in SUFFIXES
                 and not path.name.startswith(".")
                 and path.is_file()
-                and inside not in path.resolve().parents  # what an earlier call wrote
+                and results not in path.resolve().parents
             ]
             if not found:
                 raise PipelineError(f"no images in {given} (looked for {', '.join(SUFFIXES)})")

@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from pipeline.datasets.bundled_mnist import BundledMNIST
+from pipeline.files import sha256_file
 
 PROJECT = Path(__file__).parent.parent
 
@@ -74,6 +75,13 @@ def write_digits(folder: Path, digits: np.ndarray) -> Path:
     return folder
 
 
+def write_sums(folder: Path) -> None:
+    """Make SHA256SUMS what it would be, had the hand-off been written as it is now."""
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    names.remove("SHA256SUMS")
+    (folder / "SHA256SUMS").write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names))
+
+
 @dataclass(frozen=True)
 class Trained:
     """A folder in which `run` was run on a few hundred digits."""
@@ -90,11 +98,12 @@ class Trained:
 
 @pytest.fixture(scope="session")
 def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Trained:
-    """One real `run`: 3,000 digits as PNG files, six epochs. Tests must leave it as it is."""
+    """One real `run`: 3,000 digits as PNG files, six epochs, all variants, registered. Tests must leave it as it is."""
     cwd = tmp_path_factory.mktemp("trained")
     write_digits(cwd / "digits", digits[:3000])
     # An absolute path, which must not get into the hand-off.
-    done = run_cli("run", "--dataset", cwd / "digits", "--epochs", 6, "--batch-size", 16, "--name", "small", cwd=cwd)
+    options = ["--dataset", cwd / "digits", "--epochs", 6, "--batch-size", 16, "--name", "small"]
+    done = run_cli("run", *options, "--variant", "uint8,int8,fp16", "--register", "digits", cwd=cwd)
     assert (done.code, done.err) == (0, ""), done
     run_id = done.out.rsplit("run: ", 1)[1].split(";")[0]
     return Trained(cwd, run_id, cwd / "artifacts" / "small", done.out)

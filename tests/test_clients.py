@@ -1,0 +1,202 @@
+"""What is in a hand-off folder for those who use it: the examples, and the page, in a real browser."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import PROJECT, Cli, Trained
+from onnx import numpy_helper
+from PIL import Image
+
+CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
+needs_npm = pytest.mark.skipif(not shutil.which("npm"), reason="not run: npm is not installed")
+needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="not run: no chromium and chromedriver")
+
+
+def wanted(trained: Trained) -> np.ndarray:
+    """The first sample, denoised in onnxruntime, uint8 [H, W]."""
+    session = onnxruntime.InferenceSession(trained.handoff / "model.onnx")
+    with Image.open(trained.handoff / "samples" / "0_noisy.png") as image:
+        noisy = np.asarray(image, np.float32)[np.newaxis, np.newaxis] / 255
+    return np.rint(session.run(None, {"noisy": noisy})[0][0, 0] * 255).astype(np.uint8)
+
+
+def test_the_python_example(trained: Trained, tmp_path: Path) -> None:
+    example = trained.handoff / "examples" / "python.py"
+    command = [sys.executable, "-I", example, trained.handoff / "samples" / "0_noisy.png", tmp_path / "denoised.png"]
+    subprocess.run(command, check=True, timeout=60)
+    with Image.open(tmp_path / "denoised.png") as image:
+        assert np.array_equal(np.asarray(image), wanted(trained))
+
+
+@needs_npm
+def test_the_node_example(trained: Trained, tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(trained.handoff, tmp_path / "received"))
+    # Its first comment says what to install.
+    install = (folder / "examples" / "node.mjs").read_text().split("`")[1].split()
+    assert install == ["npm", "install", "onnxruntime-web", "pngjs"]
+    subprocess.run([*install, "--no-audit", "--no-fund"], cwd=tmp_path, check=True, timeout=300, capture_output=True)
+    command = ["node", folder / "examples" / "node.mjs", folder / "samples" / "0_noisy.png", tmp_path / "denoised.png"]
+    subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
+    with Image.open(tmp_path / "denoised.png") as image:
+        found = np.asarray(image)
+    assert found.shape == (28, 28)
+    assert np.abs(found.astype(int) - wanted(trained)).max() <= 1
+
+
+@pytest.fixture(scope="module")
+def page(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+    """A received folder, and the address that `demo` serves it at."""
+    folder = Path(shutil.copytree(trained.handoff, tmp_path_factory.mktemp("demo") / "received"))
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "demo", str(folder), "--port", "0"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    try:
+        assert process.stdout is not None
+        line = process.stdout.readline()
+        assert line.startswith("demo: http://127.0.0.1:"), line
+        yield folder, line.split()[1]
+    finally:
+        process.terminate()
+        process.wait()
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = CHROMIUM or ""
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait_for(browser: Any, condition: str) -> None:
+    for _ in range(150):
+        if browser.execute_script(f"return Boolean({condition})"):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{condition} did not come true: {browser.find_element('tag name', 'body').text}")
+
+
+@needs_npm
+@needs_browser
+def test_the_page_gives_the_golden_output(page: tuple[Path, str], browser: Any, cli: Cli) -> None:
+    folder, address = page
+    browser.get(address)
+    wait_for(browser, "window.denoiser")
+    golden = folder / "test_data_set_0"
+    noisy, expected = (
+        numpy_helper.to_array(onnx.TensorProto.FromString((golden / f"{name}_0.pb").read_bytes()))
+        for name in ("input", "output")
+    )
+    found = browser.execute_async_script(
+        "const [data, dims, done] = arguments;"
+        "window.denoiser.run(Float32Array.from(data), dims).then((result) => done([...result]))",
+        noisy.ravel().tolist(),
+        list(noisy.shape),
+    )
+    np.testing.assert_allclose(np.array(found).reshape(expected.shape), expected, rtol=0, atol=1e-5)
+    assert browser.get_log("browser") == []
+    # The folder is still whole, with onnxruntime-web beside the page.
+    assert (folder / "demo" / "ort" / "ort-wasm-simd-threaded.wasm").is_file()
+    assert cli("verify", folder).code == 0
+
+
+@needs_npm
+@needs_browser
+@pytest.mark.parametrize("width", [1100, 360])
+def test_the_page_works_by_keyboard_at_any_width(
+    page: tuple[Path, str], browser: Any, width: int, tmp_path: Path
+) -> None:
+    from selenium.webdriver.common.action_chains import ActionChains
+    from selenium.webdriver.common.keys import Keys
+
+    browser.execute_cdp_cmd(
+        "Emulation.setDeviceMetricsOverride",
+        {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
+    )
+    browser.get(page[1])
+    wait_for(browser, "window.denoiser")
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width  # nothing sticks out
+
+    def text(name: str) -> str:
+        return browser.find_element("id", name).text
+
+    def changed(name: str, before: str) -> None:
+        wait_for(browser, f"document.getElementById({name!r}).textContent !== {before!r}")
+
+    assert "variance 0.010, standard deviation 0.100" in text("level")
+    assert float(text("denoised-psnr").split()[0]) > float(text("noisy-psnr").split()[0]) + 1
+    slider = browser.find_element("id", "sigma")
+    before = text("noisy-psnr")
+    slider.send_keys(Keys.HOME)
+    changed("noisy-psnr", before)
+    assert text("noisy-psnr") == "equal to the clean image"
+    slider.send_keys(Keys.END)
+    changed("noisy-psnr", "equal to the clean image")
+    assert "variance 0.25" in text("level")
+
+    # Another sample, then a stroke on the pad, then a file: each by keyboard.
+    before = text("noisy-psnr")
+    browser.find_elements("css selector", "#samples button")[3].send_keys(Keys.ENTER)
+    changed("noisy-psnr", before)
+    before = text("noisy-psnr")
+    browser.execute_script("document.getElementById('pad').focus()")
+    ActionChains(browser).key_down(Keys.SHIFT).send_keys(Keys.ARROW_DOWN * 6).key_up(Keys.SHIFT).perform()
+    changed("noisy-psnr", before)
+    picture = np.zeros((40, 700, 3), np.uint8)
+    picture[:, :350] = (200, 30, 90)
+    Image.fromarray(picture).save(tmp_path / "wide.png")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "wide.png"))
+    wait_for(browser, "document.getElementById('scaled').textContent.includes('Scaled from 700')")
+    wait_for(browser, "document.getElementById('time').textContent.includes('pixels in colour')")
+    (tmp_path / "text.png").write_text("no image")
+    browser.find_element("id", "file").send_keys(str(tmp_path / "text.png"))
+    wait_for(browser, "document.getElementById('message').textContent.includes('no image that this browser can read')")
+
+
+@needs_npm
+@needs_browser
+def test_the_browser_example(page: tuple[Path, str], trained: Trained, browser: Any) -> None:
+    browser.get(page[1].replace("demo/index.html", "examples/browser.html"))
+    wait_for(browser, "document.title === 'done'")
+    pixels = browser.execute_script(
+        "const c = document.getElementById('denoised');"
+        "return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data]"
+    )
+    found = np.array(pixels).reshape(28, 28, 4)[..., 0]
+    assert np.abs(found - wanted(trained)).max() <= 1
+
+
+def test_without_npm_the_command_says_what_to_do(trained: Trained, tmp_path: Path, cli: Cli) -> None:
+    folder = Path(shutil.copytree(trained.handoff, tmp_path / "received"))
+    nowhere = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = cli("demo", folder, **nowhere)
+    assert done.code == 1
+    assert "npm is not installed, which fetches onnxruntime-web@" in done.err
+    assert done.err.count("\n") == 1
+    done = cli("demo", tmp_path)
+    assert done.code == 1
+    assert "is no hand-off folder: it has no demo/index.html" in done.err
