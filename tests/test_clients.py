@@ -34,7 +34,13 @@ def wanted(trained: Trained) -> np.ndarray:
 
 def test_the_python_example(trained: Trained, tmp_path: Path) -> None:
     example = trained.handoff / "examples" / "python.py"
-    command = [sys.executable, "-I", example, trained.handoff / "samples" / "0_noisy.png", tmp_path / "denoised.png"]
+    command: list[str | Path] = [
+        sys.executable,
+        "-I",
+        example,
+        trained.handoff / "samples" / "0_noisy.png",
+        tmp_path / "denoised.png",
+    ]
     subprocess.run(command, check=True, timeout=60)
     with Image.open(tmp_path / "denoised.png") as image:
         assert np.array_equal(np.asarray(image), wanted(trained))
@@ -47,7 +53,12 @@ def test_the_node_example(trained: Trained, tmp_path: Path) -> None:
     install = (folder / "examples" / "node.mjs").read_text().split("`")[1].split()
     assert install == ["npm", "install", "onnxruntime-web", "pngjs"]
     subprocess.run([*install, "--no-audit", "--no-fund"], cwd=tmp_path, check=True, timeout=300, capture_output=True)
-    command = ["node", folder / "examples" / "node.mjs", folder / "samples" / "0_noisy.png", tmp_path / "denoised.png"]
+    command: list[str | Path] = [
+        "node",
+        folder / "examples" / "node.mjs",
+        folder / "samples" / "0_noisy.png",
+        tmp_path / "denoised.png",
+    ]
     subprocess.run(command, cwd=tmp_path, check=True, timeout=120, capture_output=True)
     with Image.open(tmp_path / "denoised.png") as image:
         found = np.asarray(image)

@@ -44,7 +44,7 @@ def test_files_of_every_kind_keep_names_depth_and_colour(trained: Trained, photo
     (source / "deep").mkdir(parents=True)
     deep = photo.astype(np.uint16) * 257
     alpha = np.full_like(photo, 77)
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "gray.png": photo,
         "gray.bmp": photo,
         "gray.tif": photo,
@@ -57,7 +57,7 @@ def test_files_of_every_kind_keep_names_depth_and_colour(trained: Trained, photo
         "grayalpha.png": np.stack([photo, alpha], axis=-1),
     }
     for name, array in arrays.items():
-        options = {"lossless": True} if name.endswith("webp") else {}
+        options: dict[str, Any] = {"lossless": True} if name.endswith("webp") else {}
         Image.fromarray(array).save(source / name, **options)
     Image.fromarray(photo).save(source / "gray.jpg", quality=100)
     Image.fromarray(colour(photo)).convert("P").save(source / "palette.png")

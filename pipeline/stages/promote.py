@@ -6,11 +6,11 @@ import math
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 import numpy as np
 import torch
-from mlflow.entities.model_registry import ModelVersion
 
 from pipeline import registry, tracking
 from pipeline.data import PreparedData, load_prepared
@@ -19,6 +19,9 @@ from pipeline.evaluation import Denoiser, score
 from pipeline.metrics import METRICS
 from pipeline.noise import Noise
 from pipeline.onnx.verify import open_onnxruntime
+
+if TYPE_CHECKING:
+    from mlflow.entities.model_registry import ModelVersion
 
 _BENCHMARK = ("dataset", "dataset.sha256", "noise")  # the tags that two versions must share to be compared
 
