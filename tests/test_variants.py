@@ -18,7 +18,7 @@ from PIL import Image
 from pipeline.checkpoint import Checkpoint
 from pipeline.noise import make_noise
 from pipeline.onnx import variants
-from pipeline.onnx.variants import VARIANTS, Source, make_variant
+from pipeline.onnx.variants import VARIANTS, Source, make_variants
 
 
 @pytest.fixture
@@ -98,7 +98,7 @@ def _halve_a_weight(proto: onnx.ModelProto) -> None:
 def test_the_gates_ring(
     name: str, fault: Callable[[onnx.ModelProto], None], gate: str, source: Source, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [found for found in make_variant(name, source).gates if not found.passed] == []
+    assert [found for found in make_variants([name], source)[0].gates if not found.passed] == []
 
     def write(source: Source, path: Path, right: Callable[[Source, Path], None] = VARIANTS[name].write) -> None:
         right(source, path)
@@ -108,7 +108,7 @@ def test_the_gates_ring(
 
     wrong = variants.Variant(**{**vars(VARIANTS[name]), "write": write})
     monkeypatch.setitem(VARIANTS, name, wrong)
-    assert gate in {found.gate for found in make_variant(name, source).gates if not found.passed}
+    assert gate in {found.gate for found in make_variants([name], source)[0].gates if not found.passed}
 
 
 def test_an_unknown_variant_is_a_usage_error(cli: Cli) -> None:

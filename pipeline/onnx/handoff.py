@@ -21,6 +21,7 @@ from pipeline.config import Config
 from pipeline.evaluation import PROTOCOL
 from pipeline.figures import to_pixels
 from pipeline.files import sha256_file
+from pipeline.noise import GaussianNoise
 from pipeline.onnx import verify
 from pipeline.onnx.parity import MAX_ABS, MAX_ABS_UP_TO, Report
 from pipeline.onnx.variants import MAX_LOSS, VARIANTS, VariantFile, to_8_bits
@@ -31,10 +32,6 @@ FILES = Path(__file__).parent / "files"  # what is put into every folder as it i
 _GOLDEN = "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
 _GOLDEN_8_BITS = "test_data_set_uint8"
 _SAMPLE_IMAGES, _SAMPLE_PIXELS = 10, 500_000  # in samples/: so many, or so many pixels in all
-_CLIP_ADVICE = {
-    False: "Do not clip the input: the model was trained on noise that leaves [0, 1].",
-    True: "Clip the input to [0, 1]: the model was trained on that.",
-}
 
 
 @dataclass(frozen=True)
@@ -161,7 +158,7 @@ def _models(folder: Path, handoff: Handoff, report: Report, variants: Sequence[V
                 "variant": made.name,
                 "summary": variant.summary,
                 "dtype": variant.dtype,
-                "file": made.file,
+                "file": made.path.name,
                 "test_data": _GOLDEN_8_BITS if variant.dtype == "uint8" else _GOLDEN,
                 "tolerance": variant.tolerance,
                 "runtimes": variant.runtimes,
@@ -237,7 +234,7 @@ def _card(handoff: Handoff, report: Report, models: Sequence[Mapping[str, Any]])
         "Runtimes that compute in bfloat16 or float16 by themselves (OpenVINO on some processors) do not meet the "
         "tolerance below; ask them for float32.",
     ]
-    if not config.clip_input:
+    if not _meets_clipped(config):
         limits.insert(
             1,
             "A noisy image that was stored with 8 bits is clipped and rounded; how well the model does on those is in "
@@ -259,7 +256,7 @@ def _card(handoff: Handoff, report: Report, models: Sequence[Mapping[str, Any]])
 - See that it arrived whole, and does in your runtime what it did here: `pip install numpy onnx onnxruntime`, then
   `python verify.py` (`--runtime all`: in every runtime that is installed).
 - Use it: `examples/` has the shortest complete client for Python, Node and the browser.
-- Try it: `demo/index.html` runs it in a browser; it needs three files of onnxruntime-web in `demo/ort/`, whose names
+- Try it: `demo/index.html` runs it in a browser; it needs two files of onnxruntime-web in `demo/ort/`, whose names
   and sums are in `{MANIFEST}`.
 
 ## What goes in, what comes out
@@ -272,7 +269,7 @@ def _card(handoff: Handoff, report: Report, models: Sequence[Mapping[str, Any]])
 Any batch, height and width. 0 is black, 1 white. Divide 8-bit images by 255 first: integers from 0 to 255, cast to
 float, give an answer that looks like an image and is wrong. No noisy image has values below {handoff.accepted[0]:g}
 or above {handoff.accepted[1]:g}: refuse such input.
-{_CLIP_ADVICE[config.clip_input]}
+{_clip_advice(config)}
 NaN and infinity in an image spread over it; there is no guard inside.
 
 ```python
@@ -335,6 +332,20 @@ def _file_row(model: Mapping[str, Any], label: str) -> str:
         f"| `{model['file']}` | {model['summary']} | {model['input']['dtype']} | {model['bytes']:,} "
         f"| {model['test_psnr_db'][label]:.3f} | {lost} | {model.get('images_per_second', '')} |"
     )
+
+
+def _clip_advice(config: Config) -> str:
+    if config.clip_input:
+        return "Clip the input to [0, 1]: the model was trained on that."
+    if _meets_clipped(config):
+        return "Clipped to [0, 1] or not: the model was trained on both."
+    return "Do not clip the input: the model was trained on noise that leaves [0, 1]."
+
+
+def _meets_clipped(config: Config) -> bool:
+    """Was the model trained on clipped images too, such as stored ones are?"""
+    noise = config.training_noise
+    return config.clip_input or (isinstance(noise, GaussianNoise) and noise.clip.high > 0)
 
 
 def _clipping(config: Config) -> str:

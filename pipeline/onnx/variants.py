@@ -11,7 +11,7 @@ import io
 import logging
 import statistics
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -68,40 +68,42 @@ class Variant:
     runtimes: tuple[str, ...]  # that can open it, of `verify`'s
 
 
-@dataclass(frozen=True)
+@dataclass
 class VariantFile:
     """A variant that was written, and what was measured."""
 
-    name: str
-    file: str  # its name
+    name: str  # a key of `VARIANTS`
+    path: Path
     gates: list[Gate]
     psnr: dict[str, float] = field(default_factory=dict)  # in dB, on the test set, by label of the noise
     loss: dict[str, float] = field(default_factory=dict)  # against the float file on the same images, in dB
     speed: float = 0.0  # images/s, as a multiple of the float file's
 
 
-def make_variant(name: str, source: Source) -> VariantFile:
-    """Write the variant `name` beside the float file, put it through its gates, and measure it.
+def make_variants(names: Sequence[str], source: Source) -> list[VariantFile]:
+    """Write the variants beside the float file, put them through their gates, and measure them.
 
     Args:
-        name: a key of `VARIANTS`.
-        source: what it is made from.
+        names: keys of `VARIANTS`.
+        source: what they are made from.
     """
-    variant = VARIANTS[name]
-    path = source.path.with_name(f"{source.path.stem}_{name}.onnx")
-    variant.write(source, path)
-    gates = list(check_structure(path, source.channels, variant.dtype))
-    if not all(gate.passed for gate in gates):
-        return VariantFile(name, path.name, gates)
-    session, float_session = open_onnxruntime(path), open_onnxruntime(source.path)
-    psnrs, losses = {}, {}
+    files = {}
+    for name in names:
+        path = source.path.with_name(f"{source.path.stem}_{name}.onnx")
+        VARIANTS[name].write(source, path)
+        files[name] = VariantFile(name, path, list(check_structure(path, source.channels, VARIANTS[name].dtype)))
+    sound = {name: file for name, file in files.items() if all(gate.passed for gate in file.gates)}
+    float_session = open_onnxruntime(source.path)
+    sessions = {name: open_onnxruntime(file.path) for name, file in sound.items()}
     for label, noise in source.noises.items():
-        own, reference = _psnr(session, float_session, source.test, noise, variant.dtype)
-        psnrs[label], losses[label] = own, reference - own
-        gates.append(at_most("PSNR lost", f"{path.name}: {label}", reference - own, MAX_LOSS, " dB"))
-    if variant.dtype == "uint8":
-        gates.extend(_check_rounding(path.name, session, float_session, source))
-    return VariantFile(name, path.name, gates, psnrs, losses, _relative_speed(path, source, variant.dtype))
+        for name, (psnr_db, lost) in _score(sessions, float_session, source.test, noise).items():
+            sound[name].psnr[label], sound[name].loss[label] = psnr_db, lost
+            sound[name].gates.append(at_most("PSNR lost", f"{sound[name].path.name}: {label}", lost, MAX_LOSS, " dB"))
+    for name, file in sound.items():
+        if VARIANTS[name].dtype == "uint8":
+            file.gates.extend(_check_rounding(file.path.name, sessions[name], float_session, source))
+        file.speed = _relative_speed(file.path, source, VARIANTS[name].dtype)
+    return list(files.values())
 
 
 def to_8_bits(images: np.ndarray) -> np.ndarray:
@@ -209,19 +211,26 @@ VARIANTS: dict[str, Variant] = {
 }
 
 
-def _psnr(session: Session, float_session: Session, test: Images, noise: Noise, dtype: str) -> tuple[float, float]:
-    """Mean PSNR of the variant and of the float file, in dB, on the same noisy images."""
-    own, reference = [], []
+def _score(
+    sessions: Mapping[str, Session], float_session: Session, test: Images, noise: Noise
+) -> dict[str, tuple[float, float]]:
+    """Of each variant the mean PSNR in dB, and what it is below that of the float file on the same images."""
+    found: dict[str, list[torch.Tensor]] = {name: [] for name in sessions}
+    reference: dict[str, list[torch.Tensor]] = {dtype: [] for dtype in {VARIANTS[name].dtype for name in sessions}}
     for clean, noisy_images in noisy_batches(test, noise):
-        noisy = noisy_images.numpy()
-        if dtype == "uint8":
-            pixels = to_8_bits(noisy)
-            found, noisy = _to_floats(session(pixels)), _to_floats(pixels)
-        else:
-            found = session(noisy)
-        own.append(psnr(torch.from_numpy(found).clamp(0, 1), clean))
-        reference.append(psnr(torch.from_numpy(float_session(noisy)).clamp(0, 1), clean))
-    return float(torch.cat(own).mean()), float(torch.cat(reference).mean())
+        pixels = to_8_bits(noisy_images.numpy())
+        inputs = {"float32": noisy_images.numpy(), "uint8": pixels}
+        floats = {"float32": noisy_images.numpy(), "uint8": _to_floats(pixels)}
+        for dtype, psnrs in reference.items():
+            psnrs.append(psnr(torch.from_numpy(float_session(floats[dtype])).clamp(0, 1), clean))
+        for name, session in sessions.items():
+            dtype = VARIANTS[name].dtype
+            denoised = session(inputs[dtype])
+            denoised = _to_floats(denoised) if dtype == "uint8" else denoised
+            found[name].append(psnr(torch.from_numpy(denoised).clamp(0, 1), clean))
+    means = {dtype: float(torch.cat(psnrs).mean()) for dtype, psnrs in reference.items()}
+    results = {name: float(torch.cat(psnrs).mean()) for name, psnrs in found.items()}
+    return {name: (result, means[VARIANTS[name].dtype] - result) for name, result in results.items()}
 
 
 @torch.no_grad()

@@ -28,7 +28,7 @@ from pipeline.onnx import denoiser_serving
 from pipeline.onnx.export import export_onnx, read_onnx
 from pipeline.onnx.handoff import Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
-from pipeline.onnx.variants import Source, make_variant, to_8_bits
+from pipeline.onnx.variants import Source, VariantFile, make_variants, to_8_bits
 from pipeline.onnx.verify import MANIFEST, MODEL, SUMS
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.tracking import Run, noise_metric
@@ -78,12 +78,12 @@ def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (),
         export_onnx(model, config.channels, new / MODEL, handoff.metadata())
         logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
         report = check(new / MODEL, model, data.test, noise, logged_psnr)
-        made = []
+        made: list[VariantFile] = []
         if not report.failures:
             source = Source(
                 new / MODEL, model, config.channels, handoff.metadata(), data.train, data.test, noise, _levels(noise)
             )
-            made = [make_variant(name, source) for name in variants]
+            made = make_variants(variants, source)
             report.gates.extend(gate for variant in made for gate in variant.gates)
         if report.failures:
             run.log_tags({"parity": "failed"})
@@ -122,7 +122,7 @@ def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (),
     )
     for variant in made:
         click.echo(
-            f"export: {folder / variant.file}: PSNR {variant.psnr[noise.label]:.2f} dB, "
+            f"export: {folder / variant.path.name}: PSNR {variant.psnr[noise.label]:.2f} dB, "
             f"{variant.loss[noise.label]:.3f} dB lost; {variant.speed:.2f} times the images/s of {MODEL}"
         )
     if register:
