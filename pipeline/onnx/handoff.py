@@ -284,7 +284,7 @@ denoised = session.run(["{OUTPUT}"], {{"{INPUT}": noisy}})[0]
 ## How good it is
 
 Mean over {handoff.test_images:,} test images that were used for nothing else; input {_clipping(config)}, output clipped
-to [0, 1], data range 1. A number alone is the variance of Gaussian noise.
+to [0, 1], data range 1. A number alone is the variance of Gaussian noise; with `-clipped`, the input was clipped too.
 
 | noise | PSNR of the input | of the clipped input | of the output | SSIM of the output |
 |---|---|---|---|---|

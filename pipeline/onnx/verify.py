@@ -326,7 +326,10 @@ def _describe(value: onnx.ValueInfoProto) -> str:
 
 
 def _text(value: object) -> str:
-    return ", ".join(map(str, value)) or "none" if isinstance(value, list) else str(value)
+    if not isinstance(value, list):
+        return str(value)
+    rest = f" and {len(value) - 5:,} more" if len(value) > 5 else ""
+    return ", ".join(map(str, value[:5])) + rest if value else "none"
 
 
 def _passed(gates: Sequence[Gate]) -> bool:

@@ -181,7 +181,7 @@ def _evaluated(run: Run, label: str) -> dict[str, dict[str, dict[str, float]]]:
     if noise_metric("psnr", label) not in run.metrics():
         raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
     with run.artifact(TEST) as path:
-        return json.loads(path.read_text())["results"]
+        return dict(sorted(json.loads(path.read_text())["results"].items()))
 
 
 def _log_report(run: Run, report: Report) -> None:
