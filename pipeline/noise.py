@@ -147,7 +147,8 @@ class GaussianNoise(Noise):
     @property
     def description(self) -> str:
         how = {"log": ", log-uniform", "uniform": ", uniform"}.get(self.draw, "")
-        share = f", {self.clip} of the images clipped to [0, 1]" if self.clip.high else ""
+        percent = " to ".join(f"{share:.0%}" for share in dict.fromkeys((self.clip.low, self.clip.high)))
+        share = f", {percent} of the images clipped to [0, 1]" if self.clip.high else ""
         return f"gaussian noise of variance {str(self.variance).replace(':', ' to ')}{how}{share}"
 
 

@@ -128,7 +128,7 @@ def test_the_page_gives_the_golden_output(page: tuple[Path, str], browser: Any, 
         noisy.ravel().tolist(),
         list(noisy.shape),
     )
-    np.testing.assert_allclose(np.array(found).reshape(expected.shape), expected, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(np.array(found).reshape(expected.shape), expected, rtol=0, atol=2e-6)
     assert browser.get_log("browser") == []
     # The folder is still whole, with onnxruntime-web beside the page.
     assert (folder / "demo" / "ort" / "ort-wasm-simd-threaded.wasm").is_file()
