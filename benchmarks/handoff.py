@@ -99,7 +99,11 @@ def _inference(title: str, model: torch.nn.Module, path: Path, noisy: torch.Tens
         torch.inference_mode()(partial(copy.deepcopy(model).to(memory_format=memory_format), noisy))
         for memory_format in (torch.contiguous_format, torch.channels_last)
     )
-    sides = {"eager": eager, "channels last": channels_last, "onnxruntime": lambda: session(noisy.numpy())}
+    sides: dict[str, Callable[[], object]] = {
+        "eager": eager,
+        "channels last": channels_last,
+        "onnxruntime": lambda: session(noisy.numpy()),
+    }
     times = _in_turn(sides, ROUNDS)
     ratios = [slow / fast for slow, fast in zip(times["eager"], times["onnxruntime"], strict=True)]
     speeds = [BATCH / statistics.median(seconds) for seconds in times.values()]
