@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -20,6 +21,9 @@ PROJECT = Path(__file__).parent.parent
 
 # Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Whoever was started in the background of a script ignores Ctrl-C, and so would every process that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # A test must not write to the store of whoever runs it, nor to the run of an `mlflow run` around it.
 for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:

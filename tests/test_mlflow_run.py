@@ -78,7 +78,8 @@ def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, t
     assert run.data.metrics["test/psnr/0.01"] > 26  # after one epoch
     assert (project / "artifacts" / "autoencoder-var0.01-seed0" / "model.onnx").is_file()
 
-    # The README's example of using the file.
+    # The README's example of using a file.
+    shutil.copytree(PROJECT / "artifacts" / "mnist-blind", project / "artifacts" / "mnist-blind")
     (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
     subprocess.run([sys.executable, "-c", example], cwd=project, check=True, timeout=60)
     with Image.open(project / "denoised.png") as image:
@@ -115,7 +116,10 @@ def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
     done = mlflow_run(project, "-P", "variance=abc")
     assert done.code != 0
     assert "'--variance': 'abc' is not a number above 0 to 100" in done.err
+    done = mlflow_run(project, "-e", "verify", "-P", f"folder={PROJECT / 'artifacts' / 'mnist-blind'}")
+    assert done.code == 0, done.err
+    assert "checks passed" in done.out
     done = mlflow_run(project, "-P", "bogus=1")
     assert done.code != 0
     assert "No such option '--bogus'" in done.err
-    assert [run.info.status for run in runs(project)] == ["FAILED", "FAILED"]
+    assert [run.info.status for run in runs(project)] == ["FAILED", "FINISHED", "FAILED"]
