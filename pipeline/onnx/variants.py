@@ -192,22 +192,23 @@ def _finish(proto: onnx.ModelProto, source: Source, variant: str, path: Path) ->
     onnx.save(proto, path)
 
 
+_EVERYWHERE = ("onnxruntime", "reference", "tract", "opencv", "openvino")
 VARIANTS: dict[str, Variant] = {
     "uint8": Variant(
         "takes and gives pixels from 0 to 255",
         "uint8",
         _write_uint8,
         {"max_abs": 1},  # where another runtime's last bit decides a rounding
-        ("onnxruntime", "reference", "tract", "opencv", "openvino"),
+        _EVERYWHERE,
     ),
     "int8": Variant(
         "convolutions in 8 bits",
         "float32",
         _write_int8,
         {"psnr": 40},
-        ("onnxruntime", "tract", "opencv", "openvino"),
+        ("onnxruntime", "tract", "openvino"),
     ),
-    "fp16": Variant("weights and arithmetic in 16 bits", "float32", _write_fp16, {"psnr": 50}, ("onnxruntime",)),
+    "fp16": Variant("weights and arithmetic in 16 bits", "float32", _write_fp16, {"psnr": 50}, _EVERYWHERE),
 }
 
 
