@@ -29,7 +29,10 @@ def register(model_id: str, name: str, tags: Mapping[str, str]) -> int:
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow says there what the caller says in its own words
             return int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
     except (MlflowException, OSError) as error:
-        raise PipelineError(f"--register {name}: the registry did not take the model: {first_line(error)}") from error
+        raise PipelineError(
+            f"--register {name}: the hand-off is written, but the registry did not take the model; run `export "
+            f"--run-id … --register {name}` again when it does: {first_line(error)}"
+        ) from error
 
 
 def find_version(name: str, number: int) -> ModelVersion:

@@ -170,6 +170,17 @@ def static_batch(folder: Path) -> None:
     _change(folder, fix)
 
 
+def pipe(folder: Path) -> None:
+    (folder / "manifest.json").unlink()
+    os.mkfifo(folder / "manifest.json")
+
+
+def nothing_described(folder: Path) -> None:
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps({**manifest, "models": []}))
+    write_sums(folder)
+
+
 def broken_manifest(folder: Path) -> None:
     (folder / "manifest.json").write_text("{")
 
@@ -196,6 +207,8 @@ def manifest_without_models(folder: Path) -> None:
         (custom_domain, "custom domains (model.onnx): com.example"),
         (another_size, "size (model.onnx): 269,484,032 bytes; allowed: at most 268,435,456 bytes"),
         (static_batch, "inputs (model.onnx): noisy: float32 [7, 1, height, width]"),
+        (pipe, "devices and pipes (folder): manifest.json"),
+        (nothing_described, "files that are described (manifest.json): none; allowed: model.onnx, model_fp16.onnx"),
         (broken_manifest, "is readable (SHA256SUMS and manifest.json): JSONDecodeError"),
         (manifest_without_models, "is complete (manifest.json): KeyError: 'models'"),
     ],

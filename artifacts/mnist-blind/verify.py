@@ -132,12 +132,17 @@ def verify(folder: Path, runtimes: Sequence[str]) -> list[Gate]:
         folder: the hand-off folder.
         runtimes: keys of `RUNTIMES`, all installed.
     """
-    gates = list(_check_files(folder))
+    try:
+        gates = list(_check_files(folder))
+    except OSError as error:
+        return [failed("is readable", "folder", error)]
     if not _passed(gates):
         return gates
     try:
         models = json.loads((folder / MANIFEST).read_text())["models"]
-        for model in models:
+        files = sorted(path.name for path in folder.glob("*.onnx"))
+        gates.append(equal("files that are described", MANIFEST, sorted(model["file"] for model in models), files))
+        for model in models if _passed(gates) else []:
             gates.extend(_check_model(folder, model))
     except (OSError, KeyError, TypeError, ValueError) as error:
         return [*gates, failed("is complete", MANIFEST, error)]
@@ -241,7 +246,9 @@ def _check_files(folder: Path) -> Iterator[Gate]:
     present = {path.relative_to(folder).as_posix(): path for path in paths}
     links = [name for name, path in present.items() if path.is_symlink() or path.lstat().st_nlink > 1]
     yield equal("links to other files", "folder", links, [])
-    if links:
+    special = [name for name, path in present.items() if name not in links and not path.is_file()]
+    yield equal("devices and pipes", "folder", special, [])
+    if links or special:
         return
     try:
         lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]

@@ -50,10 +50,10 @@ def _fetch(cache: Path) -> None:
             f"{' and '.join(Path(name).name for name in FETCHED)} of that package into {cache}"
         )
     with tempfile.TemporaryDirectory() as scratch, new_folder(cache) as new:
-        done = subprocess.run([npm, "pack", "--silent", _PACKAGE], cwd=scratch, capture_output=True, text=True)
+        done = subprocess.run([npm, "pack", "--loglevel=error", _PACKAGE], cwd=scratch, capture_output=True, text=True)
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or not archives:
-            reason = " ".join((done.stderr or done.stdout).split())[-300:]
+            reason = " ".join((done.stderr or done.stdout).replace("npm error", "").split())[:200]
             raise PipelineError(f"npm could not fetch {_PACKAGE}: {reason}")
         with tarfile.open(archives[0]) as archive:
             for name in FETCHED:
