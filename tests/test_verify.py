@@ -252,3 +252,19 @@ def _seal(folder: Path) -> None:
     manifest["models"][0]["sha256"] = sha256_file(folder / "model.onnx")
     (folder / "manifest.json").write_text(json.dumps(manifest))
     write_sums(folder)
+
+
+def test_the_released_handoff_is_whole_small_and_good(cli: Cli, tmp_path: Path) -> None:
+    folder = PROJECT / "artifacts" / "mnist-blind"
+    tracked = [path for path in folder.rglob("*") if path.is_file() and path.parent.name != "ort"]
+    assert sum(path.stat().st_size for path in tracked) < 2_000_000
+    done = cli("verify", folder, "--runtime", "all")
+    assert done.code == 0, done
+    (tmp_path / "clean").mkdir()
+    for path in (folder / "samples").glob("*_clean.png"):
+        shutil.copy(path, tmp_path / "clean")
+    for variance, least in (("0.001", 38), ("0.01", 30), ("0.1", 23)):
+        done = cli(
+            "denoise", "--model", folder, tmp_path / "clean", "--output", tmp_path / "out", "--variance", variance
+        )
+        assert float(done.out.split("denoised ")[1].split()[0]) > least, done
