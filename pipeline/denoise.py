@@ -117,7 +117,7 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
                 for path in sorted(given.rglob("*"))
                 if path.suffix.lower() in SUFFIXES
                 and not path.name.startswith(".")
-                and path.is_file()
+                and (path.is_file() or path.is_symlink())  # a broken link is told, like a broken file
                 and results not in path.resolve().parents
             ]
             if not found:

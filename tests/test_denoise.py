@@ -136,6 +136,7 @@ def test_unreadable_files_are_skipped_and_told(trained: Trained, photo: np.ndarr
     (source / "cut.png").write_bytes((source / "good.png").read_bytes()[:200])
     (source / "text.jpg").write_text("no image")
     (source / "empty.png").write_bytes(b"")
+    (source / "broken.png").symlink_to("nowhere")
     broken = photo.astype(np.float32)
     np.save(source / "range.npy", broken)
     broken[0, 0] = np.nan
@@ -149,12 +150,13 @@ def test_unreadable_files_are_skipped_and_told(trained: Trained, photo: np.ndarr
 
     done = run(cli, trained, source, "--output", tmp_path / "out")
     assert done.code == 1
-    assert done.out == f"denoise: 1 of 11 files, in {tmp_path / 'out'}\n"
+    assert done.out == f"denoise: 1 of 12 files, in {tmp_path / 'out'}\n"
     lines = done.err.splitlines()
-    assert lines[-1] == "Error: 10 of 11 files were skipped"
+    assert lines[-1] == "Error: 11 of 12 files were skipped"
     said = {Path(line.split(": ")[0].removeprefix("skipped ")).name: line for line in lines[:-1]}
     for name, part in {
         "cut.png": "cannot be read",
+        "broken.png": "No such file or directory",
         "text.jpg": "no image in a format that is known",
         "empty.png": "no image in a format that is known",
         "range.npy": "values go from 0 to 255, but noisy images on the [0, 1] scale do not leave -2 to 3",
