@@ -11,11 +11,12 @@ import re
 import signal
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import fields, replace
 from pathlib import Path
 from types import FrameType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -28,6 +29,9 @@ from pipeline.noise import NOISES, describe_noises, make_noise, parse_variance
 from pipeline.objectives import LOSSES, TARGETS
 from pipeline.schedules import SCHEDULES
 from pipeline.spec import unknown
+
+if TYPE_CHECKING:
+    from pipeline.tracking import Run
 
 USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes; PipelineError brings its own: 1, or 3 for parity
 
@@ -158,6 +162,14 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
         "Other forms of the file to hand off as well, with commas between: uint8, int8, fp16.",
     ),
     "register": (_NAME, "Make the file a new version of the registered model of this name."),
+    "resume": (
+        Pattern("id", r"[0-9a-f]{32}|true", "the id of an MLflow run: 32 digits and letters a to f, or true"),
+        "Go on with this interrupted run; true: with the one of `mlflow run --run-id`.",
+    ),
+    "checkpoint_every": (
+        Number(float, 0, 1e9, low_allowed=False),
+        "Keep the state of a training so often, in seconds.",
+    ),
     "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
     "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
     "force": (bool, "Promote it whatever the comparison says; that is recorded."),
@@ -175,6 +187,8 @@ _DEFAULTS: dict[str, Any] = {
     "images": 100,
     "variant": "",
     "register": "",
+    "resume": "",
+    "checkpoint_every": 60.0,
     "version": 0,
     "margin": 0.05,
     "force": False,
@@ -273,16 +287,53 @@ def prepare_command(**options: Any) -> None:
             run.log_dataset(data, config.dataset_name)
 
 
-@cli.command("train")
-@_options(*_TRAIN)
-def train_command(**options: Any) -> None:
-    """Train on the prepared images; a new MLflow run keeps the best epoch."""
+@contextmanager
+def _resumable(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run, Config]]:
+    """`_new_or_resumed`, and a word on how to go on if it is stopped."""
+    with _new_or_resumed(resume, options) as (run, config):
+        try:
+            yield run, config
+        except (KeyboardInterrupt, SystemExit):
+            click.echo(f"stopped; go on with: --resume {run.id}", err=True)
+            raise
+
+
+@contextmanager
+def _new_or_resumed(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run, Config]]:
+    """The run to train in: a new one, or the one to resume, whose config the options must not contradict."""
     from pipeline import tracking
+
+    if not resume:
+        config = _config(options)
+        with tracking.start_run(config) as run:
+            yield run, config
+        return
+    run_id = os.environ.get("MLFLOW_RUN_ID", "") if resume == "true" else resume
+    if not run_id:
+        raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
+    tracking.connect()
+    config = tracking.read_config(run_id)
+    here = {"data_dir", "device"}  # may be others than before
+    for name in set(_TRAIN) - here:
+        # `mlflow run` gives every option, so that one that has its default says nothing.
+        if options[name] not in (_DEFAULTS[name], getattr(config, name)):
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(
+                f"{option} {options[name]}: run {run_id} was started with {option} {getattr(config, name)}"
+            )
+    config = replace(config, **{name: options[name] for name in here if options[name] != _DEFAULTS[name]})
+    with tracking.resume_run(run_id) as run:
+        yield run, config
+
+
+@cli.command("train")
+@_options(*_TRAIN, "resume", "checkpoint_every")
+def train_command(resume: str, checkpoint_every: float, **options: Any) -> None:
+    """Train on the prepared images; a new MLflow run keeps the best epoch."""
     from pipeline.stages.train import train
 
-    config = _config(options)
-    with tracking.start_run(config) as run:
-        train(config, run)
+    with _resumable(resume, options) as (run, config):
+        train(config, run, checkpoint_every)
     click.echo(f"train: run {run.id}")
 
 
@@ -343,8 +394,10 @@ def export_command(
 
 
 @cli.command("run")
-@_options(*_TRAIN, "artifacts_dir", "name", "variant", "register")
-def run_command(artifacts_dir: str, name: str, variant: str, register: str, **options: Any) -> None:
+@_options(*_TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every")
+def run_command(
+    artifacts_dir: str, name: str, variant: str, register: str, resume: str, checkpoint_every: float, **options: Any
+) -> None:
     """Prepare, train, evaluate and export, as one MLflow run."""
     from pipeline import tracking
     from pipeline.stages.evaluate import evaluate
@@ -352,10 +405,9 @@ def run_command(artifacts_dir: str, name: str, variant: str, register: str, **op
     from pipeline.stages.prepare import prepare
     from pipeline.stages.train import train
 
-    config = _config(options)
-    with tracking.start_run(config) as run:
+    with _resumable(resume, options) as (run, config):
         prepare(config)
-        train(config, run)
+        train(config, run, checkpoint_every)
         evaluate(config, run)
         export(config, run, Path(artifacts_dir) / (name or config.run_name), _parse_variants(variant), register)
     click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {tracking.store()}")

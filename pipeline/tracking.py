@@ -100,6 +100,10 @@ class Run:
         """The last value of every metric of the run."""
         return mlflow.get_run(self.id).data.metrics
 
+    def steps(self, metric: str) -> set[int]:
+        """The steps at which `metric` was logged."""
+        return {entry.step for entry in mlflow.MlflowClient().get_metric_history(self.id, metric)}
+
     def tag(self, name: str) -> str | None:
         """The value of a tag of the run, or None."""
         return mlflow.get_run(self.id).data.tags.get(name)
@@ -308,6 +312,19 @@ def continue_run(run_id: str) -> Iterator[tuple[Run, Config]]:
             yield run, config
     finally:
         mlflow.MlflowClient().set_terminated(run_id, info.status, info.end_time)
+
+
+@contextmanager
+def resume_run(run_id: str) -> Iterator[Run]:
+    """Open the run `run_id`, which was interrupted, again. It ends like one that was opened by `start_run`.
+
+    Raises:
+        PipelineError: it is finished.
+    """
+    if mlflow.get_run(run_id).info.status == "FINISHED":
+        raise PipelineError(f"--resume {run_id}: that run is finished")
+    with _open(mlflow.start_run(run_id=run_id)) as run:
+        yield run
 
 
 def read_config(run_id: str) -> Config:

@@ -7,6 +7,7 @@ import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
@@ -74,10 +75,14 @@ def fit(
     seed: int,  # of the batch order and the noise
     on_progress: Callable[[Progress], None],  # called about twice a second
     on_epoch: Callable[[Epoch], None],  # called after every epoch, with the model in eval mode
+    on_state: Callable[[dict[str, Any]], None] | None = None,  # called with the training's state, after every epoch
+    state_every: float = math.inf,  # ... and whenever so many seconds have passed inside one
+    state: dict[str, Any] | None = None,  # where to go on, as `on_state` was given it
 ) -> Best:
     """Train `model` to minimise `loss`, and return the best epoch's weights.
 
-    The order of the images and the noise follow from `seed` and the epoch alone.
+    The order of the images and the noise follow from `seed` and the epoch alone. What is done from a `state` on is bit
+    for bit what would have been done without the interruption, on the same machine with as many threads.
 
     Raises:
         PipelineError: the loss is no longer a finite number.
@@ -88,16 +93,40 @@ def fit(
     generator = torch.Generator(device)
     draw_pair, reduce = TARGETS[target][0], LOSSES[loss][0]
     steps = math.ceil(len(train) / batch_size) * epochs
-    step = 0
+    step, first, skip = 0, 1, 0
     best: Best | None = None
+    if state:
+        model.load_state_dict(state["model"])
+        optimizer.load_state_dict(state["optimizer"])
+        step, first, skip = state["step"], state["epoch"], state["seen"]
+        best = Best(**state["best"]) if state["best"] else None
 
-    for epoch in range(1, epochs + 1):
+    def describe(epoch: int, seen: int, total: torch.Tensor) -> dict[str, Any]:
+        return {
+            "epoch": epoch,  # to go on in ...
+            "seen": seen,  # ... after so many of its images
+            "total": total,  # the sum of their losses
+            "generator": generator.get_state(),
+            "step": step,
+            "model": model.state_dict(),
+            "optimizer": optimizer.state_dict(),
+            "best": vars(best) if best else None,
+        }
+
+    last_state = time.perf_counter()
+    for epoch in range(first, epochs + 1):
         # Train on every image once, in a new order, with new noise.
         model.train()
         generator.manual_seed(seed * 100_003 + epoch)
         epoch_began = last_report = time.perf_counter()
         total, seen = torch.zeros((), device=device), 0
-        for pixels in train.epoch(batch_size, generator):
+        batches = train.epoch(batch_size, generator)
+        if state and skip:  # the order is drawn with the first batch
+            for _ in range(math.ceil(skip / batch_size)):
+                next(batches)
+            generator.set_state(state["generator"])
+            total, seen, skip = state["total"].to(device), skip, 0
+        for pixels in batches:
             pair = draw_pair(to_images(pixels), noise, generator)
             for group in optimizer.param_groups:
                 group["lr"] = lr * SCHEDULES[schedule](step / steps)
@@ -118,6 +147,9 @@ def fit(
                 mean_loss = total.item() / seen
                 _check_finite(mean_loss, "training", epoch, seen, optimizer)
                 on_progress(Progress(epoch, seen, mean_loss, seen / (now - epoch_began)))
+            if on_state and now - last_state > state_every and seen < len(train):
+                on_state(describe(epoch, seen, total))
+                last_state = time.perf_counter()
         images_per_second = len(train) / (time.perf_counter() - epoch_began)
 
         # Validate, and keep the best.
@@ -127,6 +159,9 @@ def fit(
         if is_best:
             best = Best(epoch, validation_loss, copy.deepcopy(model.state_dict()))
         on_epoch(Epoch(epoch, mean_loss, validation_loss, optimizer.param_groups[0]["lr"], images_per_second, is_best))
+        if on_state:
+            on_state(describe(epoch + 1, 0, torch.zeros(())))
+            last_state = time.perf_counter()
 
     assert best is not None  # epochs >= 1
     return best

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 import tempfile
 import time
+from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import click
 import torch
@@ -17,8 +19,10 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
 from pipeline.data import load_prepared
 from pipeline.devices import choose_device, choose_precision
+from pipeline.errors import PipelineError
 from pipeline.models import build_model, count_parameters
 from pipeline.progress import TrainingProgress
+from pipeline.resume import States, open_states
 from pipeline.stages.inputs import CHECKPOINT
 from pipeline.tracking import Run
 from pipeline.training import Epoch, fit, to_images
@@ -28,12 +32,29 @@ _VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only co
 _ENOUGH_STEPS = 500  # with a momentum of 0.01, the first value of a running statistic then weighs less than 1 %
 
 
-def train(config: Config, run: Run) -> None:
+def train(config: Config, run: Run, state_every: float = math.inf) -> None:
     """Train `config.model`, log every epoch to `run`, and keep the best epoch as the artifact `CHECKPOINT`.
 
+    A training of `run` that was interrupted goes on where it was; one that has ended is left as it is.
+
+    Args:
+        config: that of the run.
+        run: is written to.
+        state_every: keep the state of the training so often, in seconds, besides after every epoch.
+
     Raises:
-        PipelineError: nothing is prepared, the device is not there, or the loss is not finite any more.
+        PipelineError: nothing is prepared, the device is not there, the loss is not finite any more, or another process
+            is training `run`.
     """
+    if run.tag("weights"):
+        click.echo(f"train: run {run.id} is trained already")
+        return
+    with open_states(config.data_dir, run.id) as states:
+        _train(config, run, states, state_every)
+        states.remove()
+
+
+def _train(config: Config, run: Run, states: States, state_every: float) -> None:
     data = load_prepared(config)
     run.log_dataset(data, config.dataset_name)
 
@@ -61,8 +82,24 @@ def train(config: Config, run: Run) -> None:
     noisy_samples = noise(samples, torch.Generator().manual_seed(0))
 
     progress = TrainingProgress(config.epochs, len(batches))
+    state = states.load()
+    earlier_seconds = 0.0
+    if state:
+        _check_state(state, config, run)
+        progress.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        earlier_seconds = state["seconds"]
+        click.echo(f"train: goes on in epoch {state['epoch']}, after {state['seen']:,} of its images")
+    logged = run.steps("train/loss")
+
+    def on_state(state: dict[str, Any]) -> None:
+        seconds = earlier_seconds + time.perf_counter() - began
+        epochs = [asdict(epoch) for epoch in progress.epochs]
+        states.save({**state, "epochs": epochs, "seconds": seconds, "config": config.to_json(), **_machine()})
 
     def on_epoch(epoch: Epoch) -> None:
+        if epoch.epoch in logged:  # before the interruption, which came before its state was kept
+            progress.epoch(epoch)
+            return
         with torch.no_grad():
             denoised = model(noisy_samples.to(device)).cpu()
         run.log_image(figures.image_strip([noisy_samples, denoised, samples]), "noisy - denoised - clean", epoch.epoch)
@@ -96,9 +133,12 @@ def train(config: Config, run: Run) -> None:
             seed=config.seed,
             on_progress=progress.update,
             on_epoch=on_epoch,
+            on_state=on_state,
+            state_every=state_every,
+            state=state,
         )
 
-    seconds = time.perf_counter() - began
+    seconds = earlier_seconds + time.perf_counter() - began
 
     # Keep the best epoch.
     checkpoint = Checkpoint(
@@ -111,3 +151,20 @@ def train(config: Config, run: Run) -> None:
     run.log_metrics({"best/epoch": best.epoch, "best/validation_loss": best.validation_loss, "train/seconds": seconds})
     run.log_tags({"weights": checkpoint.digest})
     run.log_figure(figures.loss_curves(progress.epochs, best.epoch, config.loss, config.target), "loss")
+
+
+def _machine() -> dict[str, Any]:
+    """What else decides the last bits of a sum."""
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+
+
+def _check_state(state: dict[str, Any], config: Config, run: Run) -> None:
+    if state["config"] != config.to_json():
+        raise PipelineError(f"run {run.id} was interrupted with another config than its own: {state['config']}")
+    for key, value in _machine().items():
+        if state[key] != value:
+            click.echo(
+                f"train: was interrupted with {key} {state[key]} and goes on with {value}: the last bits may differ "
+                "from those of an uninterrupted training",
+                err=True,
+            )
