@@ -133,7 +133,8 @@ def _write_int8(source: Source, path: Path) -> None:
 
     Those two touch the image itself. And the range of an activation is not its largest value, which only noise
     reaches, but its 99.99 % quantile. On the blind residual U-Net at variance 0.001 that loses 0.08 dB; with largest
-    values 0.20 dB, with all convolutions 0.37 dB.
+    values 0.20 dB, with all convolutions 0.37 dB. The weights have 7 bits, so that no sum overflows on processors that
+    add 8-bit products in 16 bits; it costs 0.01 dB.
     """
     from onnxruntime import quantization
 
@@ -160,6 +161,7 @@ def _write_int8(source: Source, path: Path) -> None:
                 op_types_to_quantize=["Conv"],
                 nodes_to_exclude=[convolutions[0], convolutions[-1]],
                 per_channel=True,
+                reduce_range=True,
                 activation_type=quantization.QuantType.QUInt8,
                 weight_type=quantization.QuantType.QInt8,
                 calibrate_method=quantization.CalibrationMethod.Percentile,
