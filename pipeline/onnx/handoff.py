@@ -297,7 +297,7 @@ to [0, 1], data range 1. A number alone is the variance of Gaussian noise; with 
 {chr(10).join(_file_row(model, own.label) for model in models)}
 
 PSNR on the test set, in dB; what is lost is against `{MODEL}` on the same images, which for the uint8 file are noisy
-images stored with 8 bits. Allowed: {MAX_LOSS:g} dB. The images/s are of one thread of the machine that wrote the files.
+images stored with 8 bits, and in brackets at single levels of the noise. Allowed: {MAX_LOSS:g} dB. The images/s are of one thread of the machine that wrote the files.
 
 ## Limits
 
@@ -327,7 +327,9 @@ TensorProto files; {MAX_ABS:g} is a fair tolerance for float32). `sha256sum -c {
 
 def _file_row(model: Mapping[str, Any], label: str) -> str:
     losses = model.get("psnr_lost_db", {})
-    lost = "; ".join(f"{loss:.3f}" if of == label else f"{of}: {loss:.3f}" for of, loss in losses.items())
+    lost = f"{losses[label]:.3f}" if losses else ""
+    others = ", ".join(f"{of}: {loss:.3f}" for of, loss in losses.items() if of != label)
+    lost += f" ({others})" if others else ""
     return (
         f"| `{model['file']}` | {model['summary']} | {model['input']['dtype']} | {model['bytes']:,} "
         f"| {model['test_psnr_db'][label]:.3f} | {lost} | {model.get('images_per_second', '')} |"
