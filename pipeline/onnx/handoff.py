@@ -297,7 +297,8 @@ to [0, 1], data range 1. A number alone is the variance of Gaussian noise; with 
 {chr(10).join(_file_row(model, own.label) for model in models)}
 
 PSNR on the test set, in dB; what is lost is against `{MODEL}` on the same images, which for the uint8 file are noisy
-images stored with 8 bits, and in brackets at single levels of the noise. Allowed: {MAX_LOSS:g} dB. The images/s are of one thread of the machine that wrote the files.
+images stored with 8 bits; in brackets at single levels of the noise. Allowed: {MAX_LOSS:g} dB. The images/s are of one
+thread of the machine that wrote the files.
 
 ## Limits
 
