@@ -55,6 +55,20 @@ def run_cli(*arguments: object, cwd: Path, **environment: str) -> Result:
     return Result(done.returncode, done.stdout, done.stderr)
 
 
+def without(modules: tuple[str, ...], *arguments: object) -> Result:
+    """`python -m pipeline` where the modules cannot be imported."""
+    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in modules)
+    code = f"import sys; {blocked}from pipeline.cli import main; main({[str(word) for word in arguments]!r})"
+    done = subprocess.run(
+        [sys.executable, "-c", code],
+        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+    return Result(done.returncode, done.stdout, done.stderr)
+
+
 @pytest.fixture
 def cli(tmp_path: Path) -> Cli:
     """`python -m pipeline` in an empty folder."""

@@ -11,9 +11,8 @@ from typing import Any
 import numpy as np
 import onnxruntime
 import pytest
-from conftest import Cli, Trained
+from conftest import Cli, Trained, without
 from PIL import Image
-from test_verify import without
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import PROJECT, Cli, Result, Trained, write_sums
+from conftest import PROJECT, Cli, Trained, without, write_sums
 from onnx import numpy_helper
 
 from pipeline.files import sha256_file
@@ -24,20 +24,6 @@ from pipeline.onnx.verify import RUNTIMES, is_installed
 def handoff(trained: Trained, tmp_path: Path) -> Path:
     """A copy, to do things to."""
     return Path(shutil.copytree(trained.handoff, tmp_path / "received"))
-
-
-def without(modules: tuple[str, ...], *arguments: object) -> Result:
-    """`python -m pipeline` where the modules cannot be imported."""
-    blocked = "".join(f"sys.modules[{name!r}] = None; " for name in modules)
-    code = f"import sys; {blocked}from pipeline.cli import main; main({[str(word) for word in arguments]!r})"
-    done = subprocess.run(
-        [sys.executable, "-c", code],
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def test_a_whole_folder_passes_without_torch_and_mlflow(handoff: Path) -> None:

@@ -111,7 +111,7 @@ def to_8_bits(images: np.ndarray) -> np.ndarray:
     return np.rint(images.clip(0, 1) * 255).astype(np.uint8)
 
 
-class _EightBits(nn.Module):
+class EightBits(nn.Module):
     """Takes and gives uint8, 0 to 255, around a model of images in [0, 1]."""
 
     def __init__(self, model: nn.Module) -> None:
@@ -125,7 +125,7 @@ class _EightBits(nn.Module):
 def _write_uint8(source: Source, path: Path) -> None:
     metadata = {**source.metadata, "variant": "uint8", "input_range": "0 to 255", "output_range": "0 to 255"}
     metadata["Image.NominalPixelRange"] = "NominalRange_0_255"
-    export_onnx(_EightBits(source.model), source.channels, path, metadata, torch.uint8)
+    export_onnx(EightBits(source.model), source.channels, path, metadata, torch.uint8)
 
 
 def _write_int8(source: Source, path: Path) -> None:

@@ -28,7 +28,7 @@ from pipeline.onnx import denoiser_serving
 from pipeline.onnx.export import export_onnx, read_onnx
 from pipeline.onnx.handoff import Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
-from pipeline.onnx.variants import Source, VariantFile, make_variants, to_8_bits
+from pipeline.onnx.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
 from pipeline.onnx.verify import MANIFEST, MODEL, SUMS
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.tracking import Run, noise_metric
@@ -154,9 +154,9 @@ def _samples(model: nn.Module, data: PreparedData, noise: Noise) -> tuple[np.nda
 @torch.no_grad()
 def _golden(model: nn.Module, noisy: np.ndarray) -> dict[str, np.ndarray]:
     """Inputs and outputs to check a runtime with, the outputs by torch."""
-    pixels = torch.from_numpy(to_8_bits(noisy))
-    rounded = (model(pixels.float() / 255) * 255).round().clamp(0, 255).to(torch.uint8)
-    return {"noisy": noisy, "denoised": model(torch.from_numpy(noisy)).numpy(), "denoised_uint8": rounded.numpy()}
+    denoised = model(torch.from_numpy(noisy))
+    rounded = EightBits(model)(torch.from_numpy(to_8_bits(noisy)))
+    return {"noisy": noisy, "denoised": denoised.numpy(), "denoised_uint8": rounded.numpy()}
 
 
 def _version_tags(run: Run, config: Config, handoff: Handoff, digest: str, noise: Noise) -> dict[str, str]:

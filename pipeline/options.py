@@ -1,0 +1,218 @@
+"""The options of the command line: every one once, with its type, its help and its default."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import fields
+from typing import Any
+
+import click
+
+from pipeline.config import AUTO, RECIPE, Config
+from pipeline.datasets import DATASETS, describe_unknown, is_dataset
+from pipeline.errors import PipelineError
+from pipeline.models import MODELS, parse_model
+from pipeline.noise import NOISES, make_noise, parse_variance
+from pipeline.objectives import LOSSES, TARGETS
+from pipeline.schedules import SCHEDULES
+from pipeline.spec import unknown
+
+
+class Number(click.ParamType):
+    """A finite number in a range, with an error that says what is allowed."""
+
+    def __init__(self, kind: type[int] | type[float], low: float, high: float, low_allowed: bool = True) -> None:
+        self.kind, self.low, self.high, self.low_allowed = kind, low, high, low_allowed
+        self.name = "integer" if kind is int else "number"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            number = self.kind(value)
+        except ValueError:
+            number = math.nan
+        above = number >= self.low if self.low_allowed else number > self.low
+        if not (above and number <= self.high and math.isfinite(number)):
+            bound = "from" if self.low_allowed else "above"
+            self.fail(f"'{value}' is not {_article(self.name)} {bound} {self.low:,g} to {self.high:,g}", param, ctx)
+        return number
+
+
+class AutoNumber(Number):
+    """A `Number`, or "auto"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
+class Spec(click.ParamType):
+    """A text that `parse` accepts: it raises a `PipelineError` that says what is allowed."""
+
+    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
+        self.name, self.parse = name, parse
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        try:
+            self.parse(value)
+        except PipelineError as error:
+            name = param.opts[0] if param else ""
+            self.fail(str(error).removeprefix(f"{name}: "), param, ctx)  # click says the name
+        return value
+
+
+class Dataset(click.ParamType):
+    """A name in `DATASETS`, or an existing folder."""
+
+    name = "name or folder"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if not is_dataset(value):
+            self.fail(describe_unknown(value), param, ctx)
+        return value
+
+
+class Pattern(click.ParamType):
+    """A text that must match, if it is not empty."""
+
+    def __init__(self, name: str, pattern: str, allowed: str) -> None:
+        self.name, self.pattern, self.allowed = name, pattern, allowed
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and not re.fullmatch(self.pattern, value):
+            self.fail(f"'{value}' is not {self.allowed}", param, ctx)
+        return value
+
+
+def parse_variants(text: str) -> list[str]:
+    """The names in `NAME,NAME,…`."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if names:
+        from pipeline.onnx.variants import VARIANTS  # imports torch
+
+        for name in names:
+            if name not in VARIANTS:
+                raise unknown("--variant", name, VARIANTS)
+    return list(dict.fromkeys(names))
+
+
+def _parse_runtime(text: str) -> str:
+    from pipeline.onnx.verify import RUNTIMES  # imports onnx
+
+    if text not in (*RUNTIMES, "all"):
+        raise unknown("--runtime", text, (*RUNTIMES, "all"))
+    return text
+
+
+NAME = Pattern("name", r"[A-Za-z0-9][A-Za-z0-9._-]*", "made of letters, digits, '.', '_' and '-' only")
+_RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the id of an MLflow run: 32 digits and letters a to f")
+
+# Every option once: type and help. The defaults are those of `Config`.
+_OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
+    "dataset": (Dataset(), f"{', '.join(DATASETS)}; or a folder of images."),
+    "data_dir": (click.Path(file_okay=False), "Folder of prepared and downloaded data."),
+    "channels": (click.Choice([1, 3]), "1: gray, 3: colour."),
+    "seed": (Number(int, 0, 2**32 - 1), "Of the split, the weights, the order of the images and the training noise."),
+    "noise": (Spec("spec", make_noise), f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}. See `noises`."),
+    "variance": (
+        Spec("variance", parse_variance),
+        "Variance of the noise, for pixels in [0, 1]; LOW:HIGH draws one for every image.",
+    ),
+    "clip_input": (bool, "Clip the noisy images to [0, 1], as a stored image is."),
+    "model": (Spec("spec", parse_model), f"Network, NAME[:key=value,…]: {', '.join(MODELS)}. See `models`."),
+    "size": (
+        Pattern("size", "[a-z]+", "a size: s, m or l"),
+        "Size of the network, for those that have sizes: s, m, l.",
+    ),
+    "target": (click.Choice(list(TARGETS)), "What the output is compared with."),
+    "crop": (
+        Number(int, 0, 4096),
+        "Train on random crops of this side, in pixels, flipped and turned; 0: whole images.",
+    ),
+    "loss": (click.Choice([AUTO, *LOSSES]), "What training minimises."),
+    "epochs": (AutoNumber(int, 1, 100_000), "Passes over the training images."),
+    "batch_size": (AutoNumber(int, 1, 1_000_000), "Images a step."),
+    "lr": (AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate of Adam, at the peak of the schedule."),
+    "beta2": (AutoNumber(float, 0, 0.999999), "Adam's decay of the squared gradients."),
+    "schedule": (click.Choice(list(SCHEDULES)), "Learning rate: up and down to zero, or constant."),
+    "precision": (click.Choice([AUTO, "float32", "bfloat16"]), "Of the arithmetic in training."),
+    "device": (click.Choice(["auto", "cpu", "cuda", "mps"]), "Where to compute."),
+    "artifacts_dir": (click.Path(file_okay=False), "Folder of the hand-off folders."),
+    "name": (NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),
+    "run_id": (_RUN_ID, "The MLflow run to continue"),
+    "images": (Number(int, 1, 1_000_000), "How many of the test images to score: the first ones."),
+    "variant": (
+        Spec("names", parse_variants),
+        "Other forms of the file to hand off as well, with commas between: uint8, int8, fp16.",
+    ),
+    "register": (NAME, "Make the file a new version of the registered model of this name."),
+    "resume": (
+        Pattern("id", r"[0-9a-f]{32}|true", "the id of an MLflow run: 32 digits and letters a to f, or true"),
+        "Go on with this interrupted run; true: with the one of `mlflow run --run-id`.",
+    ),
+    "checkpoint_every": (
+        Number(float, 0, 1e9, low_allowed=False),
+        "Keep the state of a training so often, in seconds.",
+    ),
+    "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
+    "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
+    "force": (bool, "Promote it whatever the comparison says; that is recorded."),
+    "runtime": (
+        Spec("name", _parse_runtime),
+        "Where to run the files: onnxruntime, reference, tract, opencv, openvino; all: wherever they can be.",
+    ),
+    "port": (Number(int, 0, 65535), "To serve on; 0: any that is free."),
+}
+DEFAULTS: dict[str, Any] = {
+    **{field.name: AUTO if field.name in RECIPE else field.default for field in fields(Config)},
+    "artifacts_dir": "artifacts",
+    "name": "",
+    "run_id": "",
+    "images": 100,
+    "variant": "",
+    "register": "",
+    "resume": "",
+    "checkpoint_every": 60.0,
+    "version": 0,
+    "margin": 0.05,
+    "force": False,
+    "runtime": "onnxruntime",
+    "port": 8000,
+}
+PREPARE = ("dataset", "data_dir", "channels", "seed")
+TRAIN = tuple(field.name for field in fields(Config))
+
+
+def with_options(
+    *names: str, defaults: dict[str, Any] | None = None, **more_help: str
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Attach the options called `names`, and `--debug`, to a command."""
+    values = {**DEFAULTS, **(defaults or {})}
+
+    def attach(command: Callable[..., None]) -> Callable[..., None]:
+        command = click.option(
+            "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of a failure."
+        )(command)
+        for name in reversed(names):
+            kind, text = _OPTIONS[name]
+            # Both `--clip-input` and, as `mlflow run` passes it, `--clip-input false`.
+            flag: dict[str, Any] = {"is_flag": False, "flag_value": True} if kind is bool else {}
+            command = click.option(
+                f"--{name.replace('_', '-')}",
+                type=kind,
+                default=values[name],
+                show_default=values[name] != "",
+                **flag,
+                help=more_help.get(name, text),
+            )(command)
+        return command
+
+    return attach
+
+
+def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
+    context.ensure_object(dict)["debug"] = value
+
+
+def _article(noun: str) -> str:
+    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"
