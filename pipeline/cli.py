@@ -6,14 +6,12 @@ Nothing slow is imported before the options have been checked.
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
@@ -23,11 +21,13 @@ from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.errors import PipelineError
 from pipeline.noise import describe_noises, make_noise, parse_variance
 from pipeline.options import DEFAULTS, NAME, PREPARE, TRAIN, Number, parse_variants, with_options
+from pipeline.signals import Stopped, install, stop_with_launcher
+from pipeline.spool import unsent
 
 if TYPE_CHECKING:
     from pipeline.tracking import Run
 
-USAGE_ERROR, INTERRUPTED, TERMINATED = 2, 130, 143  # exit codes; PipelineError brings its own: 1, or 3 for parity
+USAGE_ERROR, UNSENT = 2, 4  # exit codes; `PipelineError` and `Stopped` bring their own
 
 
 def _config(options: dict[str, Any]) -> Config:
@@ -44,7 +44,7 @@ class _Commands(click.Group):
         ctx.obj = {"debug": False}
         try:
             return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
+        except (click.ClickException, click.exceptions.Exit):
             raise
         except Exception as error:
             if ctx.obj["debug"]:
@@ -83,7 +83,7 @@ def prepare_command(**options: Any) -> None:
     if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run . -e prepare` has made a run for this
         from pipeline import tracking
 
-        with tracking.project_run() as run:
+        with tracking.project_run(config.data_dir) as run:
             run.log_dataset(data, config.dataset_name)
 
 
@@ -93,15 +93,15 @@ def _resumable(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run, Conf
     with _new_or_resumed(resume, options) as (run, config):
         try:
             yield run, config
-        except (KeyboardInterrupt, SystemExit):
-            click.echo(f"stopped; go on with: --resume {run.id}", err=True)
+        except Stopped as stopped:
+            stopped.add_note(f"go on with: --resume {run.id}")
             raise
 
 
 @contextmanager
 def _new_or_resumed(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run, Config]]:
     """The run to train in: a new one, or the one to resume, whose config the options must not contradict."""
-    from pipeline import tracking
+    from pipeline import store, tracking
 
     if not resume:
         config = _config(options)
@@ -111,8 +111,7 @@ def _new_or_resumed(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run,
     run_id = os.environ.get("MLFLOW_RUN_ID", "") if resume == "true" else resume
     if not run_id:
         raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
-    tracking.connect()
-    config = tracking.read_config(run_id)
+    config = store.read_config(run_id)
     here = {"data_dir", "device"}  # may be others than before
     for name in set(TRAIN) - here:
         # `mlflow run` gives every option, so that one that has its default says nothing.
@@ -122,7 +121,7 @@ def _new_or_resumed(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run,
                 f"{option} {options[name]}: run {run_id} was started with {option} {getattr(config, name)}"
             )
     config = replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]})
-    with tracking.resume_run(run_id) as run:
+    with tracking.resume_run(run_id, config.data_dir) as run:
         yield run, config
 
 
@@ -146,12 +145,12 @@ def train_command(resume: str, checkpoint_every: float, **options: Any) -> None:
 )
 def evaluate_command(run_id: str, noise: str, variance: str, clip_input: bool, data_dir: str, device: str) -> None:
     """Score the best epoch of a run on the test images."""
-    from pipeline import tracking
+    from pipeline import store, tracking
     from pipeline.stages.evaluate import evaluate
 
-    run_id = run_id or tracking.newest_run()
+    run_id = run_id or store.newest_run()
     click.echo(f"evaluate: run {run_id}")
-    with tracking.continue_run(run_id) as (run, config):
+    with tracking.continue_run(run_id, data_dir) as (run, config):
         also = make_noise(noise, variance, clip_input)
         evaluate(replace(config, data_dir=data_dir, device=device), run, [also])
 
@@ -179,16 +178,16 @@ def export_command(
     register: str,
 ) -> None:
     """Write the best epoch of a run as ONNX, prove it against torch, and pack the hand-off folder."""
-    from pipeline import tracking
+    from pipeline import store, tracking
     from pipeline.stages.export import export
 
     if run_id:
         click.echo(f"export: run {run_id}")
     else:
-        best = tracking.best_run(dataset, make_noise(noise, variance, clip_input))
+        best = store.best_run(dataset, make_noise(noise, variance, clip_input))
         run_id = best.run_id
         click.echo(f"export: run {run_id}, {best.reason}")
-    with tracking.continue_run(run_id) as (run, config):
+    with tracking.continue_run(run_id, data_dir) as (run, config):
         folder = Path(artifacts_dir) / (name or config.run_name)
         export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register)
 
@@ -199,7 +198,7 @@ def run_command(
     artifacts_dir: str, name: str, variant: str, register: str, resume: str, checkpoint_every: float, **options: Any
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run."""
-    from pipeline import tracking
+    from pipeline import store
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.export import export
     from pipeline.stages.prepare import prepare
@@ -210,7 +209,7 @@ def run_command(
         train(config, run, checkpoint_every)
         evaluate(config, run)
         export(config, run, Path(artifacts_dir) / (name or config.run_name), parse_variants(variant), register)
-    click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {tracking.store()}")
+    click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {store.store()}")
 
 
 _BLIND = {"variance": "0.0005:0.1", "model": "resunet"}
@@ -230,7 +229,7 @@ def blind_command(**options: Any) -> None:
         f"trained at {variance:g}": replace(blind, noise="gaussian", variance=f"{variance:g}")
         for variance in REFERENCE_VARIANCES
     }
-    with tracking.start_comparison(f"blind-{blind.run_name}") as run:
+    with tracking.start_comparison(f"blind-{blind.run_name}", blind.data_dir) as run:
         compare({f"trained at {blind.variance}": blind, **specialists}, run)
 
 
@@ -243,7 +242,8 @@ def unet_command(**options: Any) -> None:
 
     models = ("autoencoder", "unet", "resunet")
     configs = {model: _config({**options, "model": model, "size": ""}) for model in models}
-    with tracking.start_comparison(f"unet-{configs['unet'].run_name}") as run:
+    unet = configs["unet"]
+    with tracking.start_comparison(f"unet-{unet.run_name}", unet.data_dir) as run:
         compare(configs, run)
 
 
@@ -322,25 +322,34 @@ def noises_command() -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0, 1 a failure, 2 a usage error, 3 a failed parity gate, 130 or 143 stopped."""
-    signal.signal(signal.SIGTERM, _terminate)
+    """Run the command line and exit: 0 done, 1 a failure, 2 a usage error, 3 a failed parity gate, 4 done but not all
+    of it is in the tracking store, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP."""
+    install()
+    if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ):  # started by `mlflow run`
+        stop_with_launcher()
     try:
-        code = cli.main(arguments, prog_name="denoise-pipeline", standalone_mode=False)
+        code = _invoke(arguments)
+    except SystemExit as end:
+        code = end.code
+    except Stopped as stopped:
+        click.echo("; ".join([f"Stopped by {stopped.name}", *getattr(stopped, "__notes__", [])]), err=True)
+        code = stopped.exit_code
+    for line in unsent:
+        click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
+    sys.exit(code or (UNSENT if unsent else 0))
+
+
+def _invoke(arguments: list[str] | None) -> Any:
+    try:
+        return cli.main(arguments, prog_name="denoise-pipeline", standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         error.show()
-        sys.exit(USAGE_ERROR)
+        return USAGE_ERROR
     except click.NoSuchOption as error:
         known = [option for parameter in error.ctx.command.params for option in parameter.opts] if error.ctx else []
         _fail(f"{error.message} Allowed: {', '.join(sorted(known))}", USAGE_ERROR)
     except click.ClickException as error:
         _fail(" ".join(error.format_message().split()), error.exit_code)
-    except click.Abort:
-        _fail("interrupted", INTERRUPTED)
-    sys.exit(code)
-
-
-def _terminate(_signal: int, _frame: FrameType | None) -> NoReturn:
-    sys.exit(TERMINATED)  # unwinds, so that the run is marked and nothing half-written stays
 
 
 def _fail(message: str, code: int) -> NoReturn:

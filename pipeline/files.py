@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -43,3 +44,25 @@ def new_folder(target: Path) -> Iterator[Path]:
             raise
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+
+
+def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
+    """Write a file beside `path` and rename it: whole or not at all.
+
+    Args:
+        sync: wait until it is on the disk, so that even a machine that stops loses nothing.
+
+    Raises:
+        OSError: it cannot be written; what stood at `path` stands there still.
+    """
+    scratch = path.with_name(f".{path.name}.new")
+    try:
+        with scratch.open("wb") as file:
+            file.write(data)
+            if sync:
+                file.flush()
+                os.fsync(file.fileno())
+        scratch.replace(path)
+    except OSError:
+        scratch.unlink(missing_ok=True)
+        raise

@@ -18,21 +18,26 @@ from mlflow.models import Model
 from pipeline.errors import ParityError, PipelineError
 from pipeline.files import sha256_file
 from pipeline.onnx.verify import MODEL
-from pipeline.tracking import connect, first_line
+from pipeline.store import connect, first_line
 
 CHAMPION, PREVIOUS = "champion", "previous"  # aliases
 
 
-def register(model_id: str, name: str, tags: Mapping[str, str]) -> int:
-    """Make the logged model `model_id` the newest version of the registered model `name`, and return its number."""
+def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> int:
+    """Make the model that `run_id` has logged the newest version of the registered model `name`; return its number."""
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow says there what the caller says in its own words
             return int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
     except (MlflowException, OSError) as error:
-        raise PipelineError(
-            f"--register {name}: the hand-off is written, but the registry did not take the model; run `export "
-            f"--run-id … --register {name}` again when it does: {first_line(error)}"
-        ) from error
+        raise not_registered(name, run_id, first_line(error)) from error
+
+
+def not_registered(name: str, run_id: str, reason: str) -> PipelineError:
+    """What to say when the hand-off is done, but not registered."""
+    return PipelineError(
+        f"--register {name}: the hand-off is written, but the registry did not take the model ({reason}); when it "
+        f"does, run: python -m pipeline export --run-id {run_id} --register {name}"
+    )
 
 
 def find_version(name: str, number: int) -> ModelVersion:

@@ -4,24 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import io
-import os
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
-from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
+from pipeline.files import write_file
 
 _KEPT = 2  # the newest, and the one before it, should the newest be damaged
 
 
 class States:
-    """The states of one training, in a folder of its own. Made by `open_states`."""
+    """The states of one training, in a folder of its own, which nobody else may use meanwhile."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -37,15 +34,10 @@ class States:
         data = content.getvalue()
         # The checksum is in the name, so that it cannot be separated from what it is of.
         name = f"{state['epoch']:06}-{state['seen']:012}-{hashlib.sha256(data).hexdigest()[:32]}.pt"
-        scratch = self.folder / ".new"
         try:
-            with scratch.open("wb") as file:
-                file.write(data)
-                file.flush()
-                os.fsync(file.fileno())
-            scratch.replace(self.folder / name)
+            self.folder.mkdir(exist_ok=True)
+            write_file(self.folder / name, data, sync=True)
         except OSError as error:
-            scratch.unlink(missing_ok=True)
             raise PipelineError(f"cannot write {self.folder / name}: {error.strerror or error}") from error
         for old in self._files()[_KEPT:]:
             old.unlink()
@@ -65,25 +57,3 @@ class States:
 
     def _files(self) -> list[Path]:
         return sorted(self.folder.glob("*-*-*.pt"), reverse=True)
-
-
-@contextmanager
-def open_states(data_dir: str, run_id: str) -> Iterator[States]:
-    """The states of the training of a run; nobody else may train it meanwhile.
-
-    Raises:
-        PipelineError: another process is training it.
-    """
-    folder = Path(data_dir) / "checkpoints" / run_id
-    folder.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(f"{folder}.lock")
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PipelineError(f"run {run_id} is being trained by another process") from None
-    try:
-        yield States(folder)
-    finally:
-        lock.release()
-        if not folder.is_dir():  # the training has ended
-            Path(lock.lock_file).unlink(missing_ok=True)

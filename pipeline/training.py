@@ -76,7 +76,7 @@ def fit(
     on_progress: Callable[[Progress], None],  # called about twice a second
     on_epoch: Callable[[Epoch], None],  # called after every epoch, with the model in eval mode
     on_state: Callable[[dict[str, Any]], None] | None = None,  # called with the training's state, after every epoch
-    state_every: float = math.inf,  # ... and whenever so many seconds have passed inside one
+    state_due: Callable[[], bool] = lambda: False,  # asked after every step: call `on_state` now?
     state: dict[str, Any] | None = None,  # where to go on, as `on_state` was given it
 ) -> Best:
     """Train `model` to minimise `loss`, and return the best epoch's weights.
@@ -113,7 +113,6 @@ def fit(
             "best": vars(best) if best else None,
         }
 
-    last_state = time.perf_counter()
     for epoch in range(first, epochs + 1):
         # Train on every image once, in a new order, with new noise.
         model.train()
@@ -147,9 +146,8 @@ def fit(
                 mean_loss = total.item() / seen
                 _check_finite(mean_loss, "training", epoch, seen, optimizer)
                 on_progress(Progress(epoch, seen, mean_loss, seen / (now - epoch_began)))
-            if on_state and now - last_state > state_every and seen < len(train):
+            if on_state and seen < len(train) and state_due():
                 on_state(describe(epoch, seen, total))
-                last_state = time.perf_counter()
         images_per_second = len(train) / (time.perf_counter() - epoch_began)
 
         # Validate, and keep the best.
@@ -161,7 +159,6 @@ def fit(
         on_epoch(Epoch(epoch, mean_loss, validation_loss, optimizer.param_groups[0]["lr"], images_per_second, is_best))
         if on_state:
             on_state(describe(epoch + 1, 0, torch.zeros(())))
-            last_state = time.perf_counter()
 
     assert best is not None  # epochs >= 1
     return best

@@ -49,7 +49,7 @@ def kill_while_training(folder: Path, *arguments: str, seconds: float, number: s
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    states = folder / "data" / "checkpoints"
+    states = folder / "data" / "runs"
     before = set(states.rglob("*.pt"))
     while process.poll() is None and set(states.rglob("*.pt")) <= before:
         time.sleep(0.02)
@@ -79,7 +79,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Pa
         kill_while_training(folder, *resume, seconds=moments.uniform(0, 0.5))
 
     # A damaged state is told, and the one before it used.
-    states = sorted((folder / "data" / "checkpoints" / killed.info.run_id).glob("*.pt"))
+    states = sorted((folder / "data" / "runs" / killed.info.run_id / "states").glob("*.pt"))
     if len(states) == 2:
         states[1].write_bytes(states[1].read_bytes()[:-100])
     done = cli("train", "--resume", killed.info.run_id)
@@ -94,7 +94,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Pa
     found, wanted = histories(folder, resumed), histories(folder, untouched)
     assert found == wanted
     assert [step for step, _ in found["train/loss"]] == [1, 2, 3, 4, 5, 6]  # none lost, none twice
-    assert list((folder / "data" / "checkpoints").iterdir()) == []
+    assert list((folder / "data" / "runs").iterdir()) == []
 
     done = cli("train", "--resume", killed.info.run_id)
     assert (done.code, done.err) == (1, f"Error: --resume {killed.info.run_id}: that run is finished\n")
@@ -130,13 +130,13 @@ def test_nobody_else_may_train_the_same_run(folder: Path, cli: Cli) -> None:
         stdout=subprocess.DEVNULL,
     )
     try:
-        while not list((folder / "data").glob("checkpoints/*/*.pt")):
+        while not list((folder / "data").glob("runs/*/states/*.pt")):
             assert process.poll() is None
             time.sleep(0.05)
         (running,) = runs(folder)
         done = cli("train", "--resume", running.info.run_id)
         assert done.code == 1
-        assert done.err == f"Error: run {running.info.run_id} is being trained by another process\n"
+        assert done.err == f"Error: run {running.info.run_id} is in use by another process\n"
     finally:
         process.kill()
         process.wait()

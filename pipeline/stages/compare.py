@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from pipeline import figures, tracking
+from pipeline import figures, store, tracking
 from pipeline.config import Config
 from pipeline.stages.evaluate import evaluate, reference_noises
 from pipeline.stages.inputs import TEST
@@ -26,7 +26,7 @@ def compare(configs: Mapping[str, Config], run: Run) -> None:
     """
     reports = {}
     for name, config in configs.items():
-        with tracking.start_run(config) as child:
+        with tracking.start_run(config, parent=run) as child:
             click.echo(f"compare: {name}: run {child.id}")
             prepare(config)
             train(config, child)
@@ -41,7 +41,7 @@ def compare(configs: Mapping[str, Config], run: Run) -> None:
     for name, report in reports.items():
         for level in levels:
             psnr = report["results"][level]["denoised"]["psnr"]
-            run.log_metrics({tracking.noise_metric(f"psnr_{tracking.metric_text(name)}", level): psnr})
+            run.log_metrics({store.noise_metric(f"psnr_{tracking.metric_text(name)}", level): psnr})
 
     first = next(iter(reports.values()))["curve"]
     curves = {name: report["curve"]["psnr"]["denoised"] for name, report in reports.items()}

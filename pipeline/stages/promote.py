@@ -12,13 +12,14 @@ import click
 import numpy as np
 import torch
 
-from pipeline import registry, tracking
+from pipeline import registry
 from pipeline.data import PreparedData, load_prepared
 from pipeline.errors import PipelineError
 from pipeline.evaluation import Denoiser, score
 from pipeline.metrics import METRICS
 from pipeline.noise import Noise
 from pipeline.onnx.verify import open_onnxruntime
+from pipeline.store import read_config
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
@@ -92,7 +93,7 @@ def _compare(
                 f"{_title(challenger)} and the champion, version {champion.version}, cannot be compared: "
                 f"{key} is {challenger.tags[key]} and {champion.tags[key]}; --force promotes it all the same"
             )
-    config = replace(tracking.read_config(challenger.run_id), data_dir=data_dir)
+    config = replace(read_config(challenger.run_id), data_dir=data_dir)
     data = load_prepared(config)
     if data.digest != challenger.tags["dataset.sha256"]:
         raise PipelineError(

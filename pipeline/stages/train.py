@@ -22,7 +22,8 @@ from pipeline.devices import choose_device, choose_precision
 from pipeline.errors import PipelineError
 from pipeline.models import build_model, count_parameters
 from pipeline.progress import TrainingProgress
-from pipeline.resume import States, open_states
+from pipeline.resume import States
+from pipeline.signals import deferred
 from pipeline.stages.inputs import CHECKPOINT
 from pipeline.tracking import Run
 from pipeline.training import Epoch, fit, to_images
@@ -43,15 +44,15 @@ def train(config: Config, run: Run, state_every: float = math.inf) -> None:
         state_every: keep the state of the training so often, in seconds, besides after every epoch.
 
     Raises:
-        PipelineError: nothing is prepared, the device is not there, the loss is not finite any more, or another process
-            is training `run`.
+        PipelineError: nothing is prepared, the device is not there, or the loss is not finite any more.
+        Stopped: a signal came. The state after the step that it came in is kept.
     """
     if run.tag("weights"):
         click.echo(f"train: run {run.id} is trained already")
         return
-    with open_states(config.data_dir, run.id) as states:
-        _train(config, run, states, state_every)
-        states.remove()
+    states = States(run.folder / "states")
+    _train(config, run, states, state_every)
+    states.remove()
 
 
 def _train(config: Config, run: Run, states: States, state_every: float) -> None:
@@ -91,10 +92,18 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
         click.echo(f"train: goes on in epoch {state['epoch']}, after {state['seen']:,} of its images")
     logged = run.steps("train/loss")
 
+    began = last_state = time.perf_counter()
+
+    def state_due() -> bool:
+        return signals.asked or time.perf_counter() - last_state > state_every
+
     def on_state(state: dict[str, Any]) -> None:
+        nonlocal last_state
         seconds = earlier_seconds + time.perf_counter() - began
         epochs = [asdict(epoch) for epoch in progress.epochs]
         states.save({**state, "epochs": epochs, "seconds": seconds, "config": config.to_json(), **_machine()})
+        last_state = time.perf_counter()
+        signals.check()
 
     def on_epoch(epoch: Epoch) -> None:
         if epoch.epoch in logged:  # before the interruption, which came before its state was kept
@@ -102,21 +111,22 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
             return
         with torch.no_grad():
             denoised = model(noisy_samples.to(device)).cpu()
-        run.log_image(figures.image_strip([noisy_samples, denoised, samples]), "noisy - denoised - clean", epoch.epoch)
-        run.log_metrics(
-            {
-                "train/loss": epoch.train_loss,
-                "validation/loss": epoch.validation_loss,
-                "learning_rate": epoch.learning_rate,
-                "images_per_second": epoch.images_per_second,
-            },
-            step=epoch.epoch,
-        )
+        strip = figures.image_strip([noisy_samples, denoised, samples])
+        with run.together():
+            run.log_image(strip, "noisy - denoised - clean", epoch.epoch)
+            run.log_metrics(
+                {
+                    "train/loss": epoch.train_loss,
+                    "validation/loss": epoch.validation_loss,
+                    "learning_rate": epoch.learning_rate,
+                    "images_per_second": epoch.images_per_second,
+                },
+                step=epoch.epoch,
+            )
         progress.epoch(epoch)
 
     # Train.
-    began = time.perf_counter()
-    with progress:
+    with progress, deferred() as signals:
         best = fit(
             model,
             batches,
@@ -134,7 +144,7 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
             on_progress=progress.update,
             on_epoch=on_epoch,
             on_state=on_state,
-            state_every=state_every,
+            state_due=state_due,
             state=state,
         )
 
@@ -148,8 +158,10 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
         path = Path(folder) / Path(CHECKPOINT).name
         checkpoint.save(path)
         run.log_file(path, str(Path(CHECKPOINT).parent))
-    run.log_metrics({"best/epoch": best.epoch, "best/validation_loss": best.validation_loss, "train/seconds": seconds})
-    run.log_tags({"weights": checkpoint.digest})
+    scores = {"best/epoch": best.epoch, "best/validation_loss": best.validation_loss, "train/seconds": seconds}
+    with run.together():
+        run.log_metrics(scores)
+        run.log_tags({"weights": checkpoint.digest})
     run.log_figure(figures.loss_curves(progress.epochs, best.epoch, config.loss, config.target), "loss")
 
 

@@ -1,0 +1,111 @@
+"""Ctrl-C, SIGTERM and SIGHUP: the first is honoured at the next good moment, a second one at once."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import NoReturn
+
+_SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
+_SAME_REQUEST = 1.0  # seconds: Ctrl-C under `mlflow run` comes from the terminal, and as SIGTERM from `mlflow run`
+_SHELLS = {"bash", "sh", "dash"}
+
+_asked: tuple[signal.Signals, float] | None = None  # the first signal, and when it came
+_deferring = False
+
+
+class Stopped(BaseException):
+    """A signal asks this process to stop. Not an `Exception`: who handles failures must not swallow it."""
+
+    def __init__(self, number: signal.Signals) -> None:
+        self.name = number.name
+        self.exit_code = 128 + number  # as shells say it
+        super().__init__(self.name)
+
+
+def install() -> None:
+    """Have the signals raise `Stopped` in the main thread, but for those that whoever started us wants ignored."""
+    for number in _SIGNALS:
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, _handle)
+
+
+class Deferred:
+    """What is known inside `deferred`."""
+
+    @property
+    def asked(self) -> bool:
+        """Whether a signal asks to stop."""
+        return _asked is not None
+
+    def check(self) -> None:
+        """Raise `Stopped` if a signal asks for it: now is a good moment."""
+        if _asked:
+            raise Stopped(_asked[0])
+
+
+@contextmanager
+def deferred() -> Iterator[Deferred]:
+    """Inside, the first signal is only noted, until `check` or the end; a second one raises `Stopped` at once."""
+    global _deferring
+    _deferring = True
+    signals = Deferred()
+    try:
+        yield signals
+    finally:
+        _deferring = False
+    signals.check()
+
+
+def _handle(number: int, _frame: FrameType | None) -> None:
+    global _asked
+    now = time.monotonic()
+    if _asked and now - _asked[1] < _SAME_REQUEST:
+        return
+    first = _asked is None
+    _asked = (signal.Signals(number), now)
+    if not (first and _deferring):
+        raise Stopped(_asked[0])
+
+
+def stop_with_launcher() -> None:
+    """Stop this process, as SIGTERM does, when `mlflow run`, which has started it, is gone: it takes nobody along.
+
+    Where there is no /proc (macOS), this does nothing.
+    """
+    launcher = os.getppid()
+    while _name(launcher) in _SHELLS:  # `mlflow run` starts a shell, which may have made way for us
+        launcher = _parent(launcher)
+    if launcher <= 1 or _name(launcher) is None:
+        return
+
+    def watch() -> NoReturn:
+        while True:
+            time.sleep(0.5)
+            try:
+                os.kill(launcher, 0)
+            except PermissionError:
+                pass
+            except ProcessLookupError:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(3600)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
+
+
+def _name(process: int) -> str | None:
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
+def _parent(process: int) -> int:
+    # pid (name) state parent …; the name may hold spaces and brackets.
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

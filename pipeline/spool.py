@@ -1,0 +1,228 @@
+"""What a run has to tell the tracking store: kept on disk first, and sent from there by a thread, in order."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import threading
+import time
+import zlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import click
+
+from pipeline.errors import PipelineError
+from pipeline.files import write_file
+
+Event = dict[str, Any]
+"""A `kind`, and what that needs, as JSON. Paths in it are relative to the folder of the spool."""
+
+EVENTS = "events.jsonl"
+_SENT, _FILES = "sent", "files"
+_LONGEST_PAUSE = 5.0  # seconds between two tries
+_PATIENCE = 15.0  # seconds without success after which one who waits is told that the store does not answer
+_TELL_AFTER = 3.0  # seconds after which one who waits is told what for
+
+unsent: list[str] = []  # a line for every spool of this process that was closed with something left in it
+
+
+class RefusedError(PipelineError):
+    """The store answered, and will answer the same if it is asked again."""
+
+
+class Spool:
+    """The events of one run, in `folder`; at most one process has it open.
+
+    `events.jsonl` gets a line for every group of events, with a checksum, and is only ever appended to: whatever moment
+    the process dies at, the groups before are whole. `sent` is the number of groups that the store has. A group may be
+    sent twice, if the process died in between: sending must not mind.
+    """
+
+    def __init__(self, folder: Path, send: Callable[[Path, list[Event]], None]) -> None:
+        """Open the spool; what is left from before is sent first.
+
+        Args:
+            folder: is made if need be.
+            send: called in the thread with the folder and the events of one or more groups. It raises `RefusedError` if
+                it is no use to try again, `PipelineError` if the process must fail, anything else to be called again.
+        """
+        self.folder = folder
+        self._send = send
+        (folder / _FILES).mkdir(parents=True, exist_ok=True)
+        self._groups, self._size, damaged = _read(folder / EVENTS)
+        for number in damaged:
+            click.echo(f"tracking: {folder / EVENTS} is damaged in line {number}: what was in it is lost", err=True)
+        self._sent = _read_sent(folder / _SENT)
+        self._error: Exception | None = None  # of the last try
+        self._success = time.monotonic()
+        self._changed = threading.Condition()
+        self._closing = False
+        self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
+        self._thread.start()
+
+    @property
+    def events(self) -> list[Event]:
+        """Those that were here when the spool was opened, sent or not, and those since."""
+        with self._changed:
+            return [event for group in self._groups for event in group]
+
+    def new_file(self, name: str) -> Path:
+        """A path to write a file (or to make a folder) at, to name in an event; nobody else is given it."""
+        for number in range(len(self._groups), 1_000_000_000):
+            folder = self.folder / _FILES / f"{number:06}"
+            try:
+                folder.mkdir()
+            except FileExistsError:
+                continue
+            return folder / name
+        raise AssertionError
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Keep a group of events: when this returns they are on disk, all or none.
+
+        Raises:
+            PipelineError: they cannot be written.
+        """
+        text = json.dumps(list(events))
+        line = json.dumps({"crc": zlib.crc32(text.encode()), "events": text}) + "\n"
+        path = self.folder / EVENTS
+        try:
+            with path.open("ab") as file:
+                file.truncate(self._size)  # a group that was half-way written when the process died, or the disk full
+                file.write(line.encode())
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise PipelineError(f"cannot write {path}: {error.strerror or error}") from error
+        with self._changed:
+            self._size += len(line)
+            self._groups.append(list(events))
+            self._changed.notify_all()
+
+    def flush(self) -> bool:
+        """Wait until all is sent. False: the store does not answer, or has refused something.
+
+        Raises:
+            PipelineError: what sending raised.
+        """
+        began = time.monotonic()
+        told = False
+        with self._changed:
+            while self._sent < len(self._groups):
+                now = time.monotonic()
+                if isinstance(self._error, PipelineError):
+                    if isinstance(self._error, RefusedError):
+                        return False
+                    raise self._error
+                if self._error and now - max(self._success, began) > _PATIENCE:
+                    return False
+                if not told and now - began > _TELL_AFTER:
+                    left = len(self._groups) - self._sent
+                    click.echo(
+                        f"tracking: waiting for the store to take the last {left} of {len(self._groups)} records"
+                    )
+                    told = True
+                self._changed.wait(0.2)
+        return True
+
+    def close(self) -> None:
+        """Send what is left, and remove the spool if the store has all of it; else add a line to `unsent`."""
+        try:
+            self.flush()
+        except PipelineError:
+            pass  # is told below
+        finally:
+            with self._changed:
+                self._closing = True
+                self._changed.notify_all()
+            self._thread.join(timeout=0.5)
+            left = len(self._groups) - self._sent
+            if left:
+                reason = f": {' '.join(str(self._error).split())[:200]}" if self._error else ""
+                unsent.append(f"{left} of {len(self._groups)} records are not sent, and kept in {self.folder}{reason}")
+            else:
+                for name in (EVENTS, _SENT):
+                    (self.folder / name).unlink(missing_ok=True)
+                shutil.rmtree(self.folder / _FILES, ignore_errors=True)
+
+    def _work(self) -> None:
+        pause = 0.25
+        while True:
+            with self._changed:
+                while self._sent == len(self._groups) and not self._closing:
+                    self._changed.wait()
+                if self._closing:
+                    return
+                groups = self._groups[self._sent :]
+            count = _sent_together(groups)
+            try:
+                self._send(self.folder, [event for group in groups[:count] for event in group])
+                write_file(self.folder / _SENT, str(self._sent + count).encode())
+            except PipelineError as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                return
+            except Exception as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.wait_for(lambda: self._closing, pause)
+                pause = min(2 * pause, _LONGEST_PAUSE)
+                continue
+            pause = 0.25
+            with self._changed:
+                self._error = None
+                self._success = time.monotonic()
+                self._sent += count
+                self._changed.notify_all()
+
+
+def is_spool(folder: Path) -> bool:
+    """Whether something is left to send in `folder`."""
+    return (folder / EVENTS).is_file() and _read_sent(folder / _SENT) < len(_read(folder / EVENTS)[0])
+
+
+def _sent_together(groups: list[list[Event]]) -> int:
+    """How many groups, from the first on, to send at once: values come by the hundred, files one by one."""
+    count = 1
+    while count < min(len(groups), 50) and all(event["kind"] == "values" for event in (*groups[0], *groups[count])):
+        count += 1
+    return count
+
+
+def _read(path: Path) -> tuple[list[list[Event]], int, list[int]]:
+    """The groups of a file, how many bytes they take, and the numbers of damaged lines, whose groups are empty.
+
+    What is cut off after the last line was never kept.
+    """
+    try:
+        data = path.read_bytes()
+    except FileNotFoundError:
+        return [], 0, []
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error.strerror or error}") from error
+    groups: list[list[Event]] = []
+    damaged = []
+    lines = data.splitlines(keepends=True)
+    if lines and not lines[-1].endswith(b"\n"):
+        lines.pop()
+    for number, line in enumerate(lines, start=1):
+        try:
+            record = json.loads(line)
+            if zlib.crc32(record["events"].encode()) != record["crc"]:
+                raise ValueError
+            groups.append(json.loads(record["events"]))
+        except (ValueError, KeyError, TypeError, AttributeError):
+            groups.append([])
+            damaged.append(number)
+    return groups, sum(map(len, lines)), damaged
+
+
+def _read_sent(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0  # sending twice does no harm

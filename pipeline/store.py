@@ -1,0 +1,253 @@
+"""The tracking store: connecting to it, and finding runs in it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import subprocess
+import warnings
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import cache, partial
+from pathlib import Path
+from typing import Any
+
+# Before mlflow is imported: no pickle is ever read back.
+os.environ.setdefault("MLFLOW_ALLOW_PICKLE_DESERIALIZATION", "false")
+# A server that does not answer is told of after seconds, not after four minutes.
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
+os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "30")
+
+import mlflow
+from filelock import FileLock
+from mlflow.entities import Run as MlflowRun
+from mlflow.exceptions import MlflowException
+from mlflow.tracking.context.registry import resolve_tags
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.noise import Noise
+
+CONFIG = "config.json"
+
+
+def noise_metric(name: str, label: str) -> str:
+    """Name of a test metric with the noise of a label, such as `test/psnr/0.01`; sorts by metric, then by noise."""
+    return f"test/{name}/{label}"
+
+
+def store() -> str:
+    """Address of the tracking store."""
+    return mlflow.get_tracking_uri()
+
+
+@cache
+def connect() -> mlflow.MlflowClient:
+    """Settle which store is used, and create it under a lock if it is a new SQLite file.
+
+    Raises:
+        PipelineError: it cannot be used.
+    """
+    for name in ("alembic", "mlflow.store.db.utils"):  # they tell of every migration of a new database
+        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of every try
+    warnings.filterwarnings("ignore", module="sqlalchemy|mlflow")
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        # MLflow's own default, spelled out: an old `mlruns` folder would turn it into a store that it refuses.
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+    uri = mlflow.get_tracking_uri()
+    try:
+        client = mlflow.MlflowClient()
+        if (database := database_file()) is not None:
+            # Two processes that create the tables at once trip over each other.
+            database.parent.mkdir(parents=True, exist_ok=True)
+            with FileLock(f"{database}.lock"):
+                client.search_experiments(max_results=1)
+        else:
+            client.search_experiments(max_results=1)
+    except (MlflowException, OSError) as error:
+        raise PipelineError(f"cannot use the tracking store {uri}: {first_line(error)}") from error
+    return client
+
+
+def database_file() -> Path | None:
+    """The file of a store in SQLite."""
+    uri = mlflow.get_tracking_uri()
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+def ask(what: str, question: Callable[[], Any]) -> Any:
+    """What the store answers to `question`.
+
+    Raises:
+        PipelineError: it does not, or there is no such thing.
+    """
+    try:
+        return question()
+    except (MlflowException, OSError) as error:
+        raise PipelineError(f"{what}: {first_line(error)}") from error
+
+
+def download(run_id: str, path: str, folder: str) -> Path:
+    """A copy of an artifact of a run, below `folder`.
+
+    Raises:
+        PipelineError: the run has no such artifact.
+    """
+    uri = f"runs:/{run_id}/{path}"
+    copy = ask(
+        f"run {run_id} has no artifact {path}", lambda: mlflow.artifacts.download_artifacts(uri, dst_path=folder)
+    )
+    return Path(copy)
+
+
+def read_config(run_id: str) -> Config:
+    """The config that a training run was made with.
+
+    Raises:
+        PipelineError: there is no such run, or it was not made by this pipeline.
+    """
+    connect()
+    try:
+        return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{CONFIG}"))
+    except (MlflowException, OSError, ValueError, TypeError) as error:
+        raise PipelineError(f"run {run_id}: no such training run: {first_line(error)}") from error
+
+
+def newest_run() -> str:
+    """The id of the newest finished training run of the experiment.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    runs = trained_runs()
+    if not runs:
+        raise PipelineError(f"{_experiment()} has no finished training run; run: python -m pipeline train")
+    return runs[0].info.run_id
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run, and why it was chosen."""
+
+    run_id: str
+    reason: str
+
+
+def best_run(dataset: str, noise: Noise) -> Choice:
+    """The finished run with the highest test PSNR among those trained on `dataset` with `noise`.
+
+    Only these can be compared: with another noise, or on other images, the same PSNR means something else.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    metric = noise_metric("psnr", noise.label)
+    runs = [
+        run
+        for run in trained_runs()
+        if run.data.tags.get("dataset") == dataset
+        and run.data.tags.get("noise") == noise.spec
+        and metric in run.data.metrics
+    ]
+    if not runs:
+        raise PipelineError(
+            f"{_experiment()} has no finished and evaluated run on dataset '{dataset}' with {noise.description}; "
+            "name a run with --run-id, or choose another --dataset, --noise or --variance"
+        )
+    best = max(runs, key=lambda run: run.data.metrics[metric])
+    psnr, count = best.data.metrics[metric], len(runs)
+    among = "the only finished run" if count == 1 else f"the highest of {count} finished runs"
+    return Choice(
+        best.info.run_id,
+        f"{best.info.run_name}: test PSNR {psnr:.2f} dB, {among} on {dataset} with {noise.description}",
+    )
+
+
+def trained_runs() -> list[MlflowRun]:
+    """The finished runs of the experiment that have a checkpoint, newest first."""
+    return search_runs(experiment_id(), "attributes.status = 'FINISHED' AND tags.weights != ''")
+
+
+def search_runs(experiment: str, query: str) -> list[MlflowRun]:
+    """All runs of an experiment that match `query`, newest first."""
+    client = connect()
+    runs: list[MlflowRun] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def experiment_id(create: bool = False) -> str:
+    """The experiment that the environment names: MLFLOW_EXPERIMENT_ID, or MLFLOW_EXPERIMENT_NAME, or Default.
+
+    Raises:
+        PipelineError: there is none, and it is not to be made.
+    """
+    client = connect()
+    if "MLFLOW_EXPERIMENT_ID" in os.environ:
+        return os.environ["MLFLOW_EXPERIMENT_ID"]
+    name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")
+    experiment = client.get_experiment_by_name(name)
+    if experiment is None and create:
+        try:
+            return client.create_experiment(name)
+        except MlflowException:  # another process was faster, or it cannot be made
+            experiment = client.get_experiment_by_name(name)
+    if experiment is None:
+        raise PipelineError(f"experiment '{name}' does not exist in {mlflow.get_tracking_uri()}")
+    return experiment.experiment_id
+
+
+def _experiment() -> str:
+    return f"experiment '{connect().get_experiment(experiment_id()).name}'"
+
+
+def create_run(name: str, parent: str | None = None) -> str:
+    """Make a run in the experiment of the environment, and return its id.
+
+    Args:
+        name: of the run.
+        parent: id of the run that it becomes a child of.
+    """
+    client = connect()
+    experiment = experiment_id(create=True)
+    tags = resolve_tags({"mlflow.parentRunId": parent} if parent else {})
+    # Tells MLflow's UI to show training runs, instead of asking what the experiment is for.
+    kind = partial(client.set_experiment_tag, experiment, "mlflow.experimentKind", "custom_model_development")
+    ask(f"experiment {experiment}", kind)
+    return ask("a new run", lambda: client.create_run(experiment, tags=tags, run_name=name)).info.run_id
+
+
+def end_run(run_id: str, status: str) -> None:
+    """Set the status of a run, if the store can be asked just now."""
+    with suppress(MlflowException, OSError):
+        connect().set_terminated(run_id, status)
+
+
+def git_tags() -> dict[str, str]:
+    """Commit of the running source, and whether it was edited since; nothing where it is not in a git checkout."""
+
+    def git(*arguments: str) -> str:
+        folder = Path(__file__).parent
+        return subprocess.run(
+            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, check=True, timeout=30
+        ).stdout.strip()
+
+    try:
+        git("ls-files", "--error-unmatch", "store.py")  # an installed copy may lie inside someone else's checkout
+        return {
+            "mlflow.source.git.commit": git("rev-parse", "HEAD"),
+            "mlflow.source.git.dirty": str(bool(git("status", "--porcelain", "--", "."))).lower(),
+        }
+    except (OSError, subprocess.SubprocessError):
+        return {}
+
+
+def first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
