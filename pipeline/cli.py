@@ -73,13 +73,13 @@ def cli() -> None:
 
 
 @cli.command("prepare")
-@with_options(*PREPARE)
-def prepare_command(**options: Any) -> None:
+@with_options(*PREPARE, "force")
+def prepare_command(force: bool, **options: Any) -> None:
     """Verify a dataset and split it: 80 % of the training images train, 20 % validate."""
     from pipeline.stages.prepare import prepare
 
     config = Config(**options)
-    data = prepare(config)
+    data = prepare(config, force)
     if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run . -e prepare` has made a run for this
         from pipeline import tracking
 
@@ -87,27 +87,12 @@ def prepare_command(**options: Any) -> None:
             run.log_dataset(data, config.dataset_name)
 
 
-@contextmanager
-def _resumable(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run, Config]]:
-    """`_new_or_resumed`, and a word on how to go on if it is stopped."""
-    with _new_or_resumed(resume, options) as (run, config):
-        try:
-            yield run, config
-        except Stopped as stopped:
-            stopped.add_note(f"go on with: --resume {run.id}")
-            raise
-
-
-@contextmanager
-def _new_or_resumed(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run, Config]]:
-    """The run to train in: a new one, or the one to resume, whose config the options must not contradict."""
-    from pipeline import store, tracking
-
+def _plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
+    """The config to train with, and the id of the run to resume, "" for none; the options must not contradict it."""
     if not resume:
-        config = _config(options)
-        with tracking.start_run(config) as run:
-            yield run, config
-        return
+        return _config(options), ""
+    from pipeline import store
+
     run_id = os.environ.get("MLFLOW_RUN_ID", "") if resume == "true" else resume
     if not run_id:
         raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
@@ -120,30 +105,50 @@ def _new_or_resumed(resume: str, options: dict[str, Any]) -> Iterator[tuple[Run,
             raise click.UsageError(
                 f"{option} {options[name]}: run {run_id} was started with {option} {getattr(config, name)}"
             )
-    config = replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]})
-    with tracking.resume_run(run_id, config.data_dir) as run:
-        yield run, config
+    return replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]}), run_id
+
+
+@contextmanager
+def _open_run(config: Config, resume: str, force: bool) -> Iterator[Run]:
+    """The run to train in: the one to resume, or a finished one that has trained the same, or a new one."""
+    from pipeline import tracking
+    from pipeline.stages.train import find_trained
+
+    found = None if resume or force else find_trained(config)
+    if found:
+        with tracking.continue_run(found, config.data_dir) as (run, _):
+            yield run
+        return
+    with tracking.resume_run(resume, config.data_dir) if resume else tracking.start_run(config) as run:
+        try:
+            yield run
+        except Stopped as stopped:
+            stopped.add_note(f"go on with: --resume {run.id}")
+            raise
 
 
 @cli.command("train")
-@with_options(*TRAIN, "resume", "checkpoint_every")
-def train_command(resume: str, checkpoint_every: float, **options: Any) -> None:
+@with_options(*TRAIN, "resume", "checkpoint_every", "force")
+def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
     """Train on the prepared images; a new MLflow run keeps the best epoch."""
     from pipeline.stages.train import train
 
-    with _resumable(resume, options) as (run, config):
+    config, resumed = _plan(resume, options)
+    with _open_run(config, resumed, force) as run:
         train(config, run, checkpoint_every)
     click.echo(f"train: run {run.id}")
 
 
 @cli.command("evaluate")
 @with_options(
-    *("run_id", "noise", "variance", "clip_input", "data_dir", "device"),
+    *("run_id", "noise", "variance", "clip_input", "data_dir", "device", "force"),
     run_id="The MLflow run to continue; default: the newest finished one.",
     noise="Score with this noise too; default: the training noise and the reference levels only.",
     clip_input="Clip what goes into the model to [0, 1] for this noise.",
 )
-def evaluate_command(run_id: str, noise: str, variance: str, clip_input: bool, data_dir: str, device: str) -> None:
+def evaluate_command(
+    run_id: str, noise: str, variance: str, clip_input: bool, data_dir: str, device: str, force: bool
+) -> None:
     """Score the best epoch of a run on the test images."""
     from pipeline import store, tracking
     from pipeline.stages.evaluate import evaluate
@@ -152,13 +157,13 @@ def evaluate_command(run_id: str, noise: str, variance: str, clip_input: bool, d
     click.echo(f"evaluate: run {run_id}")
     with tracking.continue_run(run_id, data_dir) as (run, config):
         also = make_noise(noise, variance, clip_input)
-        evaluate(replace(config, data_dir=data_dir, device=device), run, [also])
+        evaluate(replace(config, data_dir=data_dir, device=device), run, [also], force)
 
 
 @cli.command("export")
 @with_options(
     *("run_id", "dataset", "noise", "variance", "clip_input", "data_dir", "artifacts_dir", "name"),
-    *("variant", "register"),
+    *("variant", "register", "force"),
     run_id="The MLflow run to continue; default: the best finished one on --dataset with --noise.",
     dataset="Choose among the runs trained on this dataset.",
     noise="Choose among the runs trained with this noise.",
@@ -176,6 +181,7 @@ def export_command(
     name: str,
     variant: str,
     register: str,
+    force: bool,
 ) -> None:
     """Write the best epoch of a run as ONNX, prove it against torch, and pack the hand-off folder."""
     from pipeline import store, tracking
@@ -189,26 +195,35 @@ def export_command(
         click.echo(f"export: run {run_id}, {best.reason}")
     with tracking.continue_run(run_id, data_dir) as (run, config):
         folder = Path(artifacts_dir) / (name or config.run_name)
-        export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register)
+        export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register, force)
 
 
 @cli.command("run")
-@with_options(*TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every")
+@with_options(*TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every", "force")
 def run_command(
-    artifacts_dir: str, name: str, variant: str, register: str, resume: str, checkpoint_every: float, **options: Any
+    artifacts_dir: str,
+    name: str,
+    variant: str,
+    register: str,
+    resume: str,
+    checkpoint_every: float,
+    force: bool,
+    **options: Any,
 ) -> None:
-    """Prepare, train, evaluate and export, as one MLflow run."""
+    """Prepare, train, evaluate and export, as one MLflow run. What is done already is reused."""
     from pipeline import store
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.export import export
     from pipeline.stages.prepare import prepare
     from pipeline.stages.train import train
 
-    with _resumable(resume, options) as (run, config):
-        prepare(config)
+    config, resumed = _plan(resume, options)
+    prepare(config, force)
+    with _open_run(config, resumed, force) as run:
         train(config, run, checkpoint_every)
-        evaluate(config, run)
-        export(config, run, Path(artifacts_dir) / (name or config.run_name), parse_variants(variant), register)
+        evaluate(config, run, force=force)
+        folder = Path(artifacts_dir) / (name or config.run_name)
+        export(config, run, folder, parse_variants(variant), register, force)
     click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {store.store()}")
 
 
@@ -216,8 +231,8 @@ _BLIND = {"variance": "0.0005:0.1", "model": "resunet"}
 
 
 @cli.command("blind")
-@with_options(*TRAIN, defaults=_BLIND, variance="LOW:HIGH: one variance is drawn from it for every image.")
-def blind_command(**options: Any) -> None:
+@with_options(*TRAIN, "force", defaults=_BLIND, variance="LOW:HIGH: one variance is drawn from it for every image.")
+def blind_command(force: bool, **options: Any) -> None:
     """Train over a range of noise levels, and compare with a specialist for each level."""
     from pipeline import tracking
     from pipeline.stages.compare import compare
@@ -230,12 +245,12 @@ def blind_command(**options: Any) -> None:
         for variance in REFERENCE_VARIANCES
     }
     with tracking.start_comparison(f"blind-{blind.run_name}", blind.data_dir) as run:
-        compare({f"trained at {blind.variance}": blind, **specialists}, run)
+        compare({f"trained at {blind.variance}": blind, **specialists}, run, force)
 
 
 @cli.command("unet")
-@with_options(*(name for name in TRAIN if name not in ("model", "size")), defaults={"epochs": 10})
-def unet_command(**options: Any) -> None:
+@with_options(*(name for name in TRAIN if name not in ("model", "size")), "force", defaults={"epochs": 10})
+def unet_command(force: bool, **options: Any) -> None:
     """Train the autoencoder and the U-Nets on the same data, noise and number of epochs, and compare them."""
     from pipeline import tracking
     from pipeline.stages.compare import compare
@@ -244,7 +259,7 @@ def unet_command(**options: Any) -> None:
     configs = {model: _config({**options, "model": model, "size": ""}) for model in models}
     unet = configs["unet"]
     with tracking.start_comparison(f"unet-{unet.run_name}", unet.data_dir) as run:
-        compare(configs, run)
+        compare(configs, run, force)
 
 
 @cli.command("baselines")
@@ -258,7 +273,9 @@ def baselines_command(images: int, **options: Any) -> None:
 
 @cli.command("promote")
 @click.argument("name", type=NAME)
-@with_options("version", "margin", "force", "data_dir")
+@with_options(
+    *("version", "margin", "force", "data_dir"), force="Promote it whatever the comparison says; that is recorded."
+)
 def promote_command(name: str, version: int, margin: float, force: bool, data_dir: str) -> None:
     """Make a version of the registered model NAME the champion, if it beats the present one on the same images."""
     from pipeline.stages.promote import promote
@@ -305,6 +322,16 @@ def demo_command(folder: Path, port: int) -> None:
     serve(folder, port)
 
 
+@cli.command("doctor")
+@with_options("data_dir", "artifacts_dir", "fix")
+def doctor_command(data_dir: str, artifacts_dir: str, fix: bool) -> None:
+    """Say what is wrong with packages, disk, store, runs and folders; exits with 1 if anything is."""
+    from pipeline.doctor import examine
+
+    if not examine(data_dir, artifacts_dir, fix):
+        sys.exit(1)
+
+
 @cli.command("models")
 @with_options("channels")
 def models_command(channels: int) -> None:
@@ -334,6 +361,10 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     except Stopped as stopped:
         click.echo("; ".join([f"Stopped by {stopped.name}", *getattr(stopped, "__notes__", [])]), err=True)
         code = stopped.exit_code
+        if run_id := os.environ.get("MLFLOW_RUN_ID"):  # made by `mlflow run`, and not opened yet
+            from pipeline.store import end_run
+
+            end_run(run_id, "KILLED")
     for line in unsent:
         click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
     sys.exit(code or (UNSENT if unsent else 0))

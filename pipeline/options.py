@@ -156,7 +156,8 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
     ),
     "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
     "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
-    "force": (bool, "Promote it whatever the comparison says; that is recorded."),
+    "force": (bool, "Do it again, even if nothing that it follows from has changed."),
+    "fix": (bool, "Mend what can safely be mended."),
     "runtime": (
         Spec("name", _parse_runtime),
         "Where to run the files: onnxruntime, reference, tract, opencv, openvino; all: wherever they can be.",
@@ -176,6 +177,7 @@ DEFAULTS: dict[str, Any] = {
     "version": 0,
     "margin": 0.05,
     "force": False,
+    "fix": False,
     "runtime": "onnxruntime",
     "port": 8000,
 }

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,9 @@ from pipeline.errors import ParityError
 from pipeline.files import sha256_file
 from pipeline.onnx.verify import MODEL
 from pipeline.spool import Event, RefusedError
-from pipeline.store import connect, first_line
+from pipeline.store import MODEL_ID, connect, first_line
 
+_UPLOADS = 8  # at a time
 # Asked again, a store says these again.
 _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "BAD_REQUEST", "INVALID_STATE"}
 
@@ -35,20 +37,19 @@ def send(run_id: str, folder: Path, events: list[Event]) -> None:
         RefusedError: the store will not take one of them.
         ParityError: what it took is not what was sent.
     """
+    by_kind: dict[str, list[Event]] = {}
+    for event in events:
+        by_kind.setdefault(event["kind"], []).append(event)
     try:
-        values = [event for event in events if event["kind"] == "values"]
-        if values:
-            _send_values(run_id, values)
-        for event in events:
-            if event["kind"] != "values":
-                KINDS[event["kind"]](run_id, folder, event)
+        for kind, of_kind in by_kind.items():
+            KINDS[kind](run_id, folder, of_kind)
     except MlflowException as error:
         if error.error_code in _FINAL:
             raise RefusedError(f"the tracking store refuses it: {first_line(error)}") from error
         raise
 
 
-def _send_values(run_id: str, events: list[Event]) -> None:
+def _send_values(run_id: str, folder: Path, events: list[Event]) -> None:
     """Metrics with the time they were measured at, parameters and tags. The store keeps equal ones once."""
     metrics = [
         Metric(key, value, event["time"], event["step"]) for event in events for key, value in event["metrics"].items()
@@ -64,21 +65,35 @@ def _send_values(run_id: str, events: list[Event]) -> None:
     )
 
 
-def _send_artifact(run_id: str, folder: Path, event: Event) -> None:
-    source = folder / event["file"]
-    if source.is_dir():
-        connect().log_artifacts(run_id, str(source), event["path"])
-    else:
-        connect().log_artifact(run_id, str(source), event["path"] or None)
+def _send_artifacts(run_id: str, folder: Path, events: list[Event]) -> None:
+    """Files, and folders with all their files, several at a time: a server far away takes its time for each."""
+    files: dict[str, tuple[Path, str]] = {}  # by their place in the store, where the last one counts
+    for event in events:
+        source = folder / event["file"]
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            parent = path.parent.relative_to(source).as_posix() if source.is_dir() else ""
+            place = "/".join(part for part in (event["path"], parent) if part not in ("", "."))
+            if path.is_file():
+                files[f"{place}/{path.name}"] = (path, place)
+    with ThreadPoolExecutor(_UPLOADS) as pool:
+        list(pool.map(lambda file: connect().log_artifact(run_id, str(file[0]), file[1] or None), files.values()))
 
 
-def _send_dataset(run_id: str, folder: Path, event: Event) -> None:
-    tags = [InputTag("mlflow.data.context", event["context"])]
-    connect().log_inputs(run_id, [DatasetInput(Dataset(**event["dataset"]), tags)])
+def _send_datasets(run_id: str, folder: Path, events: list[Event]) -> None:
+    inputs = [
+        DatasetInput(Dataset(**event["dataset"]), [InputTag("mlflow.data.context", event["context"])])
+        for event in events
+    ]
+    connect().log_inputs(run_id, inputs)
 
 
-def _send_end(run_id: str, folder: Path, event: Event) -> None:
-    connect().set_terminated(run_id, event["status"], event["time"])
+def _send_end(run_id: str, folder: Path, events: list[Event]) -> None:
+    connect().set_terminated(run_id, events[-1]["status"], events[-1]["time"])
+
+
+def _send_models(run_id: str, folder: Path, events: list[Event]) -> None:
+    for event in events:
+        _send_model(run_id, folder, event)
 
 
 def _send_model(run_id: str, folder: Path, event: Event) -> None:
@@ -90,12 +105,16 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         if model.tags.get("event") == event["id"] and model.status != LoggedModelStatus.READY:
             client.delete_logged_model(model.model_id)  # broken off
         elif model.tags.get("event") == event["id"]:
-            client.set_tag(run_id, "model_id", model.model_id)
+            client.set_tag(run_id, MODEL_ID, model.model_id)
             return
     example = np.load(folder / event["folder"] / "example.npy")
+    # Made here, because `Model.log` would make it in the experiment of this process.
+    entry = client.create_logged_model(
+        experiment, "denoiser", run_id, tags={"event": event["id"]}, params=client.get_run(run_id).data.params
+    )
     info = Model.log(
         artifact_path=None,
-        name="denoiser",
+        model_id=entry.model_id,
         flavor=_OnnxWithLoader,
         flavor_name="mlflow.onnx",
         run_id=run_id,
@@ -114,7 +133,6 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         extra_files=[str(folder / event["folder"] / name) for name in event["extra_files"]],
         metadata=event["metadata"],
         step=event["step"],
-        tags={"event": event["id"]},
     )
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(mlflow.artifacts.download_artifacts(f"models:/{info.model_id}", dst_path=scratch))
@@ -122,7 +140,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
             raise ParityError(
                 f"parity: MLflow's copy of {MODEL} (model {info.model_id}) differs from the exported file"
             )
-    client.set_tag(run_id, "model_id", info.model_id)
+    client.set_tag(run_id, MODEL_ID, info.model_id)
 
 
 class _OnnxWithLoader:
@@ -135,9 +153,10 @@ class _OnnxWithLoader:
         mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
-KINDS: dict[str, Callable[[str, Path, Event], None]] = {
-    "artifact": _send_artifact,
-    "dataset": _send_dataset,
-    "model": _send_model,
+KINDS: dict[str, Callable[[str, Path, list[Event]], None]] = {
+    "values": _send_values,
+    "artifact": _send_artifacts,
+    "dataset": _send_datasets,
+    "model": _send_models,
     "end": _send_end,
 }

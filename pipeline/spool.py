@@ -22,7 +22,9 @@ Event = dict[str, Any]
 
 EVENTS = "events.jsonl"
 _SENT, _FILES = "sent", "files"
-_LONGEST_PAUSE = 5.0  # seconds between two tries
+_MOST = 32  # groups sent at once; only one after a failure, so that something gets through
+_IN_ANY_ORDER = {"values", "artifact", "dataset"}
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
 _PATIENCE = 15.0  # seconds without success after which one who waits is told that the store does not answer
 _TELL_AFTER = 3.0  # seconds after which one who waits is told what for
 
@@ -56,8 +58,8 @@ class Spool:
         for number in damaged:
             click.echo(f"tracking: {folder / EVENTS} is damaged in line {number}: what was in it is lost", err=True)
         self._sent = _read_sent(folder / _SENT)
-        self._error: Exception | None = None  # of the last try
-        self._success = time.monotonic()
+        self.error: Exception | None = None  # of the last try
+        self._failing_since: float | None = None
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
@@ -113,11 +115,11 @@ class Spool:
         with self._changed:
             while self._sent < len(self._groups):
                 now = time.monotonic()
-                if isinstance(self._error, PipelineError):
-                    if isinstance(self._error, RefusedError):
+                if isinstance(self.error, PipelineError):
+                    if isinstance(self.error, RefusedError):
                         return False
-                    raise self._error
-                if self._error and now - max(self._success, began) > _PATIENCE:
+                    raise self.error
+                if self._failing_since and now - self._failing_since > _PATIENCE:
                     return False
                 if not told and now - began > _TELL_AFTER:
                     left = len(self._groups) - self._sent
@@ -141,7 +143,7 @@ class Spool:
             self._thread.join(timeout=0.5)
             left = len(self._groups) - self._sent
             if left:
-                reason = f": {' '.join(str(self._error).split())[:200]}" if self._error else ""
+                reason = f": {' '.join(str(self.error).split())[:200]}" if self.error else ""
                 unsent.append(f"{left} of {len(self._groups)} records are not sent, and kept in {self.folder}{reason}")
             else:
                 for name in (EVENTS, _SENT):
@@ -149,7 +151,7 @@ class Spool:
                 shutil.rmtree(self.folder / _FILES, ignore_errors=True)
 
     def _work(self) -> None:
-        pause = 0.25
+        pause, most = _FIRST_PAUSE, _MOST
         while True:
             with self._changed:
                 while self._sent == len(self._groups) and not self._closing:
@@ -157,38 +159,40 @@ class Spool:
                 if self._closing:
                     return
                 groups = self._groups[self._sent :]
-            count = _sent_together(groups)
+            count = _sent_together(groups, most)
             try:
                 self._send(self.folder, [event for group in groups[:count] for event in group])
                 write_file(self.folder / _SENT, str(self._sent + count).encode())
             except PipelineError as error:
                 with self._changed:
-                    self._error = error
+                    self.error = error
                     self._changed.notify_all()
                 return
             except Exception as error:
                 with self._changed:
-                    self._error = error
+                    self.error = error
+                    self._failing_since = self._failing_since or time.monotonic()
                     self._changed.wait_for(lambda: self._closing, pause)
-                pause = min(2 * pause, _LONGEST_PAUSE)
+                pause, most = min(2 * pause, _LONGEST_PAUSE), 1
                 continue
-            pause = 0.25
+            pause, most = _FIRST_PAUSE, min(2 * most, _MOST)
             with self._changed:
-                self._error = None
-                self._success = time.monotonic()
+                self.error = self._failing_since = None
                 self._sent += count
                 self._changed.notify_all()
 
 
-def is_spool(folder: Path) -> bool:
-    """Whether something is left to send in `folder`."""
-    return (folder / EVENTS).is_file() and _read_sent(folder / _SENT) < len(_read(folder / EVENTS)[0])
+def count_unsent(folder: Path) -> int:
+    """How many records in `folder` are left to send."""
+    return len(_read(folder / EVENTS)[0]) - _read_sent(folder / _SENT)
 
 
-def _sent_together(groups: list[list[Event]]) -> int:
-    """How many groups, from the first on, to send at once: values come by the hundred, files one by one."""
+def _sent_together(groups: list[list[Event]], most: int) -> int:
+    """How many groups, from the first on, to send at once; kinds whose order matters go alone."""
     count = 1
-    while count < min(len(groups), 50) and all(event["kind"] == "values" for event in (*groups[0], *groups[count])):
+    while count < min(len(groups), most) and all(
+        event["kind"] in _IN_ANY_ORDER for event in (*groups[0], *groups[count])
+    ):
         count += 1
     return count
 

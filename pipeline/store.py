@@ -30,6 +30,7 @@ from pipeline.errors import PipelineError
 from pipeline.noise import Noise
 
 CONFIG = "config.json"
+MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 
 
 def noise_metric(name: str, label: str) -> str:
@@ -37,8 +38,21 @@ def noise_metric(name: str, label: str) -> str:
     return f"test/{name}/{label}"
 
 
+def fingerprint_tag(stage: str) -> str:
+    """The tag of a run that holds the digest of a stage's fingerprint."""
+    return f"fingerprint.{stage}"
+
+
+def fingerprint_file(stage: str) -> str:
+    """The artifact of a run that holds a stage's fingerprint."""
+    return f"fingerprints/{stage}.json"
+
+
 def store() -> str:
     """Address of the tracking store."""
+    if "MLFLOW_TRACKING_URI" not in os.environ:
+        # MLflow's own default, spelled out: an old `mlruns` folder would turn it into a store that it refuses.
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
     return mlflow.get_tracking_uri()
 
 
@@ -53,10 +67,7 @@ def connect() -> mlflow.MlflowClient:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # tells of every try
     warnings.filterwarnings("ignore", module="sqlalchemy|mlflow")
-    if "MLFLOW_TRACKING_URI" not in os.environ:
-        # MLflow's own default, spelled out: an old `mlruns` folder would turn it into a store that it refuses.
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
-    uri = mlflow.get_tracking_uri()
+    uri = store()
     try:
         client = mlflow.MlflowClient()
         if (database := database_file()) is not None:
@@ -73,7 +84,7 @@ def connect() -> mlflow.MlflowClient:
 
 def database_file() -> Path | None:
     """The file of a store in SQLite."""
-    uri = mlflow.get_tracking_uri()
+    uri = store()
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
 
 
@@ -165,9 +176,14 @@ def best_run(dataset: str, noise: Noise) -> Choice:
     )
 
 
-def trained_runs() -> list[MlflowRun]:
-    """The finished runs of the experiment that have a checkpoint, newest first."""
-    return search_runs(experiment_id(), "attributes.status = 'FINISHED' AND tags.weights != ''")
+def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
+    """The finished runs of the experiment that have a checkpoint, newest first; only those that match `query`.
+
+    Raises:
+        PipelineError: there is no such experiment, and it is not to be made.
+    """
+    parts = ["attributes.status = 'FINISHED'", "tags.weights != ''", *([query] if query else [])]
+    return search_runs(experiment_id(create), " AND ".join(parts))
 
 
 def search_runs(experiment: str, query: str) -> list[MlflowRun]:
@@ -226,7 +242,7 @@ def create_run(name: str, parent: str | None = None) -> str:
 
 def end_run(run_id: str, status: str) -> None:
     """Set the status of a run, if the store can be asked just now."""
-    with suppress(MlflowException, OSError):
+    with suppress(MlflowException, OSError, PipelineError):
         connect().set_terminated(run_id, status)
 
 

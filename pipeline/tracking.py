@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import click
 import numpy as np
 from filelock import FileLock, Timeout
 from PIL import Image, ImageOps
@@ -25,6 +26,7 @@ from pipeline import store
 from pipeline.config import Config
 from pipeline.data import PreparedData
 from pipeline.errors import PipelineError
+from pipeline.fingerprint import Fingerprint, describe_changes, digest
 from pipeline.signals import Stopped
 from pipeline.spool import Event, Spool
 from pipeline.store import CONFIG, noise_metric
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
+_PARENT = "mlflow.parentRunId"
 _THUMBNAIL = (256, 256)  # pixels, of an image in the step slider
 
 
@@ -65,6 +68,9 @@ class Run:
     @contextmanager
     def together(self) -> Iterator[None]:
         """What is logged inside is kept as a whole, or not at all if the process dies."""
+        if self._group is not None:  # part of a greater whole
+            yield
+            return
         self._group = []
         try:
             yield
@@ -166,6 +172,22 @@ class Run:
             self.log_dict(data.manifest, "dataset.json")
             self.log_tags({"dataset.sha256": data.digest})
 
+    def log_fingerprint(self, stage: str, parts: Fingerprint) -> None:
+        """Keep what the result of a stage followed from."""
+        with self.together():
+            self.log_dict(dict(parts), store.fingerprint_file(stage))
+            self.log_tags({store.fingerprint_tag(stage): digest(parts)})
+
+    def is_done(self, stage: str, parts: Fingerprint) -> bool:
+        """Whether the result of a stage in this run followed from the same; says what has changed if it did not."""
+        former = self.tag(store.fingerprint_tag(stage))
+        if former is None or former == digest(parts):
+            return former is not None
+        with self.artifact(store.fingerprint_file(stage)) as path:
+            changes = describe_changes(parts, json.loads(path.read_text()))
+        click.echo(f"{stage}: not reusing what run {self.id} has, changed: {changes}")
+        return False
+
     def log_figure(self, figure: Figure, name: str) -> None:
         """Keep a figure as `figures/<name>.png`."""
         path = self._spool.new_file(f"{name}.png")
@@ -263,7 +285,7 @@ class Run:
         )
         if not self._spool.flush():
             return None
-        return store.connect().get_run(self.id).data.tags["model_id"]
+        return store.connect().get_run(self.id).data.tags[store.MODEL_ID]
 
     def end(self, status: str, reason: BaseException | None = None) -> None:
         """Set the run's status, the time of its end, and what kept it from its end. Never fails."""
@@ -384,6 +406,15 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
             store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
     with _open(run_id, data_dir, ends=False) as run:
         yield run, config
+
+
+@contextmanager
+def adopt_run(run_id: str, config: Config, parent: Run) -> Iterator[Run]:
+    """Open the finished run `run_id`, to add to it, and make it a child of `parent` if it is nobody's."""
+    with _open(run_id, config.data_dir, ends=False) as run:
+        if run.tag(_PARENT) is None:
+            run.log_tags({_PARENT: parent.id})
+        yield run
 
 
 @contextmanager

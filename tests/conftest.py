@@ -42,12 +42,17 @@ class Result:
 Cli = Callable[..., Result]
 
 
-def run_cli(*arguments: object, cwd: Path, **environment: str) -> Result:
+def environment(**variables: str) -> dict[str, str]:
+    """In which `python -m pipeline` is this one."""
+    return {**os.environ, "PYTHONPATH": str(PROJECT), **variables}
+
+
+def run_cli(*arguments: object, cwd: Path, **variables: str) -> Result:
     """Run `python -m pipeline` in a process of its own."""
     done = subprocess.run(
         [sys.executable, "-m", "pipeline", *map(str, arguments)],
         cwd=cwd,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), **environment},
+        env=environment(**variables),
         capture_output=True,
         text=True,
         timeout=300,
@@ -73,8 +78,8 @@ def without(modules: tuple[str, ...], *arguments: object) -> Result:
 def cli(tmp_path: Path) -> Cli:
     """`python -m pipeline` in an empty folder."""
 
-    def run(*arguments: object, cwd: Path = tmp_path, **environment: str) -> Result:
-        return run_cli(*arguments, cwd=cwd, **environment)
+    def run(*arguments: object, cwd: Path = tmp_path, **variables: str) -> Result:
+        return run_cli(*arguments, cwd=cwd, **variables)
 
     return run
 

@@ -43,6 +43,10 @@ class Entry:
     sizes: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)  # what --size stands for; first: default
     options: Mapping[str, Option] = field(default_factory=dict)  # with their defaults
 
+    @property
+    def module(self) -> str:
+        return self.path.partition(":")[0]
+
 
 MODELS: dict[str, Entry] = {
     "autoencoder": Entry(

@@ -64,11 +64,6 @@ def export_onnx(
     onnx.save(proto, path)
 
 
-def read_onnx(path: Path) -> onnx.ModelProto:
-    """The model in the file at `path`."""
-    return onnx.load(path)
-
-
 def _strip(proto: onnx.ModelProto) -> None:
     """Remove the stack traces and source paths of this machine, and the intermediate shapes, which are formulas."""
     del proto.graph.value_info[:]

@@ -40,6 +40,7 @@ class Handoff:
 
     config: Config
     run_id: str
+    fingerprint: str  # of what the folder follows from
     checkpoint: Checkpoint
     parameters: int
     dataset: Mapping[str, Any]  # the manifest of the prepared data
@@ -191,6 +192,7 @@ def _manifest(folder: Path, handoff: Handoff, report: Report, variants: Sequence
         "pipeline_version": __version__,
         "git_commit": handoff.commit,
         "mlflow_run_id": handoff.run_id,
+        "fingerprint": handoff.fingerprint,
         "models": _models(folder, handoff, report, variants),
         "channels": config.channels,
         "accepted_range": list(handoff.accepted),

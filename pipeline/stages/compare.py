@@ -13,24 +13,28 @@ from pipeline.config import Config
 from pipeline.stages.evaluate import evaluate, reference_noises
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
-from pipeline.stages.train import train
+from pipeline.stages.train import find_trained, train
 from pipeline.tracking import Run
 
 
-def compare(configs: Mapping[str, Config], run: Run) -> None:
+def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> None:
     """Train and evaluate each config in a child of `run`, and log the comparison to `run`.
+
+    A finished run that has trained the same is reused; it becomes a child if it is nobody's.
 
     Args:
         configs: by the name that the table and the figure give it; on the same data.
         run: the parent.
+        force: train all in any case.
     """
     reports = {}
     for name, config in configs.items():
-        with tracking.start_run(config, parent=run) as child:
+        prepare(config)
+        found = None if force else find_trained(config)
+        with tracking.adopt_run(found, config, run) if found else tracking.start_run(config, run) as child:
             click.echo(f"compare: {name}: run {child.id}")
-            prepare(config)
             train(config, child)
-            evaluate(config, child)
+            evaluate(config, child, force=force)
             with child.artifact(TEST) as path:
                 reports[name] = {**json.loads(path.read_text()), "run": child.facts()}
 

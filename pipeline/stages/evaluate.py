@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from pipeline import figures
-from pipeline.classifier import load_classifier
+from pipeline.checkpoint import Checkpoint
+from pipeline.classifier import WEIGHTS, load_classifier
 from pipeline.config import CURVE_VARIANCES, REFERENCE_VARIANCES, Config
 from pipeline.data import Images, PreparedData
 from pipeline.datasets import open_source
@@ -28,45 +29,59 @@ from pipeline.evaluation import (
     noisy_copy,
     score,
 )
+from pipeline.files import sha256_file
+from pipeline.fingerprint import Fingerprint, fingerprint
 from pipeline.metrics import METRICS, Metric
-from pipeline.models import count_parameters
+from pipeline.models import MODELS, count_parameters, parse_model
 from pipeline.noise import Noise, make_noise
 from pipeline.objectives import TARGETS
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.tracking import Run
 
+_TEST_SHA256 = "test.sha256"  # the tag with the digest of TEST
 _GRID_IMAGES = 8
 _WORST_IMAGES = 10
 _SHOWN_SIDE = 128  # pixels of an image in a figure
 _CURVE_PIXELS = 784_000  # as many as 1,000 digits have
 
 
-def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
+def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool = False) -> None:
     """Score the checkpoint of `run` on the test images, and log metrics, figures and a description.
+
+    What an earlier call found with the same weights, images and source is reused.
 
     Args:
         config: that of the run.
         run: is written to.
         also: noises to score at, besides the one that the run was trained for and the reference levels.
+        force: score again in any case.
 
     Raises:
         PipelineError: the run has no checkpoint, or was trained on other data than is prepared.
     """
     data = load_training_data(config, run)
     checkpoint = load_checkpoint(run)
-    earlier = _earlier(run)
+    own = config.training_noise
+    noises = {noise.label: noise for noise in (*reference_noises(config), own, *also)}
+    parts = _fingerprint(config, data, checkpoint)
+    earlier = None if force else _earlier(run, parts)
+    if earlier and set(noises) <= set(earlier["results"]):
+        click.echo(f"evaluate: reusing what run {run.id} has found")
+        _tell(earlier, noises, own)
+        return
     device = choose_device(config.device)
     model = checkpoint.load_model(device)
     denoise = model_denoiser(model, device)
     denoisers = {"noisy": identity, "clipped": clipped, "denoised": denoise}
 
     # Score the noisy input, the clipped input and the model at every level.
-    own = config.training_noise
-    noises = {noise.label: noise for noise in (*reference_noises(config), own, *also)}
     scores = {label: score(data.test, noise, denoisers, _metrics(config, data)) for label, noise in noises.items()}
     results = {label: _summarise(values, data.test_labels) for label, values in scores.items()}
     run.log_scores(results, step=checkpoint.epoch)
-    report: dict[str, Any] = {"protocol": PROTOCOL, "results": {**earlier, **results}}
+    report: dict[str, Any] = {
+        "protocol": PROTOCOL,
+        "results": {**(earlier["results"] if earlier else {}), **results},
+    }
 
     # Show the same images at every level, the training noise by itself, and where the model does worst.
     first = range(min(_GRID_IMAGES, len(data.test)))
@@ -87,7 +102,11 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
     report["other_data"] = other_data(config, denoisers, own)
     for name, values in report["other_data"].items():
         run.log_metrics({f"test-{name}/psnr/{own.label}": values["denoised"]["psnr"]}, step=checkpoint.epoch)
-    run.log_dict(report, TEST)
+    with run.together():
+        run.log_dict(report, TEST)
+        with run.artifact(TEST) as path:
+            run.log_tags({_TEST_SHA256: sha256_file(path)})
+        run.log_fingerprint("evaluate", parts)
 
     psnrs = {name: results[own.label][name]["psnr"] for name in denoisers}
     run.describe(
@@ -97,8 +116,13 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
         + f": {psnrs['denoised']:.2f} dB PSNR on the {len(data.test):,} test images, where the noisy input has "
         f"{psnrs['noisy']:.2f} dB and the clipped input {psnrs['clipped']:.2f} dB."
     )
-    for label, of in results.items():
-        psnr_texts = ", ".join(f"{name} {of[name]['psnr']:.2f} dB" for name in denoisers)
+    _tell(report, noises, own)
+
+
+def _tell(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None:
+    for label in labels:
+        of = report["results"][label]
+        psnr_texts = ", ".join(f"{name} {values['psnr']:.2f} dB" for name, values in of.items())
         accuracy = f"; digits read {of['denoised']['accuracy']:.2%}" if "accuracy" in of["denoised"] else ""
         click.echo(f"evaluate: {label}: PSNR {psnr_texts}; SSIM {of['denoised']['ssim']:.4f}{accuracy}")
     if "by_class" in report:
@@ -106,12 +130,29 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = ()) -> None:
         click.echo(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
 
 
-def _earlier(run: Run) -> dict[str, Any]:
-    """What an earlier call found, with other noises too. It still holds: weights and images are the same."""
-    if not any(name.startswith("test/") for name in run.metrics()):
-        return {}
+def _fingerprint(config: Config, data: PreparedData, checkpoint: Checkpoint) -> Fingerprint:
+    name, _ = parse_model(config.model, config.size)
+    return fingerprint(
+        "pipeline.stages.evaluate",
+        packages=("matplotlib", "numpy", "torch", "torchmetrics"),
+        ignore=[entry.module for other, entry in MODELS.items() if other != name],
+        files=[WEIGHTS],
+        data=data.digest,
+        weights=checkpoint.digest,
+        device=choose_device(config.device),
+        other_data=_has_other_data(config),
+    )
+
+
+def _earlier(run: Run, parts: Fingerprint) -> dict[str, Any] | None:
+    """What an earlier call found, perhaps with other noises, if it still holds."""
+    if not run.is_done("evaluate", parts):
+        return None
     with run.artifact(TEST) as path:
-        return json.loads(path.read_text())["results"]
+        if sha256_file(path) != run.tag(_TEST_SHA256):
+            click.echo(f"evaluate: not reusing what run {run.id} has: {TEST} is damaged")
+            return None
+        return json.loads(path.read_text())
 
 
 def reference_noises(config: Config) -> list[Noise]:
@@ -175,9 +216,13 @@ def _curve(config: Config, images: Images, denoisers: Mapping[str, Denoiser]) ->
     return {"images": len(few), "variances": list(CURVE_VARIANCES), "psnr": psnr}
 
 
+def _has_other_data(config: Config) -> bool:
+    return config.dataset == "mnist" and (Path(config.data_dir) / "FashionMNIST" / "raw").is_dir()
+
+
 def other_data(config: Config, denoisers: Mapping[str, Denoiser], noise: Noise) -> dict[str, Any]:
     """Scores on images of another kind, for a model of MNIST's digits, where they are at hand."""
-    if config.dataset != "mnist" or not (Path(config.data_dir) / "FashionMNIST" / "raw").is_dir():
+    if not _has_other_data(config):
         return {}
     images = open_source("fashion-mnist", Path(config.data_dir)).images(config.channels)[1]
     assert images is not None  # this dataset sets test images apart

@@ -19,26 +19,31 @@ from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.data import PreparedData
 from pipeline.errors import ParityError, PipelineError
 from pipeline.evaluation import noisy_batches
-from pipeline.files import new_folder, sha256_file
+from pipeline.files import new_folder, sha256_bytes, sha256_file
+from pipeline.fingerprint import digest, fingerprint
 from pipeline.models import count_parameters
 from pipeline.models.facts import halo
 from pipeline.noise import GaussianNoise, Noise, make_noise
 from pipeline.onnx import denoiser_serving
 from pipeline.onnx.export import export_onnx
-from pipeline.onnx.handoff import Handoff, write_handoff
+from pipeline.onnx.handoff import FILES, Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
 from pipeline.onnx.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
-from pipeline.onnx.verify import MANIFEST, MODEL, SUMS
+from pipeline.onnx.verify import MANIFEST, MODEL, SUMS, verify
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
-from pipeline.store import noise_metric
+from pipeline.store import MODEL_ID, noise_metric
 from pipeline.tracking import Run
 
 _GOLDEN_IMAGES = 7  # to check a runtime with
 _SHOWN_IMAGES = 10  # at most, to look at
 
 
-def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (), register: str = "") -> Path:
+def export(
+    config: Config, run: Run, folder: Path, variants: Sequence[str] = (), register: str = "", force: bool = False
+) -> Path:
     """Write the hand-off of `run` to `folder`, whole or not at all, log it to `run`, and return `folder`.
+
+    A hand-off that is there, whole, and made from the same by the same source, is reused.
 
     Args:
         config: that of the run.
@@ -46,6 +51,7 @@ def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (),
         folder: the hand-off folder; one that is there is replaced.
         variants: other forms of the file to hand off with it, keys of `pipeline.onnx.variants.VARIANTS`.
         register: name of the registered model that it becomes a version of; "" for none.
+        force: export again in any case.
 
     Raises:
         ParityError: a file did not pass a gate. The report is logged to the run, nothing is written or registered.
@@ -56,32 +62,92 @@ def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (),
         raise PipelineError(f"{folder} exists and is no hand-off folder; choose another --name or --artifacts-dir")
     data = load_training_data(config, run)
     checkpoint = load_checkpoint(run)
-    model = checkpoint.load_model(torch.device("cpu"))
     noise = config.training_noise
-    probes = real_probes(data.test, noise)
-    handoff = Handoff(
-        config=config,
-        run_id=run.id,
-        checkpoint=checkpoint,
-        parameters=count_parameters(model),
-        dataset=data.manifest,
-        test_images=len(data.test),
-        halo=halo(model, config.channels),
-        # A little more than what noise makes of real images: no integer from 0 to 255 but the lowest is inside.
-        accepted=(math.floor(probes.min()) - 1.0, math.ceil(probes.max()) + 1.0),
-        scores=_evaluated(run, noise.label),
-        commit=run.tag("mlflow.source.git.commit"),
+    scores = _evaluated(run, noise.label)
+    logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
+    parts = fingerprint(
+        "pipeline.stages.export",
+        packages=("numpy", "onnx", "onnxruntime", "onnxscript", "torch"),
+        files=[path for path in FILES.rglob("*") if path.is_file()],
+        run=run.id,
+        config=sha256_bytes(config.to_json().encode()),
+        data=data.digest,
+        weights=checkpoint.digest,
+        scores=sha256_bytes(json.dumps([scores, logged_psnr]).encode()),
+        variants=",".join(variants) or "none",
     )
+    model_id = run.tag(MODEL_ID)
+    if not force and run.is_done("export", parts) and _is_whole(folder, digest(parts)) and (model_id or not register):
+        click.echo(f"export: reusing {folder}, verified")
+    else:
+        model = checkpoint.load_model(torch.device("cpu"))
+        probes = real_probes(data.test, noise)
+        handoff = Handoff(
+            config=config,
+            run_id=run.id,
+            fingerprint=digest(parts),
+            checkpoint=checkpoint,
+            parameters=count_parameters(model),
+            dataset=data.manifest,
+            test_images=len(data.test),
+            halo=halo(model, config.channels),
+            # A little more than what noise makes of real images: no integer from 0 to 255 but the lowest is inside.
+            accepted=(math.floor(probes.min()) - 1.0, math.ceil(probes.max()) + 1.0),
+            scores=scores,
+            commit=run.tag("mlflow.source.git.commit"),
+        )
+        model_id = _export(handoff, run, folder, model, data, probes, logged_psnr, variants)
+        run.log_fingerprint("export", parts)
+    if register:
+        if not model_id:
+            raise registry.not_registered(register, run.id, "the tracking store does not answer")
+        tags = registry.version_tags(
+            {label: of["denoised"]["psnr"] for label, of in scores.items()},
+            **{
+                "dataset": config.dataset_name,
+                "dataset.sha256": data.digest,
+                "noise": noise.spec,
+                "model": config.model_name,
+                "parameters": str(run.facts()["parameters"]),
+                "weights": checkpoint.digest,
+                "model.onnx.sha256": sha256_file(folder / MODEL),
+                "run": run.id,
+            },
+        )
+        number = registry.register(model_id, register, run.id, tags)
+        click.echo(
+            f"export: {register} version {number}; make it the champion with: python -m pipeline promote {register}"
+        )
+    return folder
 
+
+def _export(
+    handoff: Handoff,
+    run: Run,
+    folder: Path,
+    model: nn.Module,
+    data: PreparedData,
+    probes: np.ndarray,
+    logged_psnr: float,
+    variants: Sequence[str],
+) -> str | None:
+    """Write, prove, pack and log the hand-off; the id of the logged model, if the store has it."""
+    noise = handoff.config.training_noise
     with new_folder(folder) as new:
         # Write the file, and hold it against the model.
-        export_onnx(model, config.channels, new / MODEL, handoff.metadata())
-        logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
+        export_onnx(model, handoff.config.channels, new / MODEL, handoff.metadata())
         report = check(new / MODEL, model, data.test, noise, logged_psnr)
         made: list[VariantFile] = []
         if not report.failures:
             source = Source(
-                new / MODEL, model, config.channels, handoff.metadata(), data.train, data.test, noise, _levels(noise)
+                new / MODEL,
+                model,
+                handoff.config.channels,
+                handoff.metadata(),
+                data.train,
+                data.test,
+                noise,
+                _levels(noise),
             )
             made = make_variants(variants, source)
             report.gates.extend(gate for variant in made for gate in variant.gates)
@@ -99,19 +165,19 @@ def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (),
         write_handoff(new, handoff, report, made, _samples(model, data, noise), _golden(model, probes[:_GOLDEN_IMAGES]))
 
         # Log the file as a model, which MLflow must keep byte for byte, and the folder as an artifact.
-        digest = sha256_file(new / MODEL)
+        onnx_digest = sha256_file(new / MODEL)
         model_id = run.log_onnx(
             new / MODEL,
             probes[:1],
             loader=Path(denoiser_serving.__file__),
-            step=checkpoint.epoch,
+            step=handoff.checkpoint.epoch,
             requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
-            metadata={"sha256": digest, "weights_sha256": checkpoint.digest},
+            metadata={"sha256": onnx_digest, "weights_sha256": handoff.checkpoint.digest},
             extra_files=[new / "MODEL_CARD.md", new / MANIFEST],
         )
         run.log_folder(new, "handoff")
-        run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=checkpoint.epoch)
-        run.log_tags({"parity": "passed", "model.onnx.sha256": digest, "python": platform.python_version()})
+        run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=handoff.checkpoint.epoch)
+        run.log_tags({"parity": "passed", "model.onnx.sha256": onnx_digest, "python": platform.python_version()})
 
     click.echo(
         f"export: {folder}: {len(report.gates)} parity gates passed; largest difference from torch "
@@ -122,14 +188,16 @@ def export(config: Config, run: Run, folder: Path, variants: Sequence[str] = (),
             f"export: {folder / variant.path.name}: PSNR {variant.psnr[noise.label]:.2f} dB, "
             f"{variant.loss[noise.label]:.3f} dB lost; {variant.speed:.2f} times the images/s of {MODEL}"
         )
-    if register:
-        if model_id is None:
-            raise registry.not_registered(register, run.id, "the tracking store does not answer")
-        number = registry.register(model_id, register, run.id, _version_tags(run, config, handoff, digest, noise))
-        click.echo(
-            f"export: {register} version {number}; make it the champion with: python -m pipeline promote {register}"
-        )
-    return folder
+    return model_id
+
+
+def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
+    """Whether a hand-off made from this is in `folder`, and nothing in it has changed since."""
+    try:
+        made_from = json.loads((folder / MANIFEST).read_text()).get("fingerprint")
+    except (OSError, ValueError):
+        return False
+    return made_from == fingerprint_digest and all(gate.passed for gate in verify(folder, []))
 
 
 def _levels(noise: Noise) -> dict[str, Noise]:
@@ -156,23 +224,6 @@ def _golden(model: nn.Module, noisy: np.ndarray) -> dict[str, np.ndarray]:
     denoised = model(torch.from_numpy(noisy))
     rounded = EightBits(model)(torch.from_numpy(to_8_bits(noisy)))
     return {"noisy": noisy, "denoised": denoised.numpy(), "denoised_uint8": rounded.numpy()}
-
-
-def _version_tags(run: Run, config: Config, handoff: Handoff, digest: str, noise: Noise) -> dict[str, str]:
-    """What the registry tells of a version."""
-    return registry.version_tags(
-        {label: scores["denoised"]["psnr"] for label, scores in handoff.scores.items()},
-        **{
-            "dataset": config.dataset_name,
-            "dataset.sha256": handoff.dataset["digest"],
-            "noise": noise.spec,
-            "model": config.model_name,
-            "parameters": str(handoff.parameters),
-            "weights": handoff.checkpoint.digest,
-            "model.onnx.sha256": digest,
-            "run": run.id,
-        },
-    )
 
 
 def _evaluated(run: Run, label: str) -> dict[str, dict[str, dict[str, float]]]:

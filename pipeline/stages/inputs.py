@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
 from pipeline.data import PreparedData, load_prepared
@@ -27,11 +29,19 @@ def load_training_data(config: Config, run: Run) -> PreparedData:
 def load_checkpoint(run: Run) -> Checkpoint:
     """The best epoch of `run`, which must be the one that it recorded."""
     with run.artifact(CHECKPOINT) as path:
-        checkpoint = Checkpoint.load(path)
-    expected = run.tag("weights")
+        return read_checkpoint(path, run.id, run.tag("weights"))
+
+
+def read_checkpoint(path: Path, run_id: str, expected: str | None) -> Checkpoint:
+    """The checkpoint at `path`, whose weights must have the digest `expected`.
+
+    Raises:
+        PipelineError: they have another.
+    """
+    checkpoint = Checkpoint.load(path)
     if checkpoint.digest != expected:
         raise PipelineError(
-            f"{CHECKPOINT} of run {run.id} is not what the run recorded: its weights' SHA-256 is "
+            f"{CHECKPOINT} of run {run_id} is not what the run recorded: its weights' SHA-256 is "
             f"{checkpoint.digest}, it must be {expected}"
         )
     return checkpoint

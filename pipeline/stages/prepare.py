@@ -13,15 +13,20 @@ from pipeline.config import Config
 from pipeline.data import Images, PreparedData, as_images, load_prepared, prepared_folder, read_manifest, write_prepared
 from pipeline.datasets import open_source
 from pipeline.errors import PipelineError
+from pipeline.fingerprint import describe_changes, fingerprint
 
 VALIDATION_SHARE = 0.2  # of the images that are not test images: the page's 80/20 split
 TEST_SHARE = 1 / 7  # where a dataset sets no test images apart: as in MNIST, 10,000 of 70,000
 
 
-def prepare(config: Config) -> PreparedData:
+def prepare(config: Config, force: bool = False) -> PreparedData:
     """Prepare `config.dataset` under `config.data_dir`, or reuse what an earlier call left, verified.
 
     The images that are not test images are shuffled by `config.seed`; the first 80 % are the training images.
+
+    Args:
+        config: that of the run.
+        force: prepare again in any case.
 
     Raises:
         PipelineError: a file is missing, damaged or cannot be downloaded, or there are too few images.
@@ -29,10 +34,10 @@ def prepare(config: Config) -> PreparedData:
     folder = prepared_folder(config)
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f".{folder.name}.lock")):  # a second process waits, then reuses
-        return _prepare(config)
+        return _prepare(config, force)
 
 
-def _prepare(config: Config) -> PreparedData:
+def _prepare(config: Config, force: bool) -> PreparedData:
     source = open_source(config.dataset, Path(config.data_dir))
     facts: dict[str, Any] = {
         "dataset": config.dataset,
@@ -43,9 +48,10 @@ def _prepare(config: Config) -> PreparedData:
         "split": "numpy.random.default_rng(seed).permutation of the images that are not test images; "
         f"the first {1 - VALIDATION_SHARE:.0%} train, the rest validate",
         "inputs": source.inputs(),
+        "source": fingerprint("pipeline.stages.prepare", packages=("numpy", "pillow")),
     }
 
-    data = _reuse(config, facts)
+    data = None if force else _reuse(config, facts)
     if data is None:
         images, test = source.images(config.channels)
         labels = source.test_labels() if test is not None else None
@@ -60,7 +66,9 @@ def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
         manifest = read_manifest(config)
         if manifest is None:
             return None
-        changed = [key for key, value in facts.items() if manifest.get(key) != value]
+        changed = [key for key, value in facts.items() if key != "source" and manifest.get(key) != value]
+        if source := describe_changes(facts["source"], manifest.get("source", {})):
+            changed.append(source)
         if changed:
             click.echo(f"prepare: {config.dataset}: preparing again, changed: {', '.join(changed)}")
             return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 import tempfile
 import time
@@ -13,24 +14,72 @@ import click
 import torch
 from torch import nn
 
-from pipeline import figures
+from pipeline import figures, store
 from pipeline.batches import training_batches, validation_images
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
-from pipeline.data import load_prepared
+from pipeline.data import load_prepared, read_manifest
 from pipeline.devices import choose_device, choose_precision
 from pipeline.errors import PipelineError
-from pipeline.models import build_model, count_parameters
+from pipeline.fingerprint import Fingerprint, describe_changes, digest, fingerprint
+from pipeline.models import MODELS, build_model, count_parameters, parse_model
 from pipeline.progress import TrainingProgress
 from pipeline.resume import States
 from pipeline.signals import deferred
-from pipeline.stages.inputs import CHECKPOINT
+from pipeline.stages.inputs import CHECKPOINT, read_checkpoint
 from pipeline.tracking import Run
 from pipeline.training import Epoch, fit, to_images
 
 _SLIDER_IMAGES = 8
 _VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only cost time
 _ENOUGH_STEPS = 500  # with a momentum of 0.01, the first value of a running statistic then weighs less than 1 %
+
+
+def find_trained(config: Config) -> str | None:
+    """The id of a finished run whose training would only be repeated, bit for bit, if `config` were trained.
+
+    Where there is none, but a run of the same name, it is said what has changed since.
+    """
+    manifest = read_manifest(config)
+    if manifest is None:
+        return None
+    parts = _fingerprint(config, manifest["digest"])
+    tag = store.fingerprint_tag("train")
+    runs = store.trained_runs(f"attributes.run_name = '{config.run_name}'", create=True)
+    for found in runs:
+        run_id = found.info.run_id
+        try:
+            if found.data.tags.get(tag) == digest(parts):
+                with tempfile.TemporaryDirectory() as folder:
+                    read_checkpoint(store.download(run_id, CHECKPOINT, folder), run_id, found.data.tags["weights"])
+                return run_id
+        except PipelineError as error:
+            click.echo(f"train: not reusing run {run_id}: {error}")
+            return None
+    if runs and tag in runs[0].data.tags:
+        run_id = runs[0].info.run_id
+        with tempfile.TemporaryDirectory() as folder:
+            former = json.loads(store.download(run_id, store.fingerprint_file("train"), folder).read_text())
+        click.echo(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
+    return None
+
+
+def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
+    name, _ = parse_model(config.model, config.size)
+    options = {
+        key: value for key, value in asdict(config).items() if key not in ("dataset", "data_dir", "device", "model")
+    }
+    return fingerprint(
+        "pipeline.stages.train",
+        packages=("numpy", "torch"),
+        # The digest of the data says it all, and other models have no part in this.
+        ignore=["pipeline.datasets", *(entry.module for other, entry in MODELS.items() if other != name)],
+        dataset=config.dataset_name,
+        data=data_digest,
+        model=config.model,
+        device=choose_device(config.device),
+        **options,
+    )
 
 
 def train(config: Config, run: Run, state_every: float = math.inf) -> None:
@@ -48,7 +97,7 @@ def train(config: Config, run: Run, state_every: float = math.inf) -> None:
         Stopped: a signal came. The state after the step that it came in is kept.
     """
     if run.tag("weights"):
-        click.echo(f"train: run {run.id} is trained already")
+        click.echo(f"train: reusing what run {run.id} has trained")
         return
     states = States(run.folder / "states")
     _train(config, run, states, state_every)
@@ -161,6 +210,7 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
     scores = {"best/epoch": best.epoch, "best/validation_loss": best.validation_loss, "train/seconds": seconds}
     with run.together():
         run.log_metrics(scores)
+        run.log_fingerprint("train", _fingerprint(config, data.digest))
         run.log_tags({"weights": checkpoint.digest})
     run.log_figure(figures.loss_curves(progress.epochs, best.epoch, config.loss, config.target), "loss")
 
