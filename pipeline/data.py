@@ -7,8 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
+from filelock import FileLock
 
 from pipeline.config import Config
 from pipeline.datasets import DATASETS
@@ -18,6 +20,7 @@ from pipeline.files import new_folder, sha256_bytes, sha256_file
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
 _LABELS = "test_labels.npy"
+_FILES = {*(f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".npz")), _LABELS}
 
 Images = np.ndarray | list[np.ndarray]
 """uint8 [N, C, H, W] where all images have one size, else a list of uint8 [C, H, W]; 0 is black and 255 white."""
@@ -69,6 +72,12 @@ def prepared_folder(config: Config) -> Path:
     return Path(config.data_dir) / "prepared" / f"{name}{colour}-seed{config.seed}"
 
 
+def prepared_lock(config: Config) -> FileLock:
+    """Held while the prepared data are written or read; who holds it already gets it again."""
+    folder = prepared_folder(config)
+    return FileLock(folder.with_name(f".{folder.name}.lock"), is_singleton=True)
+
+
 def write_prepared(
     config: Config, parts: dict[str, Images], labels: np.ndarray | None, facts: dict[str, Any]
 ) -> PreparedData:
@@ -111,26 +120,32 @@ def load_prepared(config: Config) -> PreparedData:
         PipelineError: nothing was prepared, or a file is missing, damaged or swapped.
     """
     folder = prepared_folder(config)
-    manifest = read_manifest(config)
-    if manifest is None:
+    if not (folder / _MANIFEST).exists():
         raise PipelineError(
             f"no prepared data in {folder}; run: python -m pipeline prepare --dataset {config.dataset} "
             f"--seed {config.seed} --data-dir {config.data_dir}"
             + ("" if config.channels == 1 else f" --channels {config.channels}")
         )
-    arrays: dict[str, Any] = {}
     try:
-        if manifest["digest"] != _digest(manifest["files"]):
-            raise PipelineError(f"{folder / _MANIFEST} is damaged: its digest does not match its files")
-        for name, facts in manifest["files"].items():
-            path = folder / name
-            digest = sha256_file(path)
-            if digest != facts["sha256"]:
-                raise PipelineError(f"{path} is damaged: its SHA-256 is {digest}, it must be {facts['sha256']}")
-            content = np.load(path, allow_pickle=False)
-            arrays[path.stem] = content if path.suffix == ".npy" else list(content.values())
-    except (OSError, KeyError, TypeError, ValueError) as error:
+        with prepared_lock(config):
+            return _load(folder, read_manifest(config) or {})
+    except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
         raise PipelineError(f"prepared data in {folder} is incomplete: {error}") from error
+
+
+def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
+    if manifest["digest"] != _digest(manifest["files"]):
+        raise PipelineError(f"{folder / _MANIFEST} is damaged: its digest does not match its files")
+    arrays: dict[str, Any] = {}
+    for name, facts in manifest["files"].items():
+        if name not in _FILES:
+            raise PipelineError(f"{folder / _MANIFEST} is damaged: it names a file {name}")
+        path = folder / name
+        digest = sha256_file(path)
+        if digest != facts["sha256"]:
+            raise PipelineError(f"{path} is damaged: its SHA-256 is {digest}, it must be {facts['sha256']}")
+        content = np.load(path, allow_pickle=False)
+        arrays[path.stem] = content if path.suffix == ".npy" else list(content.values())
     return PreparedData(**arrays, manifest=manifest)
 
 

@@ -130,9 +130,10 @@ def _check_store(folders: Folders) -> Iterator[Problem]:
             return
     try:
         store.connect()
+    except store.OldSchemaError as error:
+        yield Problem(str(error).partition(":")[0], lambda: _upgrade(database) if database else "")
     except PipelineError as error:
-        old = "out-of-date database schema" in str(error)
-        yield Problem(str(error), (lambda: _upgrade(database)) if old and database else None)
+        yield Problem(str(error))
 
 
 def _upgrade(database: Path) -> str:
@@ -142,6 +143,8 @@ def _upgrade(database: Path) -> str:
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
     done = subprocess.run(command, capture_output=True, text=True)
     if done.returncode:
+        with sqlite3.connect(copy) as source, sqlite3.connect(database) as target:
+            source.backup(target)
         raise PipelineError(f"mlflow db upgrade: {done.stderr.strip().splitlines()[-1]}")
     return f"upgraded; as it was, it is in {copy}"
 

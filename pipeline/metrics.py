@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from torchmetrics.functional.image import peak_signal_noise_ratio, structural_similarity_index_measure
+
+# torchmetrics is imported where it is called: it takes two seconds, which a command that scores nothing need not wait.
 
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes images and their clean counterparts, float [N, C, H, W], clean pixels in [0, 1]; returns [N]."""
@@ -20,12 +21,16 @@ def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB, of each image by itself, with data range 1: -10 log10(MSE); at most 100."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
     values = peak_signal_noise_ratio(images, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
     return values.clamp(max=_MAX_PSNR)
 
 
 def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, data range 1; at most 1."""
+    from torchmetrics.functional.image import structural_similarity_index_measure
+
     values = structural_similarity_index_measure(images, clean, data_range=1.0, reduction="none")
     assert isinstance(values, torch.Tensor)  # a pair only when asked for the full map
     return values.reshape(len(images))

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import logging
 import os
+import sqlite3
 import subprocess
 import warnings
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache, partial
 from pathlib import Path
@@ -23,6 +24,7 @@ import mlflow
 from filelock import FileLock
 from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
+from mlflow.store.db.utils import _get_latest_schema_revision
 from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.config import Config
@@ -69,13 +71,15 @@ def connect() -> mlflow.MlflowClient:
     warnings.filterwarnings("ignore", module="sqlalchemy|mlflow")
     uri = store()
     try:
-        client = mlflow.MlflowClient()
         if (database := database_file()) is not None:
             # Two processes that create the tables at once trip over each other.
             database.parent.mkdir(parents=True, exist_ok=True)
             with FileLock(f"{database}.lock"):
+                _check_schema(database)
+                client = mlflow.MlflowClient()
                 client.search_experiments(max_results=1)
         else:
+            client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
     except (MlflowException, OSError) as error:
         raise PipelineError(f"cannot use the tracking store {uri}: {first_line(error)}") from error
@@ -86,6 +90,28 @@ def database_file() -> Path | None:
     """The file of a store in SQLite."""
     uri = store()
     return Path(uri.removeprefix("sqlite:///").partition("?")[0]) if uri.startswith("sqlite:///") else None
+
+
+class OldSchemaError(PipelineError):
+    """A database has the schema of an earlier MLflow."""
+
+
+def _check_schema(database: Path) -> None:
+    """MLflow upgrades an old database of its own accord, if a table is missing; who opens it with another one can't."""
+    if not database.exists():
+        return
+    try:
+        with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+            row = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    except sqlite3.Error as error:
+        if "no such table" in str(error):  # empty
+            return
+        raise PipelineError(f"cannot use the tracking store {database}: {error}") from error
+    if row is not None and row[0] != (latest := _get_latest_schema_revision()):
+        raise OldSchemaError(
+            f"{database} has not the schema of MLflow {mlflow.__version__} ({row[0]}, not {latest}): "
+            "python -m pipeline doctor --fix upgrades it, if it is older, and keeps a copy"
+        )
 
 
 def ask(what: str, question: Callable[[], Any]) -> Any:

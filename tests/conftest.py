@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -103,6 +104,24 @@ def write_sums(folder: Path) -> None:
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     names.remove("SHA256SUMS")
     (folder / "SHA256SUMS").write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names))
+
+
+def kill_while_training(folder: Path, *arguments: str, seconds: float, number: signal.Signals = signal.SIGKILL) -> int:
+    """Start a training, kill it so many seconds after its first epoch began, and return its exit code."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *arguments],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    states = folder / "data" / "runs"
+    before = set(states.rglob("*.pt"))
+    while process.poll() is None and set(states.rglob("*.pt")) <= before:
+        time.sleep(0.02)
+    time.sleep(seconds)
+    process.send_signal(number)
+    return process.wait()
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
 from conftest import PROJECT, Result, write_digits
+from filelock import FileLock
 from mlflow.entities import Run
 from PIL import Image
 
@@ -123,3 +126,35 @@ def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
     assert done.code != 0
     assert "No such option '--bogus'" in done.err
     assert [run.info.status for run in runs(project)] == ["FAILED", "FINISHED", "FAILED"]
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_mlflow_run_takes_the_training_along_when_it_dies(
+    project: Path, digits: np.ndarray, number: signal.Signals
+) -> None:
+    write_digits(project / "digits", digits[:200])
+    process = subprocess.Popen(
+        [*(sys.executable, "-m", "mlflow", "run", ".", "--env-manager", "local"), *OPTIONS],
+        cwd=project,
+        env={**os.environ, "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    states = project / "data" / "runs"
+    while not list(states.glob("*/states/*.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    process.send_signal(number)
+    process.wait()
+    deadline = time.monotonic() + 60
+    while (run := runs(project)[0]).info.status == "RUNNING":
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert run.info.status == "KILLED"
+    assert run.data.tags["resumable"] == "true"
+    for path in states.glob("*.lock"):  # nobody holds it: the training has ended
+        FileLock(path).acquire(timeout=30)
+
+
+OPTIONS = ("-P", "dataset=digits", "-P", "epochs=100000", "-P", "batch_size=8")

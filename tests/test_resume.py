@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import PROJECT, Cli, write_digits
+from conftest import PROJECT, Cli, environment, kill_while_training, write_digits
 from mlflow.entities import Run
 
 from pipeline.checkpoint import Checkpoint
@@ -38,24 +38,6 @@ def weights(run: Run) -> str:
     checkpoint = Checkpoint.load(path)
     assert checkpoint.digest == run.data.tags["weights"]
     return checkpoint.digest
-
-
-def kill_while_training(folder: Path, *arguments: str, seconds: float, number: signal.Signals = signal.SIGKILL) -> int:
-    """Start a training, kill it so many seconds after its first epoch began, and return its exit code."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
-    states = folder / "data" / "runs"
-    before = set(states.rglob("*.pt"))
-    while process.poll() is None and set(states.rglob("*.pt")) <= before:
-        time.sleep(0.02)
-    time.sleep(seconds)
-    process.send_signal(number)
-    return process.wait()
 
 
 @pytest.fixture
@@ -100,11 +82,14 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Pa
     assert (done.code, done.err) == (1, f"Error: --resume {killed.info.run_id}: that run is finished\n")
 
 
-def test_a_whole_run_goes_on_after_a_signal(folder: Path, cli: Cli) -> None:
-    run = ("run", *TRAIN[1:], "--name", "small")
+def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli: Cli) -> None:
+    # No state would be kept inside an epoch but for the signal.
+    run = ("run", *TRAIN[1:-1], "1e9", "--name", "small")
     assert kill_while_training(folder, *run, seconds=0.2, number=signal.SIGTERM) == 143
     (stopped,) = runs(folder)
     assert stopped.info.status == "KILLED"
+    assert stopped.data.tags["interrupted"] == "by SIGTERM"
+    assert stopped.data.tags["resumable"] == "true"
     run_id = stopped.info.run_id
 
     # What contradicts the run is told, and it can still be resumed.
@@ -116,17 +101,44 @@ def test_a_whole_run_goes_on_after_a_signal(folder: Path, cli: Cli) -> None:
     assert "--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`" in done.err
     done = cli("run", "--resume", run_id, "--name", "small")
     assert done.code == 0, done
+    found = re.search(r"train: goes on in epoch (\d+), after ([\d,]+) of its images", done.out)
+    assert found, done.out
+    assert int(found[2].replace(",", "")) % 8 == 0
     (finished,) = runs(folder)
     assert finished.info.status == "FINISHED"
+    assert finished.data.tags["resumable"] == "false"
     assert finished.data.tags["parity"] == "passed"
     assert (folder / "artifacts" / "small" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_second_signal_stops_at_once(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """Inside a step that takes long; and two signals of one Ctrl-C are one."""
+    program = f"""
+import os, sys, time
+sys.path.insert(0, {str(PROJECT)!r})
+from pipeline.signals import Stopped, deferred, install
+install()
+try:
+    with deferred() as signals:
+        os.kill(os.getpid(), {number:d})
+        os.kill(os.getpid(), {signal.SIGTERM:d})
+        print("asked", signals.asked, flush=True)
+        time.sleep(1.1)
+        os.kill(os.getpid(), {number:d})
+        print("never", flush=True)
+except Stopped as stopped:
+    sys.exit(stopped.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "asked True\n", "")
 
 
 def test_nobody_else_may_train_the_same_run(folder: Path, cli: Cli) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *TRAIN, "--epochs", "100000"],
         cwd=folder,
-        env={**os.environ, "PYTHONPATH": str(PROJECT)},
+        env=environment(),
         stdout=subprocess.DEVNULL,
     )
     try:

@@ -95,6 +95,12 @@ def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
     return name, options
 
 
+def other_modules(spec: str = "") -> list[str]:
+    """The modules of all models but that of `spec`."""
+    name, _ = split_spec(spec, "--model")
+    return [entry.module for other, entry in MODELS.items() if other != name]
+
+
 def build_model(spec: str, size: str = "", channels: int = 1) -> nn.Module:
     """A freshly initialised model, from torch's global random state.
 

@@ -32,7 +32,7 @@ from pipeline.evaluation import (
 from pipeline.files import sha256_file
 from pipeline.fingerprint import Fingerprint, fingerprint
 from pipeline.metrics import METRICS, Metric
-from pipeline.models import MODELS, count_parameters, parse_model
+from pipeline.models import count_parameters, other_modules
 from pipeline.noise import Noise, make_noise
 from pipeline.objectives import TARGETS
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
@@ -131,11 +131,10 @@ def _tell(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None:
 
 
 def _fingerprint(config: Config, data: PreparedData, checkpoint: Checkpoint) -> Fingerprint:
-    name, _ = parse_model(config.model, config.size)
     return fingerprint(
         "pipeline.stages.evaluate",
         packages=("matplotlib", "numpy", "torch", "torchmetrics"),
-        ignore=[entry.module for other, entry in MODELS.items() if other != name],
+        ignore=other_modules(config.model),
         files=[WEIGHTS],
         data=data.digest,
         weights=checkpoint.digest,

@@ -21,7 +21,7 @@ from pipeline.errors import ParityError, PipelineError
 from pipeline.evaluation import noisy_batches
 from pipeline.files import new_folder, sha256_bytes, sha256_file
 from pipeline.fingerprint import digest, fingerprint
-from pipeline.models import count_parameters
+from pipeline.models import count_parameters, other_modules
 from pipeline.models.facts import halo
 from pipeline.noise import GaussianNoise, Noise, make_noise
 from pipeline.onnx import denoiser_serving
@@ -68,6 +68,7 @@ def export(
     parts = fingerprint(
         "pipeline.stages.export",
         packages=("numpy", "onnx", "onnxruntime", "onnxscript", "torch"),
+        ignore=other_modules(config.model),
         files=[path for path in FILES.rglob("*") if path.is_file()],
         run=run.id,
         config=sha256_bytes(config.to_json().encode()),

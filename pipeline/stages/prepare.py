@@ -7,13 +7,22 @@ from typing import Any
 
 import click
 import numpy as np
-from filelock import FileLock
 
 from pipeline.config import Config
-from pipeline.data import Images, PreparedData, as_images, load_prepared, prepared_folder, read_manifest, write_prepared
+from pipeline.data import (
+    Images,
+    PreparedData,
+    as_images,
+    load_prepared,
+    prepared_folder,
+    prepared_lock,
+    read_manifest,
+    write_prepared,
+)
 from pipeline.datasets import open_source
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import describe_changes, fingerprint
+from pipeline.models import other_modules
 
 VALIDATION_SHARE = 0.2  # of the images that are not test images: the page's 80/20 split
 TEST_SHARE = 1 / 7  # where a dataset sets no test images apart: as in MNIST, 10,000 of 70,000
@@ -31,9 +40,8 @@ def prepare(config: Config, force: bool = False) -> PreparedData:
     Raises:
         PipelineError: a file is missing, damaged or cannot be downloaded, or there are too few images.
     """
-    folder = prepared_folder(config)
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder.with_name(f".{folder.name}.lock")):  # a second process waits, then reuses
+    prepared_folder(config).parent.mkdir(parents=True, exist_ok=True)
+    with prepared_lock(config):  # a second process waits, then reuses
         return _prepare(config, force)
 
 
@@ -48,7 +56,7 @@ def _prepare(config: Config, force: bool) -> PreparedData:
         "split": "numpy.random.default_rng(seed).permutation of the images that are not test images; "
         f"the first {1 - VALIDATION_SHARE:.0%} train, the rest validate",
         "inputs": source.inputs(),
-        "source": fingerprint("pipeline.stages.prepare", packages=("numpy", "pillow")),
+        "source": fingerprint("pipeline.stages.prepare", packages=("numpy", "pillow"), ignore=other_modules()),
     }
 
     data = None if force else _reuse(config, facts)

@@ -22,7 +22,7 @@ from pipeline.data import load_prepared, read_manifest
 from pipeline.devices import choose_device, choose_precision
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Fingerprint, describe_changes, digest, fingerprint
-from pipeline.models import MODELS, build_model, count_parameters, parse_model
+from pipeline.models import build_model, count_parameters, other_modules
 from pipeline.progress import TrainingProgress
 from pipeline.resume import States
 from pipeline.signals import deferred
@@ -65,7 +65,6 @@ def find_trained(config: Config) -> str | None:
 
 
 def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
-    name, _ = parse_model(config.model, config.size)
     options = {
         key: value for key, value in asdict(config).items() if key not in ("dataset", "data_dir", "device", "model")
     }
@@ -73,7 +72,7 @@ def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
         "pipeline.stages.train",
         packages=("numpy", "torch"),
         # The digest of the data says it all, and other models have no part in this.
-        ignore=["pipeline.datasets", *(entry.module for other, entry in MODELS.items() if other != name)],
+        ignore=["pipeline.datasets", *other_modules(config.model)],
         dataset=config.dataset_name,
         data=data_digest,
         model=config.model,

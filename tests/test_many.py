@@ -1,0 +1,103 @@
+"""Eight at once, on a fresh store: all finish, and none disturbs another."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, environment, write_digits
+from server import Server, free_port
+
+COUNT = 8
+EPOCHS = 3
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: np.ndarray) -> Path:
+    write_digits(tmp_path / "digits", digits[:100])
+    return tmp_path
+
+
+def start_together(folder: Path, uri: str, command: str, *arguments: str) -> None:
+    """Eight processes, four of them of one seed, and all on one data folder."""
+    processes = [
+        subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pipeline", command, "--dataset", "digits", "--epochs", str(EPOCHS)),
+                *("--batch-size", "8", "--seed", str(number // 4), "--force"),
+                *(argument.format(number) for argument in arguments),
+            ],
+            cwd=folder,
+            env=environment(MLFLOW_TRACKING_URI=uri),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for number in range(COUNT)
+    ]
+    ends = [(*process.communicate(timeout=500), process.returncode) for process in processes]
+    assert [(err, code) for _, err, code in ends] == [("", 0)] * COUNT
+    client = mlflow.MlflowClient(uri)
+    runs = client.search_runs(["0"])
+    assert len(runs) == COUNT
+    weights = set()
+    for run in runs:
+        assert run.info.status == "FINISHED"
+        weights.add((run.data.params["seed"], run.data.tags["weights"]))
+        for name in ("train/loss", "validation/loss", "learning_rate"):
+            steps = [entry.step for entry in client.get_metric_history(run.info.run_id, name)]
+            assert steps == list(range(1, EPOCHS + 1))
+        assert len(client.list_artifacts(run.info.run_id, "images")) == 2 * EPOCHS
+    assert len(weights) == 2  # those of one seed are the same, bit for bit
+    assert list((folder / "data" / "runs").iterdir()) == []
+
+
+def test_runs_on_sqlite(folder: Path) -> None:
+    start_together(folder, f"sqlite:///{folder / 'mlflow.db'}", "run", "--name", "run{}")
+    assert len(list((folder / "artifacts").glob("run*/SHA256SUMS"))) == COUNT
+
+
+@pytest.fixture
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of a database on a fresh PostgreSQL server."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("not run: PostgreSQL is not installed")
+    pytest.importorskip("psycopg2", reason="not run: psycopg2 is not installed")
+    folder, port = tmp_path_factory.mktemp("postgresql"), free_port()
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.getuid() == 0 else getpass.getuser()
+    prefix = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
+    if prefix:
+        for path in (folder, *folder.parents):
+            if path.owner() == "root" and path != Path("/") and str(path).startswith("/tmp/pytest"):
+                path.chmod(0o755)
+        shutil.chown(folder, user)
+
+    def run(command: str, *arguments: str) -> None:
+        subprocess.run([*prefix, str(binaries[-1] / command), *arguments], cwd=folder, check=True, capture_output=True)
+
+    run("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", user)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    run("pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    try:
+        yield f"postgresql+psycopg2://{user}@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop")
+
+
+def test_trainings_on_a_server_with_postgresql(
+    folder: Path, cli: Cli, postgresql: str, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    for seed in (0, 1):
+        assert cli("prepare", "--dataset", "digits", "--seed", seed).code == 0
+    with Server(tmp_path_factory.mktemp("server"), postgresql) as server:
+        start_together(folder, server.uri, "train")
