@@ -49,10 +49,14 @@ class _Commands(click.Group):
         except Exception as error:
             if ctx.obj["debug"]:
                 traceback.print_exc()
-            known = isinstance(error, PipelineError)
-            message = " ".join((str(error) if known else f"{type(error).__name__}: {error}").split())
-            hint = "" if known or ctx.obj["debug"] else " (--debug shows the traceback)"
-            _fail(message + hint, error.exit_code if isinstance(error, PipelineError) else 1)
+            if isinstance(error, OSError) and error.strerror:
+                message = f"{error.filename or 'the system'}: {error.strerror}"
+            elif isinstance(error, PipelineError):
+                message = str(error)
+            else:
+                hint = "" if ctx.obj["debug"] else " (--debug shows the traceback)"
+                message = f"{type(error).__name__}: {error}{hint}"
+            _fail(" ".join(message.split()), error.exit_code if isinstance(error, PipelineError) else 1)
 
 
 @click.group(

@@ -17,6 +17,7 @@ from pipeline.datasets import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
 
+SMALLEST_SIDE = 11  # pixels: the window of SSIM
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
 _LABELS = "test_labels.npy"
@@ -95,7 +96,8 @@ def write_prepared(
                     np.save(path, images)
                     files[path.name] = {"shape": list(images.shape), "dtype": str(images.dtype)}
             except OSError as error:
-                raise PipelineError(f"cannot write {folder / path.name}: {error}") from error
+                reason = error.strerror or f"{error} (is the disk full?)"  # what numpy says
+                raise PipelineError(f"cannot write {folder / path.name}: {reason}") from error
             files[path.name]["sha256"] = sha256_file(path)
         manifest = {**facts, "files": files, "digest": _digest(files)}
         (new / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from pipeline.errors import PipelineError
+
 
 def sha256_bytes(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
@@ -25,10 +27,16 @@ def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success it takes the place of `target`, on failure it is removed.
 
     A folder that stood at `target` is replaced as a whole, never mixed with the new one.
+
+    Raises:
+        PipelineError: it cannot be written.
     """
-    target.parent.mkdir(parents=True, exist_ok=True)
-    # Same parent, so that the rename stays on one file system.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        # Same parent, so that the rename stays on one file system.
+        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    except OSError as error:
+        raise PipelineError(f"cannot write {target}: {error.strerror or error}") from error
     try:
         contents = scratch / "new"
         contents.mkdir()
@@ -42,6 +50,8 @@ def new_folder(target: Path) -> Iterator[Path]:
             if former.exists():
                 former.rename(target)
             raise
+    except OSError as error:
+        raise PipelineError(f"cannot write {target}: {error.strerror or error}") from error
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 

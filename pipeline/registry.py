@@ -18,7 +18,7 @@ from mlflow.models import Model
 from pipeline.errors import ParityError, PipelineError
 from pipeline.files import sha256_file
 from pipeline.onnx.verify import MODEL
-from pipeline.store import connect, first_line
+from pipeline.store import ERRORS, connect, first_line
 
 CHAMPION, PREVIOUS = "champion", "previous"  # aliases
 
@@ -28,7 +28,7 @@ def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> 
     try:
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow says there what the caller says in its own words
             return int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
-    except (MlflowException, OSError) as error:
+    except ERRORS as error:
         raise not_registered(name, run_id, first_line(error)) from error
 
 
@@ -52,7 +52,7 @@ def find_version(name: str, number: int) -> ModelVersion:
         if number:
             return client.get_model_version(name, str(number))
         versions = client.search_model_versions(f"name = '{name}'")
-    except (MlflowException, OSError) as error:
+    except ERRORS as error:
         raise PipelineError(f"registered model '{name}', version {number}: {first_line(error)}") from error
     if not versions:
         raise PipelineError(
@@ -84,7 +84,7 @@ def make_champion(version: ModelVersion, former: ModelVersion | None, tags: Mapp
         if former is not None:
             client.set_registered_model_alias(version.name, PREVIOUS, former.version)
         client.set_registered_model_alias(version.name, CHAMPION, version.version)
-    except (MlflowException, OSError) as error:
+    except ERRORS as error:
         raise PipelineError(
             f"registered model '{version.name}': the alias {CHAMPION} was not moved: {first_line(error)}"
         ) from error
@@ -103,7 +103,7 @@ def model_file(uri: str) -> Iterator[Path]:
         try:
             copy = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
             recorded = (Model.load(str(copy)).metadata or {}).get("sha256")
-        except (MlflowException, OSError) as error:
+        except ERRORS as error:
             raise PipelineError(f"{uri}: {first_line(error)}") from error
         path = copy / MODEL
         if not path.is_file() or recorded is None:

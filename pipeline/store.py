@@ -26,11 +26,13 @@ from mlflow.entities import Run as MlflowRun
 from mlflow.exceptions import MlflowException
 from mlflow.store.db.utils import _get_latest_schema_revision
 from mlflow.tracking.context.registry import resolve_tags
+from sqlalchemy.exc import SQLAlchemyError
 
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.noise import Noise
 
+ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what a store that does not answer, or cannot, raises
 CONFIG = "config.json"
 MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 
@@ -81,7 +83,7 @@ def connect() -> mlflow.MlflowClient:
         else:
             client = mlflow.MlflowClient()
             client.search_experiments(max_results=1)
-    except (MlflowException, OSError) as error:
+    except ERRORS as error:
         raise PipelineError(f"cannot use the tracking store {uri}: {first_line(error)}") from error
     return client
 
@@ -122,7 +124,7 @@ def ask(what: str, question: Callable[[], Any]) -> Any:
     """
     try:
         return question()
-    except (MlflowException, OSError) as error:
+    except ERRORS as error:
         raise PipelineError(f"{what}: {first_line(error)}") from error
 
 
@@ -148,7 +150,7 @@ def read_config(run_id: str) -> Config:
     connect()
     try:
         return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{CONFIG}"))
-    except (MlflowException, OSError, ValueError, TypeError) as error:
+    except (*ERRORS, ValueError, TypeError) as error:
         raise PipelineError(f"run {run_id}: no such training run: {first_line(error)}") from error
 
 
@@ -268,7 +270,7 @@ def create_run(name: str, parent: str | None = None) -> str:
 
 def end_run(run_id: str, status: str) -> None:
     """Set the status of a run, if the store can be asked just now."""
-    with suppress(MlflowException, OSError, PipelineError):
+    with suppress(*ERRORS, PipelineError):
         connect().set_terminated(run_id, status)
 
 

@@ -79,7 +79,11 @@ DATASETS: dict[str, Callable[[Path], Source]] = {
 
 def is_dataset(name: str) -> bool:
     """Whether `name` can be opened: a key of `DATASETS`, or the path of a folder."""
-    return name in DATASETS or Path(name).is_dir()
+    try:
+        name.encode()  # a name that is no text cannot be recorded
+        return name in DATASETS or (name != "" and Path(name).is_dir())
+    except (OSError, ValueError):  # no name that a file can have
+        return False
 
 
 def describe_unknown(name: str) -> str:
@@ -93,6 +97,6 @@ def open_source(name: str, data_dir: Path) -> Source:
     """The source called `name`: a key of `DATASETS`, or the path of a folder of images."""
     if name in DATASETS:
         return DATASETS[name](data_dir)
-    if not Path(name).is_dir():
+    if not is_dataset(name):
         raise PipelineError(f"dataset: {describe_unknown(name)}")
     return import_module("pipeline.datasets.folder").ImageFolder(Path(name))

@@ -8,11 +8,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data import Images, as_images
+from pipeline.data import SMALLEST_SIDE, Images, as_images
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
-
-SMALLEST_SIDE = 11  # pixels: the window of SSIM
 
 
 class ImageFolder:

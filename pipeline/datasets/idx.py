@@ -7,6 +7,7 @@ import struct
 
 import numpy as np
 
+from pipeline.data import SMALLEST_SIDE
 from pipeline.errors import PipelineError
 
 _UNSIGNED_BYTE = 0x08
@@ -22,7 +23,8 @@ def parse_idx(data: bytes, name: str, dimensions: int = 3) -> np.ndarray:
         dimensions: 3 for images, 1 for labels.
 
     Raises:
-        PipelineError: `data` is not such a file, or is shorter or longer than its sizes say.
+        PipelineError: `data` is not such a file, is shorter or longer than its sizes say, or holds images that are too
+            small.
     """
     header = 4 + dimensions * 4
     magic = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
@@ -36,6 +38,11 @@ def parse_idx(data: bytes, name: str, dimensions: int = 3) -> np.ndarray:
         raise PipelineError(
             f"{name} is truncated or damaged: its header promises {' x '.join(map(str, shape))} = "
             f"{math.prod(shape):,} bytes, {len(data) - header:,} follow"
+        )
+    if dimensions == 3 and min(shape[1:]) < SMALLEST_SIDE:
+        raise PipelineError(
+            f"{name} holds images of {shape[1]}x{shape[2]} pixels (height x width); at least "
+            f"{SMALLEST_SIDE}x{SMALLEST_SIDE} are needed (SSIM's window)"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
