@@ -318,12 +318,12 @@ def denoise_command(inputs: tuple[Path, ...], file: str, output: Path, variance:
 
 @cli.command("demo")
 @click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
-@with_options("port")
-def demo_command(folder: Path, port: int) -> None:
+@with_options("host", "port")
+def demo_command(folder: Path, host: str, port: int) -> None:
     """Serve the page of a hand-off FOLDER, which denoises in the browser, on this machine."""
     from pipeline.demo import serve
 
-    serve(folder, port)
+    serve(folder, host, port)
 
 
 @cli.command("doctor")
@@ -356,6 +356,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a failure, 2 a usage error, 3 a failed parity gate, 4 done but not all
     of it is in the tracking store, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP."""
     install()
+    os.umask(os.umask(0o002) | 0o002)  # what is written here, not everybody may change
     if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ):  # started by `mlflow run`
         stop_with_launcher()
     try:

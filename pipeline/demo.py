@@ -10,7 +10,9 @@ import click
 
 from pipeline.errors import PipelineError
 from pipeline.onnx.web import add_onnxruntime_web
+from pipeline.signals import Stopped
 
+_LOCAL = "127.0.0.1"
 _PAGE = "demo/index.html"
 
 
@@ -35,26 +37,32 @@ class _Handler(SimpleHTTPRequestHandler):
         pass
 
 
-def serve(folder: Path, port: int) -> None:
-    """Serve the hand-off `folder` on 127.0.0.1 until Ctrl-C.
+def serve(folder: Path, host: str, port: int) -> None:
+    """Serve the hand-off `folder` until Ctrl-C.
 
     Args:
         folder: with the page in it; onnxruntime-web is put beside the page if it is not there yet.
+        host: the address to listen on; who can reach it can read all files in `folder`.
         port: 0 for any that is free.
 
     Raises:
-        PipelineError: there is no page in the folder, onnxruntime-web cannot be had, or the port is taken.
+        PipelineError: there is no page in the folder, onnxruntime-web cannot be had, or the address is not free.
     """
     if not (folder / _PAGE).is_file():
         raise PipelineError(f"{folder} is no hand-off folder: it has no {_PAGE}")
     add_onnxruntime_web(folder)
     try:
-        server = ThreadingHTTPServer(("127.0.0.1", port), partial(_Handler, directory=str(folder)))
+        server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
     except OSError as error:
-        raise PipelineError(f"cannot serve on port {port}: {error.strerror}; choose another --port") from error
+        raise PipelineError(
+            f"cannot serve on {host}, port {port}: {error.strerror}; choose another --host or --port"
+        ) from error
     with server:
-        click.echo(f"demo: http://127.0.0.1:{server.server_address[1]}/{_PAGE} (Ctrl-C stops it)")
+        if host != _LOCAL:
+            click.echo(f"demo: listens on {host}: whoever can reach this machine there can read all files in {folder}")
+        shown = _LOCAL if host == "0.0.0.0" else host
+        click.echo(f"demo: http://{shown}:{server.server_address[1]}/{_PAGE} (Ctrl-C stops it)")
         try:
             server.serve_forever()
-        except KeyboardInterrupt:
+        except Stopped:
             click.echo("demo: stopped")

@@ -162,6 +162,7 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
         Spec("name", _parse_runtime),
         "Where to run the files: onnxruntime, reference, tract, opencv, openvino; all: wherever they can be.",
     ),
+    "host": (str, "Address to listen on; 0.0.0.0: let other machines in."),
     "port": (Number(int, 0, 65535), "To serve on; 0: any that is free."),
 }
 DEFAULTS: dict[str, Any] = {
@@ -179,6 +180,7 @@ DEFAULTS: dict[str, Any] = {
     "force": False,
     "fix": False,
     "runtime": "onnxruntime",
+    "host": "127.0.0.1",
     "port": 8000,
 }
 PREPARE = ("dataset", "data_dir", "channels", "seed")

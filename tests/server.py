@@ -39,7 +39,7 @@ class Server:
                 [
                     *(sys.executable, "-m", "mlflow", "server", "--host", "127.0.0.1", "--port", str(self.port)),
                     *("--backend-store-uri", self._store, "--artifacts-destination", str(self.folder / "artifacts")),
-                    *("--workers", "1"),
+                    *("--workers", "1", "--allowed-hosts", f"127.0.0.1:{self.port}"),
                 ],
                 cwd=self.folder,
                 stdout=log,
