@@ -137,6 +137,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(mlflow.artifacts.download_artifacts(f"models:/{info.model_id}", dst_path=scratch))
         if sha256_file(copy / MODEL) != digest:
+            client.delete_logged_model(info.model_id)
             raise ParityError(
                 f"parity: MLflow's copy of {MODEL} (model {info.model_id}) differs from the exported file"
             )

@@ -9,12 +9,13 @@ import threading
 import time
 import zlib
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import click
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ParityError, PipelineError
 from pipeline.files import write_file
 
 Event = dict[str, Any]
@@ -49,7 +50,8 @@ class Spool:
         Args:
             folder: is made if need be.
             send: called in the thread with the folder and the events of one or more groups. It raises `RefusedError` if
-                it is no use to try again, `PipelineError` if the process must fail, anything else to be called again.
+                it is no use to try again, `ParityError` if the store has something else than was sent (that is told to
+                whoever waits, and the rest is sent), anything else to be called again.
         """
         self.folder = folder
         self._send = send
@@ -59,6 +61,7 @@ class Spool:
             click.echo(f"tracking: {folder / EVENTS} is damaged in line {number}: what was in it is lost", err=True)
         self._sent = _read_sent(folder / _SENT)
         self.error: Exception | None = None  # of the last try
+        self._failure: ParityError | None = None  # for whoever waits
         self._failing_since: float | None = None
         self._changed = threading.Condition()
         self._closing = False
@@ -108,17 +111,15 @@ class Spool:
         """Wait until all is sent. False: the store does not answer, or has refused something.
 
         Raises:
-            PipelineError: what sending raised.
+            ParityError: the store has something else than was sent.
         """
         began = time.monotonic()
         told = False
         with self._changed:
             while self._sent < len(self._groups):
                 now = time.monotonic()
-                if isinstance(self.error, PipelineError):
-                    if isinstance(self.error, RefusedError):
-                        return False
-                    raise self.error
+                if isinstance(self.error, RefusedError) or not self._thread.is_alive():
+                    return False
                 if self._failing_since and now - self._failing_since > _PATIENCE:
                     return False
                 if not told and now - began > _TELL_AFTER:
@@ -128,6 +129,9 @@ class Spool:
                     )
                     told = True
                 self._changed.wait(0.2)
+            if failure := self._failure:
+                self._failure = None
+                raise failure
         return True
 
     def close(self) -> None:
@@ -162,12 +166,13 @@ class Spool:
             count = _sent_together(groups, most)
             try:
                 self._send(self.folder, [event for group in groups[:count] for event in group])
-                write_file(self.folder / _SENT, str(self._sent + count).encode())
-            except PipelineError as error:
+            except RefusedError as error:
                 with self._changed:
                     self.error = error
                     self._changed.notify_all()
                 return
+            except ParityError as error:
+                self._failure = error  # there is no more to send of it
             except Exception as error:
                 with self._changed:
                     self.error = error
@@ -175,6 +180,8 @@ class Spool:
                     self._changed.wait_for(lambda: self._closing, pause)
                 pause, most = min(2 * pause, _LONGEST_PAUSE), 1
                 continue
+            with suppress(OSError):  # a full disk: sending twice does no harm
+                write_file(self.folder / _SENT, str(self._sent + count).encode())
             pause, most = _FIRST_PAUSE, min(2 * most, _MOST)
             with self._changed:
                 self.error = self._failing_since = None

@@ -7,6 +7,7 @@ import json
 import os
 import random
 import shutil
+import stat
 import struct
 import subprocess
 import sys
@@ -312,3 +313,29 @@ def test_a_full_disk_and_a_read_only_one(small_disk: Path, tmp_path: Path, cli: 
     assert all("Read-only file system" in result.err for result in results), results
     runs = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
     assert {run.info.status for run in runs} == {"FAILED"}
+
+
+def test_nobody_else_may_write_and_nothing_outside_is_read(tmp_path: Path, cli: Cli, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:20])
+    mask = os.umask(0)
+    try:
+        done = cli("train", "--dataset", "digits")  # makes a store, and fails: nothing is prepared
+        assert done.code == 1
+        assert cli("prepare", "--dataset", "digits").code == 0
+    finally:
+        os.umask(mask)
+    made = [
+        path
+        for name in ("data", "mlflow.db", "mlflow.db.lock")
+        for path in (tmp_path / name, *(tmp_path / name).rglob("*"))
+    ]
+    assert len(made) > 5
+    assert [path for path in made if path.stat().st_mode & stat.S_IWOTH] == []
+
+    (manifest,) = (tmp_path / "data").rglob("manifest.json")
+    facts = json.loads(manifest.read_text())
+    facts["files"]["../../outside/train.npy"] = facts["files"].pop("train.npy")
+    manifest.write_text(json.dumps(facts))
+    done = cli("prepare", "--dataset", "digits")
+    assert done.code == 0
+    assert "is damaged: it names a file ../../outside/train.npy" in done.out

@@ -288,10 +288,7 @@ def test_a_run_id_that_does_not_exist_is_one_line(cli: Cli) -> None:
         assert f"run {'0' * 32}: no such training run" in done.err
 
 
-@pytest.mark.parametrize(("signal_number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
-def test_a_stopped_training_is_marked_as_killed(
-    signal_number: signal.Signals, code: int, tmp_path: Path, digits: np.ndarray
-) -> None:
+def test_a_training_that_ctrl_c_stopped_is_marked_as_killed(tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:100])
     with subprocess.Popen(
         [sys.executable, "-m", "pipeline", "run", "--dataset", "digits", "--epochs", "100000"],
@@ -306,9 +303,9 @@ def test_a_stopped_training_is_marked_as_killed(
             if "epoch 2/" in line:
                 break
         time.sleep(0.2)
-        process.send_signal(signal_number)
+        process.send_signal(signal.SIGINT)
         process.stdout.read()
-    assert process.returncode == code
+    assert process.returncode == 130
     (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
     assert run.info.status == "KILLED"
     assert not (tmp_path / "artifacts").exists()

@@ -139,6 +139,8 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
         earlier_seconds = state["seconds"]
         click.echo(f"train: goes on in epoch {state['epoch']}, after {state['seen']:,} of its images")
     logged = run.steps("train/loss")
+    if logged and not state:
+        click.echo(f"train: {run.folder} holds no state of this training: it starts again, from the first epoch")
 
     began = last_state = time.perf_counter()
 
