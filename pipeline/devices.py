@@ -28,7 +28,10 @@ def choose_device(name: str) -> torch.device:
         raise PipelineError(f"--device {name}: not available on this machine; available: {there}")
     if name == "cuda":
         os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS is deterministic only with this
-    torch.use_deterministic_algorithms(True, warn_only=True)
+    if name != "cpu":
+        # On a CPU the kernels of these models are deterministic as they are, and the call takes a second: it imports
+        # the compiler.
+        torch.use_deterministic_algorithms(True, warn_only=True)
     if name == "cpu" and sys.platform == "linux":
         _keep_freed_memory()
     return torch.device(name)

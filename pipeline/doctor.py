@@ -17,16 +17,19 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 from filelock import FileLock, Timeout
-from mlflow.entities import Run as MlflowRun
 
 from pipeline import store
 from pipeline.errors import PipelineError
 from pipeline.spool import count_unsent
 from pipeline.stages.inputs import CHECKPOINT, TEST
 from pipeline.tracking import lock_run, open_spool
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
 
 _FREE = 2**30  # bytes that a run and its hand-off may need
 _OLD = 3600  # seconds after which what a process left half-way is nobody's

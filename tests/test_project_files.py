@@ -28,7 +28,7 @@ COMMANDS = {
 
 def test_mlproject_has_an_entry_point_for_every_command() -> None:
     assert set(ENTRY_POINTS) == set(COMMANDS)
-    tools = {"models", "noises", "denoise", "demo"}  # they print, or work on the user's own files
+    tools = {"models", "noises", "doctor", "denoise", "demo"}  # they print, or work on what is not a run
     assert set(COMMANDS.values()) == set(cli.commands) - tools
 
 

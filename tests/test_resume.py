@@ -54,7 +54,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Pa
 
     moments = random.Random(time.time_ns())
     seconds = moments.uniform(0, 1)
-    assert kill_while_training(folder, *TRAIN, seconds=seconds) == -signal.SIGKILL, seconds
+    assert kill_while_training(folder, *TRAIN, "--force", seconds=seconds) == -signal.SIGKILL, seconds
     killed = runs(folder)[0]
     resume = ("train", "--resume", killed.info.run_id, "--checkpoint-every", "0.1")
     for _ in range(2):

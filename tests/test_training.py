@@ -138,7 +138,7 @@ def test_two_runs_of_the_command_give_the_same_weights(cli: Cli, tmp_path: Path,
     write_digits(tmp_path / "digits", digits[:300])
     assert cli("prepare", "--dataset", "digits").code == 0
     for _ in range(2):
-        assert cli("train", "--dataset", "digits", "--epochs", 2, "--batch-size", 16).code == 0
+        assert cli("train", "--dataset", "digits", "--epochs", 2, "--batch-size", 16, "--force").code == 0
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         first, second = store.execute("SELECT value FROM tags WHERE key = 'weights'").fetchall()
     assert first == second

@@ -45,22 +45,19 @@ def find_trained(config: Config) -> str | None:
         return None
     parts = _fingerprint(config, manifest["digest"])
     tag = store.fingerprint_tag("train")
-    runs = store.trained_runs(f"attributes.run_name = '{config.run_name}'", create=True)
-    for found in runs:
-        run_id = found.info.run_id
+    same = store.trained_runs(f"tags.`{tag}` = '{digest(parts)}'", create=True)
+    alike = store.trained_runs(f"attributes.run_name = '{config.run_name}'")
+    for run in (same or alike)[:1]:
+        run_id = run.info.run_id
         try:
-            if found.data.tags.get(tag) == digest(parts):
-                with tempfile.TemporaryDirectory() as folder:
-                    read_checkpoint(store.download(run_id, CHECKPOINT, folder), run_id, found.data.tags["weights"])
-                return run_id
-        except PipelineError as error:
+            with tempfile.TemporaryDirectory() as folder:
+                if same:
+                    read_checkpoint(store.download(run_id, CHECKPOINT, folder), run_id, run.data.tags["weights"])
+                    return run_id
+                former = json.loads(store.download(run_id, store.fingerprint_file("train"), folder).read_text())
+                click.echo(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
+        except PipelineError as error:  # something of it is damaged or lost
             click.echo(f"train: not reusing run {run_id}: {error}")
-            return None
-    if runs and tag in runs[0].data.tags:
-        run_id = runs[0].info.run_id
-        with tempfile.TemporaryDirectory() as folder:
-            former = json.loads(store.download(run_id, store.fingerprint_file("train"), folder).read_text())
-        click.echo(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
     return None
 
 
