@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 from pipeline.datasets.bundled_mnist import BundledMNIST
@@ -106,6 +107,14 @@ def write_sums(folder: Path) -> None:
     (folder / "SHA256SUMS").write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names))
 
 
+def _states(folder: Path) -> set[Path]:
+    """The states of trainings in `folder`, which come and go."""
+    try:
+        return set((folder / "data" / "runs").glob("*/states/*.pt"))
+    except FileNotFoundError:
+        return set()
+
+
 def kill_while_training(folder: Path, *arguments: str, seconds: float, number: signal.Signals = signal.SIGKILL) -> int:
     """Start a training, kill it so many seconds after its first epoch began, and return its exit code."""
     process = subprocess.Popen(
@@ -115,9 +124,8 @@ def kill_while_training(folder: Path, *arguments: str, seconds: float, number: s
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    states = folder / "data" / "runs"
-    before = set(states.rglob("*.pt"))
-    while process.poll() is None and set(states.rglob("*.pt")) <= before:
+    before = _states(folder)
+    while process.poll() is None and _states(folder) <= before:
         time.sleep(0.02)
     time.sleep(seconds)
     process.send_signal(number)
@@ -139,13 +147,18 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Trained:
+def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray, worker_id: str) -> Trained:
     """One real `run`: 3,000 digits as PNG files, six epochs, all variants, registered. Tests must leave it as it is."""
-    cwd = tmp_path_factory.mktemp("trained")
-    write_digits(cwd / "digits", digits[:3000])
-    # An absolute path, which must not get into the hand-off.
-    options = ["--dataset", cwd / "digits", "--epochs", 6, "--batch-size", 16, "--name", "small"]
-    done = run_cli("run", *options, "--variant", "uint8,int8,fp16", "--register", "digits", cwd=cwd)
-    assert (done.code, done.err) == (0, ""), done
-    run_id = done.out.rsplit("run: ", 1)[1].split(";")[0]
-    return Trained(cwd, run_id, cwd / "artifacts" / "small", done.out)
+    # One for all processes that run tests: the first makes it, the others wait.
+    base = tmp_path_factory.getbasetemp()
+    cwd = (base if worker_id == "master" else base.parent) / "trained"
+    with FileLock(f"{cwd}.lock"):
+        if not (cwd / "out").exists():
+            write_digits(cwd / "digits", digits[:3000])
+            # An absolute path, which must not get into the hand-off.
+            options = ["--dataset", cwd / "digits", "--epochs", 6, "--batch-size", 16, "--name", "small"]
+            done = run_cli("run", *options, "--variant", "uint8,int8,fp16", "--register", "digits", cwd=cwd)
+            assert (done.code, done.err) == (0, ""), done
+            (cwd / "out").write_text(done.out)
+    out = (cwd / "out").read_text()
+    return Trained(cwd, out.rsplit("run: ", 1)[1].split(";")[0], cwd / "artifacts" / "small", out)

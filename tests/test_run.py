@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import re
-import shutil
 import signal
 import struct
 import subprocess
@@ -253,19 +252,6 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     done = cli("evaluate", "--run-id", run.info.run_id)
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "was trained on other data" in done.err
-
-    # A checkpoint that was damaged in the store.
-    checkpoint = tmp_path / "mlruns" / "0" / run.info.run_id / "artifacts" / "checkpoints" / "best.pt"
-    content = bytearray(checkpoint.read_bytes())
-    content[len(content) // 2] ^= 0xFF
-    checkpoint.write_bytes(content)
-    write_digits(tmp_path / "again", digits[:300])
-    shutil.rmtree(tmp_path / "digits")
-    (tmp_path / "again").rename(tmp_path / "digits")
-    assert cli("prepare", "--dataset", "digits").code == 0
-    done = cli("evaluate", "--run-id", run.info.run_id)
-    assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "best.pt" in done.err
 
 
 def test_a_model_of_digits_is_scored_on_fashion_where_it_is_found(tmp_path: Path, digits: np.ndarray) -> None:
