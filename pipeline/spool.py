@@ -59,7 +59,7 @@ class Spool:
         self._groups, self._size, damaged = _read(folder / EVENTS)
         for number in damaged:
             click.echo(f"tracking: {folder / EVENTS} is damaged in line {number}: what was in it is lost", err=True)
-        self._sent = _read_sent(folder / _SENT)
+        self._sent = _read_sent(folder / _SENT, len(self._groups))
         self.error: Exception | None = None  # of the last try
         self._failure: ParityError | None = None  # for whoever waits
         self._failing_since: float | None = None
@@ -138,8 +138,8 @@ class Spool:
         """Send what is left, and remove the spool if the store has all of it; else add a line to `unsent`."""
         try:
             self.flush()
-        except PipelineError:
-            pass  # is told below
+        except ParityError as error:
+            unsent.append(str(error))
         finally:
             with self._changed:
                 self._closing = True
@@ -191,7 +191,8 @@ class Spool:
 
 def count_unsent(folder: Path) -> int:
     """How many records in `folder` are left to send."""
-    return len(_read(folder / EVENTS)[0]) - _read_sent(folder / _SENT)
+    count = len(_read(folder / EVENTS)[0])
+    return count - _read_sent(folder / _SENT, count)
 
 
 def _sent_together(groups: list[list[Event]], most: int) -> int:
@@ -232,8 +233,10 @@ def _read(path: Path) -> tuple[list[list[Event]], int, list[int]]:
     return groups, sum(map(len, lines)), damaged
 
 
-def _read_sent(path: Path) -> int:
+def _read_sent(path: Path, count: int) -> int:
+    """How many of `count` groups were sent; 0 where that is not known, because sending twice does no harm."""
     try:
-        return int(path.read_text())
+        sent = int(path.read_text())
     except (OSError, ValueError):
-        return 0  # sending twice does no harm
+        return 0
+    return sent if 0 <= sent <= count else 0

@@ -118,6 +118,11 @@ def test_the_server_goes_away_for_good_and_doctor_sends_what_is_left(server: Ser
     assert re.match(r"Tracking: \d+ of \d+ records are not sent, and kept in data/runs/\w{32}: .*doctor --fix", last)
     assert "Traceback" not in out + err
 
+    # A group that was half-way written, and a lost count of what was sent: sending twice does no harm.
+    (events,) = (folder / "data" / "runs").glob("*/events.jsonl")
+    with events.open("a") as file:
+        file.write('{"crc": 1, "eve')
+    events.with_name("sent").write_text("999")
     server.start()
     done = cli("doctor", "--fix", MLFLOW_TRACKING_URI=server.uri)
     assert done.code == 0, done
