@@ -1,6 +1,6 @@
 """What interruptions, bad input and a failing server cost. Prints a Markdown table.
 
-    python benchmarks/faults.py [--short]
+    python benchmarks/faults.py [--short] [--only REGEX]
 
 Needs `pip install -e '.[test]'`, whose tests do each of these things once; takes about half an hour on two cores.
 """
@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import collections
 import random
+import re
 import signal
 import statistics
 import subprocess
@@ -54,7 +55,9 @@ SHORT = Size(kills=2, calls=100, outage=2.0, together=2, delay=0.5, rounds=1, sl
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a little of each, in two minutes")
-    size = SHORT if parser.parse_args().short else Size()
+    parser.add_argument("--only", default="", help="only the rows that this regular expression finds")
+    arguments = parser.parse_args()
+    size = SHORT if arguments.short else Size()
     print("| | |\n|---|---|")
     for what, measure in {
         "kills survived, with identical weights and losses": kills,
@@ -63,6 +66,8 @@ def main() -> None:
         "trainings finished of those started together": together,
         f"training time with {size.delay:g} s a request": slow,
     }.items():
+        if not re.search(arguments.only, what):
+            continue
         with tempfile.TemporaryDirectory() as scratch:
             folder = Path(scratch)
             write_digits(folder / "digits", BundledMNIST().images()[1][:3000, 0])
@@ -109,7 +114,7 @@ def hostile(folder: Path, size: Size) -> str:
 def outage(folder: Path, size: Size) -> str:
     """A real server that is killed in the middle of a training, and started again."""
     _pipeline(folder, "prepare", "--dataset", "digits")
-    epochs = 60 if size.outage > 10 else EPOCHS
+    epochs = 200 if size.outage > 10 else EPOCHS
     with Server(folder / "server") as server:
         process = subprocess.Popen(
             [sys.executable, "-m", "pipeline", *TRAIN, "--epochs", str(epochs)],
