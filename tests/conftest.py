@@ -24,8 +24,8 @@ PROJECT = Path(__file__).parent.parent
 # Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
 os.environ["OMP_NUM_THREADS"] = "1"
 
-# Whoever was started in the background of a script ignores Ctrl-C, under `nohup` also SIGHUP, and so would every process
-# that a test starts.
+# Whoever was started in the background of a script ignores Ctrl-C (under `nohup` SIGHUP, too), and so would every
+# process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
