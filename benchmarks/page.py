@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import copy
 
+import numpy as np
 import torch
 
 from pipeline.batches import WholeImages
@@ -19,7 +20,7 @@ from pipeline.config import Config
 from pipeline.data import PreparedData
 from pipeline.evaluation import Denoiser, clipped, score
 from pipeline.metrics import psnr
-from pipeline.models import build_model
+from pipeline.models import PAGE, build_model
 from pipeline.noise import make_noise
 from pipeline.stages.prepare import prepare
 from pipeline.training import Best, Epoch, fit
@@ -32,19 +33,14 @@ def train(data: PreparedData, target: str) -> tuple[Best, list[Epoch]]:
     torch.manual_seed(0)
     best = fit(
         build_model("autoencoder"),
-        WholeImages(torch.from_numpy(data.train)),
-        torch.from_numpy(data.validation),
+        WholeImages(torch.from_numpy(np.asarray(data.train))),
+        torch.from_numpy(np.asarray(data.validation)),
         make_noise("gaussian", VARIANCE),
-        epochs=10,
-        batch_size=64,
-        lr=0.001,
-        beta2=0.999,
-        schedule="constant",
+        recipe=PAGE,
         target=target,
-        loss="mse",
-        precision=torch.float32,
         seed=0,
         on_progress=lambda progress: None,
+        on_point=lambda point: None,
         on_epoch=epochs.append,
     )
     return best, epochs

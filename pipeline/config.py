@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import PipelineError
-from pipeline.models import MODELS, Recipe, parse_model
+from pipeline.models import MODELS, Recipe, parse_model, recipe_of
 from pipeline.noise import Noise, make_noise
 
 # Every run is scored at these levels of Gaussian noise too, so that all runs share a measure ...
@@ -18,7 +18,7 @@ CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 
 AUTO = "auto"  # on the command line: what the model's recipe says
 RECIPE = tuple(field.name for field in fields(Recipe))  # the options that may be AUTO
-_PAGE = MODELS["autoencoder"].recipe
+_DEFAULT = MODELS["autoencoder"].fast
 
 
 @dataclass(frozen=True)
@@ -36,13 +36,17 @@ class Config:
     size: str = ""  # one of those of the model; "": its default
     target: str = "clean"  # what the output is compared with: a name in `pipeline.objectives.TARGETS`
     crop: int = 0  # side of the random crops to train on, in pixels; 0: whole images
-    loss: str = _PAGE.loss  # a name in `pipeline.objectives.LOSSES`
-    epochs: int = _PAGE.epochs
-    batch_size: int = _PAGE.batch_size
-    lr: float = _PAGE.lr  # learning rate of Adam, at the peak of the schedule
-    beta2: float = _PAGE.beta2  # of Adam
-    schedule: str = "linear"  # a name in `pipeline.schedules.SCHEDULES`
-    precision: str = _PAGE.precision  # of the arithmetic in training: float32 or bfloat16
+    recipe: str = "fast"  # a name in `pipeline.models.RECIPES`: where the following come from, if not given
+    epochs: int = _DEFAULT.epochs
+    batch_size: int = _DEFAULT.batch_size
+    optimizer: str = _DEFAULT.optimizer
+    lr: float = _DEFAULT.lr
+    beta2: float = _DEFAULT.beta2
+    schedule: str = _DEFAULT.schedule
+    loss: str = _DEFAULT.loss
+    precision: str = _DEFAULT.precision
+    bn_momentum: float = _DEFAULT.bn_momentum
+    compile: bool = False  # the network, by torch.compile, for training
     device: str = "auto"  # auto, cpu, cuda or mps
 
     @classmethod
@@ -53,7 +57,7 @@ class Config:
             PipelineError: options that do not go together.
         """
         name, _ = parse_model(options["model"], options["size"])
-        recipe = asdict(MODELS[name].recipe)
+        recipe = asdict(recipe_of(name, options["recipe"]))
         for key in RECIPE:
             if options[key] == AUTO:
                 options[key] = recipe[key]
@@ -65,6 +69,10 @@ class Config:
     @property
     def training_noise(self) -> Noise:
         return make_noise(self.noise, self.variance, self.clip_input)
+
+    @property
+    def training_recipe(self) -> Recipe:
+        return Recipe(**{name: getattr(self, name) for name in RECIPE})
 
     @property
     def dataset_name(self) -> str:
@@ -88,6 +96,8 @@ class Config:
             )
         if self.channels != Config.channels:
             parts.append("rgb")
+        if self.recipe != Config.recipe:
+            parts.append(self.recipe)
         if self.target != Config.target:
             parts.append(f"target-{self.target}")
         return "-".join(parts)

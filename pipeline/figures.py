@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 from pipeline.metrics import psnr
 from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.objectives import LOSSES, TARGETS
-from pipeline.training import Epoch
+from pipeline.training import Epoch, Point
 
 # Colours that people with colour blindness can tell apart (Okabe and Ito).
 _COLOURS = {"noisy": "#999999", "clipped": "#E69F00", "denoised": "#0072B2", "clean": "#009E73"}
@@ -84,12 +84,14 @@ def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
     return figure
 
 
-def loss_curves(epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:
-    """Training and validation loss by epoch, with the best epoch marked."""
+def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:
+    """Training loss at the points of the learning curve and validation loss by epoch, with the best epoch marked."""
     figure = Figure(figsize=(6.4, 4), layout="constrained")
     axes = figure.add_subplot()
+    epoch_images = epochs[0].images
+    times = [point.images / epoch_images for point in points]
     numbers = [epoch.epoch for epoch in epochs]
-    axes.plot(numbers, [epoch.train_loss for epoch in epochs], "o-", color=_COLOURS["clipped"], label="training")
+    axes.plot(times, [point.loss for point in points], "o-", color=_COLOURS["clipped"], label="training", markersize=4)
     axes.plot(
         numbers, [epoch.validation_loss for epoch in epochs], "o-", color=_COLOURS["denoised"], label="validation"
     )
@@ -98,7 +100,7 @@ def loss_curves(epochs: Sequence[Epoch], best: int, loss: str, target: str) -> F
     if loss == "mse":
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlim(0.5, len(epochs) + 0.5)
+    axes.set_xlim(0, len(epochs) * 1.04)
     axes.legend()
     axes.grid(alpha=0.3, which="both")
     return figure

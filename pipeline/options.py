@@ -13,9 +13,10 @@ import click
 from pipeline.config import AUTO, RECIPE, Config
 from pipeline.datasets import DATASETS, describe_unknown, is_dataset
 from pipeline.errors import PipelineError
-from pipeline.models import MODELS, parse_model
+from pipeline.models import MODELS, RECIPES, parse_model
 from pipeline.noise import NOISES, make_noise, parse_variance
 from pipeline.objectives import LOSSES, TARGETS
+from pipeline.optimizers import OPTIMIZERS
 from pipeline.schedules import SCHEDULES
 from pipeline.spec import unknown
 
@@ -129,13 +130,25 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
         Number(int, 0, 4096),
         "Train on random crops of this side, in pixels, flipped and turned; 0: whole images.",
     ),
-    "loss": (click.Choice([AUTO, *LOSSES]), "What training minimises."),
+    "recipe": (
+        click.Choice(list(RECIPES)),
+        "Where the options that are auto come from: "
+        + "; ".join(f"{name}: {summary}" for name, summary in RECIPES.items())
+        + ".",
+    ),
     "epochs": (AutoNumber(int, 1, 100_000), "Passes over the training images."),
     "batch_size": (AutoNumber(int, 1, 1_000_000), "Images a step."),
-    "lr": (AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate of Adam, at the peak of the schedule."),
-    "beta2": (AutoNumber(float, 0, 0.999999), "Adam's decay of the squared gradients."),
-    "schedule": (click.Choice(list(SCHEDULES)), "Learning rate: up and down to zero, or constant."),
+    "optimizer": (click.Choice([AUTO, *OPTIMIZERS]), "What turns gradients into steps."),
+    "lr": (AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate, at the peak of the schedule."),
+    "beta2": (AutoNumber(float, 0, 0.999999), "The optimizer's decay of the squared gradients."),
+    "schedule": (click.Choice([AUTO, *SCHEDULES]), "Learning rate: up and down to zero, or constant."),
+    "loss": (click.Choice([AUTO, *LOSSES]), "What training minimises."),
     "precision": (click.Choice([AUTO, "float32", "bfloat16"]), "Of the arithmetic in training."),
+    "bn_momentum": (
+        AutoNumber(float, 0, 1, low_allowed=False),
+        "Weight of the newest batch in the statistics of BatchNorm, in networks that have it.",
+    ),
+    "compile": (bool, "Compile the network for training: pays off in long trainings."),
     "device": (click.Choice(["auto", "cpu", "cuda", "mps"]), "Where to compute."),
     "artifacts_dir": (click.Path(file_okay=False), "Folder of the hand-off folders."),
     "name": (NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),

@@ -7,7 +7,7 @@ from types import TracebackType
 
 import click
 
-from pipeline.training import Epoch, Progress
+from pipeline.training import Epoch, Point, Progress
 
 
 class TrainingProgress:
@@ -15,6 +15,7 @@ class TrainingProgress:
 
     def __init__(self, epochs: int, images: int) -> None:
         self.epochs: list[Epoch] = []  # those that have ended
+        self.points: list[Point] = []  # of the learning curve, so far
         self._count = epochs
         self._images = images  # an epoch
         self._bar = None
@@ -39,6 +40,10 @@ class TrainingProgress:
         if self._bar:
             seen = (progress.epoch - 1) * self._images + progress.images
             self._bar.update(seen - self._bar.pos, progress)
+
+    def point(self, point: Point) -> None:
+        """Take note of a point of the learning curve."""
+        self.points.append(point)
 
     def epoch(self, epoch: Epoch) -> None:
         """Take note of an epoch that has ended; without a bar, print its line."""

@@ -13,11 +13,15 @@ import torch
 from torch import nn
 
 from pipeline.batches import Batches
+from pipeline.devices import choose_precision
 from pipeline.errors import PipelineError
+from pipeline.models import Recipe
 from pipeline.noise import Noise
 from pipeline.objectives import LOSSES, TARGETS, image_errors
+from pipeline.optimizers import OPTIMIZERS
 from pipeline.schedules import SCHEDULES
 
+POINTS = 10  # of the learning curve, at least; in a long training one an epoch
 EVALUATION_BATCH = 500  # images; larger batches gain nothing on CPU
 _VALIDATION_NOISE_SEED = 1_000_003  # the same for every run, so that validation losses compare
 
@@ -33,13 +37,22 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Point:
+    """A point of the learning curve."""
+
+    images: int  # seen since training began
+    loss: float  # mean since the point before
+    learning_rate: float
+
+
+@dataclass(frozen=True)
 class Epoch:
     """What an epoch ended with. Losses are what `LOSSES` says, for pixels in [0, 1]."""
 
     epoch: int  # from 1
+    images: int  # seen since training began
     train_loss: float  # mean over the epoch, while the weights change
     validation_loss: float  # in eval mode, with the same noise at every epoch of every run
-    learning_rate: float  # at the end of the epoch
     images_per_second: float  # of the training steps, validation left out
     is_best: bool  # lowest validation loss so far
 
@@ -53,6 +66,10 @@ class Best:
     state_dict: dict[str, torch.Tensor]
 
 
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+
+
 def to_images(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 [N, C, H, W] in 0...255 to float32 of the same shape in [0, 1]."""
     return pixels.to(torch.float32).div_(255)
@@ -64,22 +81,18 @@ def fit(
     validation: torch.Tensor,  # uint8 [M, C, H, W], on the device
     noise: Noise,
     *,
-    epochs: int,
-    batch_size: int,
-    lr: float,  # peak learning rate of Adam
-    beta2: float,  # of Adam: how much of its estimate of the squared gradient it keeps at every step
-    schedule: str,  # a key of SCHEDULES
+    recipe: Recipe,
     target: str,  # a key of TARGETS
-    loss: str,  # a key of LOSSES
-    precision: torch.dtype,  # of the network's arithmetic in training: float32 or bfloat16; the weights are float32
     seed: int,  # of the batch order and the noise
+    compiled: bool = False,  # train on the network as torch.compile makes it
     on_progress: Callable[[Progress], None],  # called about twice a second
+    on_point: Callable[[Point], None],  # called at every point of the learning curve, with the model in eval mode
     on_epoch: Callable[[Epoch], None],  # called after every epoch, with the model in eval mode
     on_state: Callable[[dict[str, Any]], None] | None = None,  # called with the training's state, after every epoch
     state_due: Callable[[], bool] = lambda: False,  # asked after every step: call `on_state` now?
     state: dict[str, Any] | None = None,  # where to go on, as `on_state` was given it
 ) -> Best:
-    """Train `model` to minimise `loss`, and return the best epoch's weights.
+    """Train `model` to minimise the recipe's loss, and return the best epoch's weights.
 
     The order of the images and the noise follow from `seed` and the epoch alone. What is done from a `state` on is bit
     for bit what would have been done without the interruption, on the same machine with as many threads.
@@ -89,10 +102,18 @@ def fit(
     """
     device = train.device
     model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
-    optimizer = torch.optim.Adam(model.parameters(), lr=lr, betas=(0.9, beta2), fused=True)
+    for module in batch_norms(model):
+        module.momentum = recipe.bn_momentum
+    network = torch.compile(model) if compiled else model  # with the same weights
+    optimizer = OPTIMIZERS[recipe.optimizer][0](model.parameters(), recipe.lr, recipe.beta2)
+    precision = choose_precision(recipe.precision, device)
     generator = torch.Generator(device)
-    draw_pair, reduce = TARGETS[target][0], LOSSES[loss][0]
-    steps = math.ceil(len(train) / batch_size) * epochs
+    draw_pair, reduce = TARGETS[target][0], LOSSES[recipe.loss][0]
+    epochs, batch_size = recipe.epochs, recipe.batch_size
+    steps_an_epoch = math.ceil(len(train) / batch_size)
+    steps = steps_an_epoch * epochs
+    points = min(math.ceil(POINTS / epochs), steps_an_epoch)  # an epoch
+    point_steps = {step * steps_an_epoch // points for step in range(1, points + 1)}  # of an epoch
     step, first, skip = 0, 1, 0
     best: Best | None = None
     if state:
@@ -106,6 +127,7 @@ def fit(
             "epoch": epoch,  # to go on in ...
             "seen": seen,  # ... after so many of its images
             "total": total,  # the sum of their losses
+            "before_point": before_point,  # images and sum at the last point
             "generator": generator.get_state(),
             "step": step,
             "model": model.state_dict(),
@@ -119,18 +141,20 @@ def fit(
         generator.manual_seed(seed * 100_003 + epoch)
         epoch_began = last_report = time.perf_counter()
         total, seen = torch.zeros((), device=device), 0
+        before_point = (0, 0.0)
         batches = train.epoch(batch_size, generator)
         if state and skip:  # the order is drawn with the first batch
             for _ in range(math.ceil(skip / batch_size)):
                 next(batches)
             generator.set_state(state["generator"])
             total, seen, skip = state["total"].to(device), skip, 0
+            before_point = tuple(state["before_point"])
         for pixels in batches:
             pair = draw_pair(to_images(pixels), noise, generator)
             for group in optimizer.param_groups:
-                group["lr"] = lr * SCHEDULES[schedule](step / steps)
+                group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](step / steps)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                output = model(pair.noisy)
+                output = network(pair.noisy)
             batch_loss = reduce(image_errors(output.float(), pair))
             optimizer.zero_grad()
             batch_loss.backward()
@@ -141,23 +165,33 @@ def fit(
 
             # Reading the loss waits for the device, so it is read now and then only.
             now = time.perf_counter()
-            if now - last_report > 0.5 or seen == len(train):
+            if now - last_report > 0.5:
                 last_report = now
                 mean_loss = total.item() / seen
                 _check_finite(mean_loss, "training", epoch, seen, optimizer)
                 on_progress(Progress(epoch, seen, mean_loss, seen / (now - epoch_began)))
+            if math.ceil(seen / batch_size) in point_steps:
+                so_far = total.item()
+                mean_loss = (so_far - before_point[1]) / (seen - before_point[0])
+                _check_finite(mean_loss, "training", epoch, seen, optimizer)
+                before_point = (seen, so_far)
+                model.eval()
+                on_point(Point((epoch - 1) * len(train) + seen, mean_loss, optimizer.param_groups[0]["lr"]))
+                model.train()
             if on_state and seen < len(train) and state_due():
                 on_state(describe(epoch, seen, total))
         images_per_second = len(train) / (time.perf_counter() - epoch_began)
+        mean_loss = total.item() / len(train)
 
         # Validate, and keep the best.
-        validation_loss = _validation_loss(model, validation, noise, target, loss)
+        validation_loss = _validation_loss(model, validation, noise, target, recipe.loss)
         _check_finite(validation_loss, "validation", epoch, seen, optimizer)
         is_best = best is None or validation_loss < best.validation_loss
         if is_best:
             best = Best(epoch, validation_loss, copy.deepcopy(model.state_dict()))
-        on_epoch(Epoch(epoch, mean_loss, validation_loss, optimizer.param_groups[0]["lr"], images_per_second, is_best))
+        on_epoch(Epoch(epoch, epoch * len(train), mean_loss, validation_loss, images_per_second, is_best))
         if on_state:
+            before_point = (0, 0.0)
             on_state(describe(epoch + 1, 0, torch.zeros(())))
 
     assert best is not None  # epochs >= 1

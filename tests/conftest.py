@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from filelock import FileLock
+from mlflow import MlflowClient
 from PIL import Image
 
 from pipeline.datasets.bundled_mnist import BundledMNIST
@@ -132,6 +133,21 @@ def kill_while_training(folder: Path, *arguments: str, seconds: float, number: s
     time.sleep(seconds)
     process.send_signal(number)
     return process.wait()
+
+
+def check_curve(client: MlflowClient, run_id: str, epochs: int) -> list[int]:
+    """The learning curve is there in order, no point lost, none twice; returns after how many images each point is."""
+    steps = {
+        name: [entry.step for entry in client.get_metric_history(run_id, name)]
+        for name in ("train/loss", "learning_rate", "validation/loss", "images_per_second")
+    }
+    ends, curve = steps["validation/loss"], steps["train/loss"]
+    assert ends == steps["images_per_second"] == [number * ends[0] for number in range(1, epochs + 1)]
+    an_epoch = -(-10 // epochs)
+    assert curve == steps["learning_rate"] == sorted(set(curve))
+    assert len(curve) == an_epoch * epochs
+    assert curve[an_epoch - 1 :: an_epoch] == ends
+    return curve
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ import torch
 from pipeline.batches import WholeImages
 from pipeline.evaluation import clipped, model_denoiser, score
 from pipeline.metrics import METRICS
-from pipeline.models import build_model
+from pipeline.models import Recipe, build_model
 from pipeline.noise import make_noise
 from pipeline.objectives import LOSSES, TARGETS, Pair, image_errors
 from pipeline.training import fit
@@ -75,16 +75,11 @@ def test_a_model_learns_to_denoise_from_noisy_images_alone(target: str, gain: fl
         WholeImages(images),
         images[:10],
         noise,
-        epochs=3,
-        batch_size=32,
-        lr=0.004,
-        beta2=0.99,
-        schedule="linear",
+        recipe=Recipe(epochs=3, batch_size=32, lr=0.004, loss="mse", precision="float32"),
         target=target,
-        loss="mse",
-        precision=torch.float32,
         seed=0,
         on_progress=lambda progress: None,
+        on_point=lambda point: None,
         on_epoch=lambda epoch: None,
     )
     model.load_state_dict(best.state_dict)

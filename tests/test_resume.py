@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import PROJECT, Cli, environment, kill_while_training, write_digits
+from conftest import PROJECT, Cli, check_curve, environment, kill_while_training, write_digits
 from mlflow.entities import Run
 
 from pipeline.checkpoint import Checkpoint
@@ -74,7 +74,7 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Pa
     assert weights(resumed) == weights(untouched)
     found, wanted = histories(folder, resumed), histories(folder, untouched)
     assert found == wanted
-    assert [step for step, _ in found["train/loss"]] == [1, 2, 3, 4, 5, 6]  # none lost, none twice
+    check_curve(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), resumed.info.run_id, 6)
     assert list((folder / "data" / "runs").iterdir()) == []
 
     done = cli("train", "--resume", killed.info.run_id)

@@ -97,7 +97,7 @@ def test_what_has_changed_is_said_and_done_again(folder: Path) -> None:
     edit(folder / "pipeline" / "schedules.py", "_WARM_UP = 0.1", "_WARM_UP = 0.2")
     shutil.copy(folder / "digits" / "0000.png", folder / "digits" / "another.png")
     assert "prepare: digits: preparing again, changed: inputs" in run(folder, "prepare", "--dataset", "digits").out
-    done = run(folder, *TRAIN, "--lr", "0.01")
-    assert re.search(r"train: not reusing run \w+, changed: data, lr 0.01 \(was 0.02\), .*schedules.py", done.out)
-    assert reused(run(folder, *TRAIN, "--lr", "0.01", "--force")) == set()
+    done = run(folder, *TRAIN, "--lr", "0.02")
+    assert re.search(r"train: not reusing run \w+, changed: data, lr 0.02 \(was 0.01\), .*schedules.py", done.out)
+    assert reused(run(folder, *TRAIN, "--lr", "0.02", "--force")) == set()
     assert count_runs(folder) == 4

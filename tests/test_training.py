@@ -15,7 +15,7 @@ from pipeline.batches import WholeImages
 from pipeline.checkpoint import Checkpoint
 from pipeline.evaluation import model_denoiser, noisy_batches, score
 from pipeline.metrics import METRICS
-from pipeline.models import build_model
+from pipeline.models import Recipe, build_model
 from pipeline.noise import make_noise
 from pipeline.schedules import SCHEDULES
 from pipeline.training import Best, Epoch, fit
@@ -32,16 +32,11 @@ def quick_fit(
         WholeImages(images[:200]),
         images[200:],
         make_noise("gaussian", "0.01"),
-        epochs=epochs,
-        batch_size=16,
-        lr=options.get("lr", 0.02),
-        beta2=0.999,
-        schedule=options.get("schedule", "linear"),
+        recipe=Recipe(epochs=epochs, batch_size=16, loss="mse", precision="float32", **{"lr": 0.02, **options}),
         target=target,
-        loss="mse",
-        precision=torch.float32,
         seed=seed,
         on_progress=lambda progress: None,
+        on_point=lambda point: None,
         on_epoch=seen.append,
     )
     return best, seen
@@ -58,7 +53,7 @@ def test_the_same_seed_gives_the_same_weights(digits: np.ndarray) -> None:
 
 def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(digits: np.ndarray) -> None:
     # A high and constant rate, so that the loss goes up and down.
-    best, epochs = quick_fit(digits, epochs=4, lr=0.03, schedule="constant")
+    best, epochs = quick_fit(digits, epochs=8, lr=0.1, schedule="constant")
     losses = [epoch.validation_loss for epoch in epochs]
     assert losses.index(min(losses)) < len(losses) - 1, "the best epoch must not be the last, or nothing is shown"
     assert best.epoch == losses.index(min(losses)) + 1

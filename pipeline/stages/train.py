@@ -12,7 +12,6 @@ from typing import Any
 
 import click
 import torch
-from torch import nn
 
 from pipeline import figures, store
 from pipeline.batches import training_batches, validation_images
@@ -28,11 +27,10 @@ from pipeline.resume import States
 from pipeline.signals import deferred
 from pipeline.stages.inputs import CHECKPOINT, read_checkpoint
 from pipeline.tracking import Run
-from pipeline.training import Epoch, fit, to_images
+from pipeline.training import Epoch, Point, batch_norms, fit, to_images
 
 _SLIDER_IMAGES = 8
-_VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only cost time
-_ENOUGH_STEPS = 500  # with a momentum of 0.01, the first value of a running statistic then weighs less than 1 %
+VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only cost time
 
 
 def find_trained(config: Config) -> str | None:
@@ -108,22 +106,23 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     batches = training_batches(data.train, config.crop, device)
-    validation = validation_images(data.validation, config.crop, device)[:_VALIDATION_IMAGES]
+    validation = validation_images(data.validation, config.crop, device)[:VALIDATION_IMAGES]
     torch.manual_seed(config.seed)
     model = build_model(config.model, config.size, config.channels).to(device)
     noise = config.training_noise
     run.log_params({"parameters": count_parameters(model)})
     run.log_tags({"device": str(device), "torch": torch.__version__, "precision": str(precision).split(".")[1]})
 
+    # After so many steps, what a running statistic started with weighs less than 1 %.
+    enough = math.ceil(math.log(0.01) / math.log1p(-config.bn_momentum)) if config.bn_momentum < 1 else 1
     steps = math.ceil(len(batches) / config.batch_size) * config.epochs
-    has_batch_norm = any(isinstance(module, nn.BatchNorm2d) for module in model.modules())
-    if steps < _ENOUGH_STEPS and has_batch_norm:
+    if steps < enough and batch_norms(model):
         click.echo(
-            f"train: only {steps} steps in all; BatchNorm's running statistics need some hundreds: "
-            "more --epochs or a smaller --batch-size will do much better"
+            f"train: only {steps} steps in all; BatchNorm's running statistics need {enough} at --bn-momentum "
+            f"{config.bn_momentum:g}: more --epochs or a smaller --batch-size will do much better"
         )
 
-    # The same few noisy validation images are denoised after every epoch, for the step slider.
+    # The same few noisy validation images are denoised at every point of the learning curve, for the step slider.
     samples = to_images(validation[:_SLIDER_IMAGES].cpu())
     noisy_samples = noise(samples, torch.Generator().manual_seed(0))
 
@@ -133,10 +132,11 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
     if state:
         _check_state(state, config, run)
         progress.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        progress.points = [Point(**point) for point in state["points"]]
         earlier_seconds = state["seconds"]
         click.echo(f"train: goes on in epoch {state['epoch']}, after {state['seen']:,} of its images")
-    logged = run.steps("train/loss")
-    if logged and not state:
+    logged = {metric: run.steps(metric) for metric in ("train/loss", "validation/loss")}
+    if logged["train/loss"] and not state:
         click.echo(f"train: {run.folder} holds no state of this training: it starts again, from the first epoch")
 
     began = last_state = time.perf_counter()
@@ -147,30 +147,29 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
     def on_state(state: dict[str, Any]) -> None:
         nonlocal last_state
         seconds = earlier_seconds + time.perf_counter() - began
-        epochs = [asdict(epoch) for epoch in progress.epochs]
-        states.save({**state, "epochs": epochs, "seconds": seconds, "config": config.to_json(), **_machine()})
+        curve = {"epochs": [*map(asdict, progress.epochs)], "points": [*map(asdict, progress.points)]}
+        states.save({**state, **curve, "seconds": seconds, "config": config.to_json(), **_machine()})
         last_state = time.perf_counter()
         signals.check()
 
-    def on_epoch(epoch: Epoch) -> None:
-        if epoch.epoch in logged:  # before the interruption, which came before its state was kept
-            progress.epoch(epoch)
+    def on_point(point: Point) -> None:
+        progress.point(point)
+        if point.images in logged["train/loss"]:  # before the interruption, which came before its state was kept
             return
         with torch.no_grad():
             denoised = model(noisy_samples.to(device)).cpu()
         strip = figures.image_strip([noisy_samples, denoised, samples])
         with run.together():
-            run.log_image(strip, "noisy - denoised - clean", epoch.epoch)
-            run.log_metrics(
-                {
-                    "train/loss": epoch.train_loss,
-                    "validation/loss": epoch.validation_loss,
-                    "learning_rate": epoch.learning_rate,
-                    "images_per_second": epoch.images_per_second,
-                },
-                step=epoch.epoch,
-            )
+            run.log_image(strip, "noisy - denoised - clean", point.images)
+            run.log_metrics({"train/loss": point.loss, "learning_rate": point.learning_rate}, step=point.images)
+
+    def on_epoch(epoch: Epoch) -> None:
         progress.epoch(epoch)
+        if epoch.images not in logged["validation/loss"]:
+            run.log_metrics(
+                {"validation/loss": epoch.validation_loss, "images_per_second": epoch.images_per_second},
+                step=epoch.images,
+            )
 
     # Train.
     with progress, deferred() as signals:
@@ -179,16 +178,12 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
             batches,
             validation,
             noise,
-            epochs=config.epochs,
-            batch_size=config.batch_size,
-            lr=config.lr,
-            beta2=config.beta2,
-            schedule=config.schedule,
+            recipe=config.training_recipe,
             target=config.target,
-            loss=config.loss,
-            precision=precision,
             seed=config.seed,
+            compiled=config.compile,
             on_progress=progress.update,
+            on_point=on_point,
             on_epoch=on_epoch,
             on_state=on_state,
             state_due=state_due,
@@ -210,7 +205,9 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
         run.log_metrics(scores)
         run.log_fingerprint("train", _fingerprint(config, data.digest))
         run.log_tags({"weights": checkpoint.digest})
-    run.log_figure(figures.loss_curves(progress.epochs, best.epoch, config.loss, config.target), "loss")
+    run.log_figure(
+        figures.loss_curves(progress.points, progress.epochs, best.epoch, config.loss, config.target), "loss"
+    )
 
 
 def _machine() -> dict[str, Any]:

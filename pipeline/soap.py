@@ -1,0 +1,118 @@
+"""SOAP: Adam, carried out in a basis in which the gradient's entries are nearly uncorrelated."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+
+_EPSILON = 1e-8  # as in Adam
+_RENEW_EVERY = 10  # steps; every 20 lost 0.3 dB in a short training, every 5 gained nothing
+_LARGEST_SIDE = 1024  # of a matrix whose eigenvectors are followed: they cost its cube
+
+State = dict[str, Any]
+
+
+class SOAP(torch.optim.Optimizer):
+    """SOAP (Vyas et al. 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3), without weight decay.
+
+    A weight [n, ...] counts as a matrix [n, rest]. The averages of G G^T and of G^T G, for gradients G, have the
+    eigenvectors L and R; Adam runs on L^T G R, and its step is turned back. The eigenvectors are followed by one step
+    of power iteration every `_RENEW_EVERY` steps. Weights of one dimension get plain Adam. The first step only starts
+    the averages.
+
+    Args:
+        parameters: float32, all with a gradient at every step.
+        lr: learning rate; about that of Adam.
+        betas: decay of the average of the gradient; and of those of its square, of G G^T and of G^T G.
+    """
+
+    def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, betas: tuple[float, float]) -> None:
+        super().__init__(parameters, {"lr": lr, "betas": betas})
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as simple as it is used
+        """Change the parameters by their gradients; a closure is not supported."""
+        for group in self.param_groups:
+            weights = group["params"]
+            states = [self.state[weight] for weight in weights]
+            gradients = [weight.grad.flatten(1) if weight.dim() > 1 else weight.grad for weight in weights]
+            if not states[0]:
+                for state, gradient in zip(states, gradients, strict=True):
+                    _start(state, gradient)
+            else:
+                _step(weights, gradients, states, group["lr"], *group["betas"])
+
+
+def _step(
+    weights: list[torch.Tensor],
+    gradients: list[torch.Tensor],
+    states: list[State],
+    lr: float,
+    beta1: float,
+    beta2: float,
+) -> None:
+    # One call for all weights wherever there is one: these weights are small, and calls are what costs.
+    turned = [_turn(gradient, state) for gradient, state in zip(gradients, states, strict=True)]
+    means, squares = [state["mean"] for state in states], [state["square"] for state in states]
+    torch._foreach_lerp_(means, turned, 1 - beta1)
+    torch._foreach_mul_(squares, beta2)
+    torch._foreach_addcmul_(squares, turned, turned, 1 - beta2)
+    roots = torch._foreach_sqrt(squares)
+    torch._foreach_add_(roots, _EPSILON)
+    steps = torch._foreach_div(means, roots)
+    done = states[0]["step"] + 1
+    # Adam's corrections for averages that start at zero.
+    size = lr * (1 - beta2**done) ** 0.5 / (1 - beta1**done)
+    back = [_turn_back(step, state).view_as(weight) for step, state, weight in zip(steps, states, weights, strict=True)]
+    torch._foreach_add_(weights, back, alpha=-size)
+    for state, gradient in zip(states, gradients, strict=True):
+        state["step"] = done
+        for side in _sides(gradient):
+            state[f"covariance {side}"].lerp_(_covariance(gradient, side), 1 - beta2)
+        if done % _RENEW_EVERY == 0:
+            _renew(state)
+
+
+def _start(state: State, gradient: torch.Tensor) -> None:
+    state["step"] = 0
+    state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+    for side in _sides(gradient):
+        state[f"covariance {side}"] = _covariance(gradient, side)
+        state[f"basis {side}"] = torch.linalg.eigh(state[f"covariance {side}"])[1]
+
+
+def _sides(gradient: torch.Tensor) -> list[int]:
+    """0 for the rows and 1 for the columns, if these are to have a basis."""
+    return [side for side in range(gradient.dim()) if gradient.dim() > 1 and 1 < gradient.shape[side] <= _LARGEST_SIDE]
+
+
+def _covariance(gradient: torch.Tensor, side: int) -> torch.Tensor:
+    return gradient @ gradient.T if side == 0 else gradient.T @ gradient
+
+
+def _turn(matrix: torch.Tensor, state: State) -> torch.Tensor:
+    """Into the basis."""
+    if "basis 0" in state:
+        matrix = state["basis 0"].T @ matrix
+    return matrix @ state["basis 1"] if "basis 1" in state else matrix
+
+
+def _turn_back(matrix: torch.Tensor, state: State) -> torch.Tensor:
+    """Out of the basis."""
+    if "basis 0" in state:
+        matrix = state["basis 0"] @ matrix
+    return matrix @ state["basis 1"].T if "basis 1" in state else matrix
+
+
+def _renew(state: State) -> None:
+    """One step of power iteration; the averages follow, the second moments by the order of the eigenvalues only."""
+    mean = _turn_back(state["mean"], state)
+    for side in _sides(mean):
+        basis = state[f"basis {side}"]
+        product = state[f"covariance {side}"] @ basis
+        order = (basis * product).sum(0).argsort(descending=True)
+        state[f"basis {side}"] = torch.linalg.qr(product[:, order])[0]
+        state["square"] = state["square"].index_select(side, order)
+    state["mean"] = _turn(mean, state)
