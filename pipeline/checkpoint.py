@@ -23,6 +23,7 @@ class Checkpoint:
     epoch: int  # from 1
     validation_loss: float
     weights: dict[str, torch.Tensor]  # the state_dict
+    images: int = 0  # that training had seen; the step of metrics that belong to these weights
 
     @property
     def digest(self) -> str:

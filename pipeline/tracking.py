@@ -255,7 +255,7 @@ class Run:
             file: an ONNX file.
             example: noisy images, float32 [N, C, H, W].
             loader: a module that MLflow loads the model with when it serves it, or as a pyfunc.
-            step: the epoch that the weights are from; metrics logged at this step are linked to the model.
+            step: how many images the weights have seen; metrics logged at this step are linked to the model.
             requirements: what a consumer installs, pinned.
             metadata: stored with the model: `sha256` is that of the file.
             extra_files: copied beside the model.

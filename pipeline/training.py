@@ -63,6 +63,7 @@ class Best:
 
     epoch: int
     validation_loss: float
+    images: int  # seen since training began
     state_dict: dict[str, torch.Tensor]
 
 
@@ -85,7 +86,7 @@ def fit(
     target: str,  # a key of TARGETS
     seed: int,  # of the batch order and the noise
     compiled: bool = False,  # train on the network as torch.compile makes it
-    on_progress: Callable[[Progress], None],  # called about twice a second
+    on_progress: Callable[[Progress], None],  # called about twice a second, and at every point of the learning curve
     on_point: Callable[[Point], None],  # called at every point of the learning curve, with the model in eval mode
     on_epoch: Callable[[Epoch], None],  # called after every epoch, with the model in eval mode
     on_state: Callable[[dict[str, Any]], None] | None = None,  # called with the training's state, after every epoch
@@ -165,31 +166,28 @@ def fit(
 
             # Reading the loss waits for the device, so it is read now and then only.
             now = time.perf_counter()
-            if now - last_report > 0.5:
-                last_report = now
-                mean_loss = total.item() / seen
-                _check_finite(mean_loss, "training", epoch, seen, optimizer)
-                on_progress(Progress(epoch, seen, mean_loss, seen / (now - epoch_began)))
-            if math.ceil(seen / batch_size) in point_steps:
-                so_far = total.item()
-                mean_loss = (so_far - before_point[1]) / (seen - before_point[0])
-                _check_finite(mean_loss, "training", epoch, seen, optimizer)
+            is_point = math.ceil(seen / batch_size) in point_steps
+            if is_point or now - last_report > 0.5:
+                last_report, so_far = now, total.item()
+                _check_finite(so_far, "training", epoch, seen, optimizer)
+                on_progress(Progress(epoch, seen, so_far / seen, seen / (now - epoch_began)))
+            if is_point:
+                recent_loss = (so_far - before_point[1]) / (seen - before_point[0])
                 before_point = (seen, so_far)
                 model.eval()
-                on_point(Point((epoch - 1) * len(train) + seen, mean_loss, optimizer.param_groups[0]["lr"]))
+                on_point(Point((epoch - 1) * len(train) + seen, recent_loss, optimizer.param_groups[0]["lr"]))
                 model.train()
             if on_state and seen < len(train) and state_due():
                 on_state(describe(epoch, seen, total))
         images_per_second = len(train) / (time.perf_counter() - epoch_began)
-        mean_loss = total.item() / len(train)
 
         # Validate, and keep the best.
         validation_loss = _validation_loss(model, validation, noise, target, recipe.loss)
         _check_finite(validation_loss, "validation", epoch, seen, optimizer)
         is_best = best is None or validation_loss < best.validation_loss
         if is_best:
-            best = Best(epoch, validation_loss, copy.deepcopy(model.state_dict()))
-        on_epoch(Epoch(epoch, epoch * len(train), mean_loss, validation_loss, images_per_second, is_best))
+            best = Best(epoch, validation_loss, epoch * len(train), copy.deepcopy(model.state_dict()))
+        on_epoch(Epoch(epoch, epoch * len(train), so_far / len(train), validation_loss, images_per_second, is_best))
         if on_state:
             before_point = (0, 0.0)
             on_state(describe(epoch + 1, 0, torch.zeros(())))

@@ -232,7 +232,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
 
     # A run whose figures are not those of the file: exit code 3, the report in the run, the old folder untouched.
     psnr = run.data.metrics["test/psnr/0.01"]
-    client.log_metric(run.info.run_id, "test/psnr/0.01", psnr + 0.01, step=99)
+    client.log_metric(run.info.run_id, "test/psnr/0.01", psnr + 0.01, step=10**6)
     before = (handoff / "manifest.json").read_bytes()
     done = cli("export", "--run-id", run.info.run_id, "--name", "again")
     assert (done.code, len(done.err.splitlines())) == (3, 1)

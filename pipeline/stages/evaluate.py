@@ -77,7 +77,7 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool =
     # Score the noisy input, the clipped input and the model at every level.
     scores = {label: score(data.test, noise, denoisers, _metrics(config, data)) for label, noise in noises.items()}
     results = {label: _summarise(values, data.test_labels) for label, values in scores.items()}
-    run.log_scores(results, step=checkpoint.epoch)
+    run.log_scores(results, step=checkpoint.images)
     report: dict[str, Any] = {
         "protocol": PROTOCOL,
         "results": {**(earlier["results"] if earlier else {}), **results},
@@ -101,7 +101,7 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool =
         report["by_class"] = _by_class(scores, data.test_labels)
     report["other_data"] = other_data(config, denoisers, own)
     for name, values in report["other_data"].items():
-        run.log_metrics({f"test-{name}/psnr/{own.label}": values["denoised"]["psnr"]}, step=checkpoint.epoch)
+        run.log_metrics({f"test-{name}/psnr/{own.label}": values["denoised"]["psnr"]}, step=checkpoint.images)
     with run.together():
         run.log_dict(report, TEST)
         with run.artifact(TEST) as path:

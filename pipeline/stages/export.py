@@ -171,13 +171,13 @@ def _export(
             new / MODEL,
             probes[:1],
             loader=Path(denoiser_serving.__file__),
-            step=handoff.checkpoint.epoch,
+            step=handoff.checkpoint.images,
             requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
             metadata={"sha256": onnx_digest, "weights_sha256": handoff.checkpoint.digest},
             extra_files=[new / "MODEL_CARD.md", new / MANIFEST],
         )
         run.log_folder(new, "handoff")
-        run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=handoff.checkpoint.epoch)
+        run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=handoff.checkpoint.images)
         run.log_tags({"parity": "passed", "model.onnx.sha256": onnx_digest, "python": platform.python_version()})
 
     click.echo(

@@ -194,7 +194,7 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
 
     # Keep the best epoch.
     checkpoint = Checkpoint(
-        config.model, config.size, config.channels, best.epoch, best.validation_loss, best.state_dict
+        config.model, config.size, config.channels, best.epoch, best.validation_loss, best.state_dict, best.images
     )
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / Path(CHECKPOINT).name
