@@ -74,16 +74,22 @@ def noisy_copy(pixels: np.ndarray, index: int, noise: Noise) -> tuple[torch.Tens
     An image always gets the same noise, whatever the batch size, the device and the number of images.
     """
     clean = to_images(torch.tensor(pixels))[None]  # a copy: the array may be read-only
-    return clean, noise(clean, torch.Generator().manual_seed(TEST_NOISE_SEED + index))
+    return clean, _draw(clean, index, noise)
+
+
+def _draw(clean: torch.Tensor, index: int, noise: Noise) -> torch.Tensor:
+    return noise(clean, torch.Generator().manual_seed(TEST_NOISE_SEED + index))
 
 
 def noisy_batches(images: Images, noise: Noise) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
     """Batches of clean and noisy images, float32 [n, C, H, W], from uint8 images; those of several sizes one by one."""
     size = 1 if isinstance(images, list) else EVALUATION_BATCH
     for start in range(0, len(images), size):
-        pairs = [noisy_copy(image, index, noise) for index, image in enumerate(images[start : start + size], start)]
-        clean, noisy = zip(*pairs, strict=True)
-        yield torch.cat(clean), torch.cat(noisy)
+        clean = to_images(torch.tensor(np.stack(list(images[start : start + size]))))
+        noisy = torch.empty_like(clean)
+        for place in range(len(clean)):
+            noisy[place] = _draw(clean[place : place + 1], start + place, noise)[0]
+        yield clean, noisy
 
 
 def score(images: Images, noise: Noise, denoisers: Mapping[str, Denoiser], metrics: Mapping[str, Metric]) -> Scores:

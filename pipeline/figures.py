@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from textwrap import fill
 from typing import Any
 
 import numpy as np
@@ -60,28 +61,28 @@ def denoising_grid(sample: Sample, title: str) -> Figure:
     clean, noisy, denoised = sample
     removed = noisy - denoised
     spread = 6 * removed.std().clamp(min=1e-3)  # black at -3 standard deviations, white at 3
-    rows = {"noisy": noisy, "denoised": denoised, "clean": clean, "removed": removed / spread + 0.5}
-    figure, axes = _image_grid(len(rows), len(clean))
-    figure.suptitle(f"{title}. Below each image as shown: PSNR in dB")
-    for line, (name, images) in zip(axes, rows.items(), strict=True):
-        _image_row(line, name, images, clean if name in ("noisy", "denoised") else None)
-    return figure
+    return _image_table(
+        f"{title}. Below each image as shown: PSNR in dB",
+        [
+            ("noisy", noisy, clean),
+            ("denoised", denoised, clean),
+            ("clean", clean, None),
+            ("removed", removed / spread + 0.5, None),
+        ],
+    )
 
 
 def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
     """The same images at every noise level: a noisy and a denoised row a level, then the clean images."""
     clean = next(iter(samples.values()))[0]
-    figure, axes = _image_grid(2 * len(samples) + 1, len(clean))
-    figure.suptitle(
-        f"The same test images with every noise; the model was trained on {trained_on}.\n"
-        "Below each image as shown: PSNR in dB"
-    )
-    lines = iter(axes)
+    rows: list[_Row] = []
     for label, (_, noisy, denoised) in samples.items():
-        _image_row(next(lines), f"noisy, {label}", noisy, clean)
-        _image_row(next(lines), "denoised", denoised, clean)
-    _image_row(next(lines), "clean", clean, None)
-    return figure
+        rows += [(f"noisy {label}", noisy, clean), ("denoised", denoised, clean)]
+    return _image_table(
+        f"The same test images with every noise; the model was trained on {trained_on}.\n"
+        "Below each image as shown: PSNR in dB",
+        [*rows, ("clean", clean, None)],
+    )
 
 
 def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:
@@ -165,17 +166,33 @@ def _place(variance: float, variances: Sequence[float]) -> float:
     return float(np.interp(variance**0.5, [level**0.5 for level in variances], range(len(variances))))
 
 
-def _image_grid(rows: int, columns: int) -> tuple[Figure, np.ndarray]:
-    figure = Figure(figsize=(1.15 * columns + 1.2, 1.3 * rows + 0.5), layout="constrained")
-    return figure, figure.subplots(rows, columns, squeeze=False)
+_Row = tuple[str, torch.Tensor, torch.Tensor | None]
+"""Name, images [N, C, H, W], and the clean images if the PSNR of each (clipped to [0, 1], as shown) goes below it."""
 
 
-def _image_row(axes: Sequence[Axes], name: str, images: torch.Tensor, clean: torch.Tensor | None) -> None:
-    """Draw a row of images; with `clean`, the PSNR of each one (clipped to [0, 1], as shown) under it."""
-    values = psnr(images.clamp(0, 1), clean).tolist() if clean is not None else [None] * len(images)
-    for ax, image, value in zip(axes, images, values, strict=True):
-        ax.imshow(to_pixels(image), cmap="gray", vmin=0, vmax=255)
-        ax.set(xticks=[], yticks=[])
-        if value is not None:
-            ax.set_xlabel(f"{value:.1f}", fontsize=9, labelpad=2)
-    axes[0].set_ylabel(name, fontsize=10)
+def _image_table(title: str, rows: Sequence[_Row]) -> Figure:
+    """Rows of images, drawn as one: an axes for each image would take ten times as long."""
+    columns, (height, width) = len(rows[0][1]), rows[0][1].shape[-2:]
+    gap, text = 0.06 * width, 0.2 * width  # in pixels, as all that follows
+    below = [text if clean is not None else gap for _, _, clean in rows]
+    whole = sum(below) + len(rows) * height
+    scale = 1.1 / width  # inches
+    margins = 1.1, 0.35 * (title.count("\n") + 1) + 0.1
+    table = columns * (width + gap) * scale, whole * scale
+    size = max(margins[0] + table[0], 8.6), table[1] + margins[1]
+    figure = Figure(figsize=size)
+    figure.suptitle(title, y=1 - 0.1 / size[1], fontsize=12)
+    axes = figure.add_axes((margins[0] / size[0], 0, table[0] / size[0], table[1] / size[1]))
+    axes.axis("off")
+    top = 0.0
+    for (name, images, clean), room in zip(rows, below, strict=True):
+        values = psnr(images.clamp(0, 1), clean).tolist() if clean is not None else None
+        axes.text(-0.1 / scale, top + height / 2, fill(name, 14), ha="right", va="center", fontsize=10)
+        for column, image in enumerate(images):
+            left = column * (width + gap)
+            axes.imshow(to_pixels(image), cmap="gray", vmin=0, vmax=255, extent=(left, left + width, top + height, top))
+            if values:
+                axes.text(left + width / 2, top + height + 0.1 * room, f"{values[column]:.1f}", ha="center", va="top")
+        top += height + room
+    axes.set(xlim=(0, columns * (width + gap)), ylim=(whole, 0), aspect="auto")
+    return figure

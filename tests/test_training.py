@@ -109,6 +109,20 @@ def test_metrics_are_taken_per_image() -> None:
     assert ssim[2] < 0
 
 
+@pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 11, 40)])
+def test_psnr_and_ssim_are_those_of_torchmetrics(shape: tuple[int, ...]) -> None:
+    from torchmetrics.functional import image
+
+    generator = torch.Generator().manual_seed(0)
+    clean = torch.rand(shape, generator=generator)
+    noisy = clean + 0.2 * torch.randn(shape, generator=generator)
+    ssim = image.structural_similarity_index_measure(noisy, clean, data_range=1.0, reduction="none")
+    assert isinstance(ssim, torch.Tensor)
+    assert torch.allclose(METRICS["ssim"](noisy, clean), ssim, atol=1e-6)
+    psnr = image.peak_signal_noise_ratio(noisy, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
+    assert torch.allclose(METRICS["psnr"](noisy, clean), psnr, atol=1e-4)
+
+
 def test_evaluation_uses_eval_mode(digits: np.ndarray) -> None:
     model = build_model("autoencoder").train()
     denoise = model_denoiser(model, torch.device("cpu"))

@@ -133,7 +133,7 @@ def _tell(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None:
 def _fingerprint(config: Config, data: PreparedData, checkpoint: Checkpoint) -> Fingerprint:
     return fingerprint(
         "pipeline.stages.evaluate",
-        packages=("matplotlib", "numpy", "torch", "torchmetrics"),
+        packages=("matplotlib", "numpy", "torch"),
         ignore=other_modules(config.model),
         files=[WEIGHTS],
         data=data.digest,
