@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +25,14 @@ _MANIFEST = "manifest.json"
 _LABELS = "test_labels.npy"
 _FILES = {*(f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".npz")), _LABELS}
 
+_CHUNK = 2**26  # bytes of images to write at a time
+
 Images = np.ndarray | list[np.ndarray]
 """uint8 [N, C, H, W] where all images have one size, else a list of uint8 [C, H, W]; 0 is black and 255 white."""
+
+
+Part = tuple[Images, np.ndarray]
+"""Images, and the numbers of those that are meant, in order."""
 
 
 def as_images(images: list[np.ndarray]) -> Images:
@@ -32,8 +40,10 @@ def as_images(images: list[np.ndarray]) -> Images:
     return np.stack(images) if len({image.shape for image in images}) == 1 else images
 
 
-def describe_sizes(images: Images) -> str:
-    """Height x width, smallest to largest: `28x28`, or `300x451 to 1080x1920`."""
+def describe_sizes(*parts: Images) -> str:
+    """Height x width of all parts, smallest to largest: `28x28`, or `300x451 to 1080x1920`."""
+    # In an array, all are as large as the first.
+    images = [image for part in parts for image in (part[:1] if isinstance(part, np.ndarray) else part)]
     sizes = sorted({image.shape[1:] for image in images}, key=lambda size: (size[0] * size[1], size))
     texts = [f"{height}x{width}" for height, width in (sizes[0], sizes[-1])]
     return texts[0] if len(sizes) == 1 else " to ".join(texts)
@@ -41,7 +51,7 @@ def describe_sizes(images: Images) -> str:
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The images of a dataset, split."""
+    """The images of a dataset, split. Arrays are mapped from their files: only what is looked at takes memory."""
 
     train: Images
     validation: Images
@@ -55,7 +65,7 @@ class PreparedData:
         return self.manifest["digest"]
 
     def describe(self) -> str:
-        sizes = describe_sizes([*self.train, *self.validation, *self.test])
+        sizes = describe_sizes(self.train, self.validation, self.test)
         return (
             f"{len(self.train):,} training, {len(self.validation):,} validation and {len(self.test):,} test images "
             f"of {sizes}{'' if self.train[0].shape[0] == 1 else ' in colour'}"
@@ -80,28 +90,52 @@ def prepared_lock(config: Config) -> FileLock:
 
 
 def write_prepared(
-    config: Config, parts: dict[str, Images], labels: np.ndarray | None, facts: dict[str, Any]
+    config: Config, parts: dict[str, Part], labels: np.ndarray | None, facts: dict[str, Any]
 ) -> PreparedData:
     """Write the images of all `PARTS`, the labels of the test images and a manifest with `facts`: all or nothing."""
     folder = prepared_folder(config)
     with new_folder(folder) as new:
         files = {}
-        for name, images in [*parts.items(), *([] if labels is None else [(Path(_LABELS).stem, labels)])]:
-            path = new / f"{name}{'.npz' if isinstance(images, list) else '.npy'}"
-            try:
-                if isinstance(images, list):
-                    np.savez(path, *images)
-                    files[path.name] = {"images": len(images), "sizes": describe_sizes(images), "dtype": "uint8"}
+        for name, (images, chosen) in parts.items():
+            taken = images if isinstance(images, np.ndarray) else as_images([images[index] for index in chosen])
+            path = new / f"{name}{'.npz' if isinstance(taken, list) else '.npy'}"
+            with _says_why(folder / path.name):
+                if isinstance(taken, list):
+                    np.savez(path, *taken)
+                    files[path.name] = {"images": len(taken), "sizes": describe_sizes(taken), "dtype": "uint8"}
                 else:
-                    np.save(path, images)
-                    files[path.name] = {"shape": list(images.shape), "dtype": str(images.dtype)}
-            except OSError as error:
-                reason = error.strerror or f"{error} (is the disk full?)"  # what numpy says
-                raise PipelineError(f"cannot write {folder / path.name}: {reason}") from error
-            files[path.name]["sha256"] = sha256_file(path)
+                    shape = _write_array(path, taken, chosen if taken is images else np.arange(len(taken)))
+                    files[path.name] = {"shape": list(shape), "dtype": "uint8"}
+        if labels is not None:
+            with _says_why(folder / _LABELS):
+                np.save(new / _LABELS, labels)
+                files[_LABELS] = {"shape": list(labels.shape), "dtype": str(labels.dtype)}
+        for name, entry in files.items():
+            entry["sha256"] = sha256_file(new / name)
         manifest = {**facts, "files": files, "digest": _digest(files)}
         (new / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return PreparedData(**parts, test_labels=labels, manifest=manifest)
+    return PreparedData(**_read(folder, files), manifest=manifest)
+
+
+def _write_array(path: Path, images: np.ndarray, chosen: np.ndarray) -> tuple[int, ...]:
+    """Write the images of those numbers as an `.npy` file, a few at a time; returns the shape."""
+    shape = (len(chosen), *images.shape[1:])
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(
+            file, {"descr": np.lib.format.dtype_to_descr(images.dtype), "fortran_order": False, "shape": shape}
+        )
+        for numbers in np.array_split(chosen, max(1, len(chosen) * images[0].nbytes // _CHUNK)):
+            file.write(images[numbers].tobytes())
+    return shape
+
+
+@contextmanager
+def _says_why(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or f"{error} (is the disk full?)"  # what numpy says
+        raise PipelineError(f"cannot write {path}: {reason}") from error
 
 
 def read_manifest(config: Config) -> dict[str, Any] | None:
@@ -138,7 +172,6 @@ def load_prepared(config: Config) -> PreparedData:
 def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
     if manifest["digest"] != _digest(manifest["files"]):
         raise PipelineError(f"{folder / _MANIFEST} is damaged: its digest does not match its files")
-    arrays: dict[str, Any] = {}
     for name, facts in manifest["files"].items():
         if name not in _FILES:
             raise PipelineError(f"{folder / _MANIFEST} is damaged: it names a file {name}")
@@ -146,9 +179,17 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
         digest = sha256_file(path)
         if digest != facts["sha256"]:
             raise PipelineError(f"{path} is damaged: its SHA-256 is {digest}, it must be {facts['sha256']}")
-        content = np.load(path, allow_pickle=False)
-        arrays[path.stem] = content if path.suffix == ".npy" else list(content.values())
-    return PreparedData(**arrays, manifest=manifest)
+    return PreparedData(**_read(folder, manifest["files"]), manifest=manifest)
+
+
+def _read(folder: Path, names: Iterable[str]) -> dict[str, Any]:
+    """The content of every file, by its name without an ending."""
+    content: dict[str, Any] = {}
+    for path in (folder / name for name in names):
+        # Mapped "c", copy on write: torch does not take an array that must not be written to.
+        loaded = np.load(path, mmap_mode="c" if path.suffix == ".npy" else None, allow_pickle=False)
+        content[path.stem] = loaded if path.suffix == ".npy" else list(loaded.values())
+    return content
 
 
 def _digest(files: dict[str, dict[str, Any]]) -> str:

@@ -177,7 +177,7 @@ def _image_table(title: str, rows: Sequence[_Row]) -> Figure:
     below = [text if clean is not None else gap for _, _, clean in rows]
     whole = sum(below) + len(rows) * height
     scale = 1.1 / width  # inches
-    margins = 1.1, 0.35 * (title.count("\n") + 1) + 0.1
+    margins = 1.25, 0.35 * (title.count("\n") + 1) + 0.1
     table = columns * (width + gap) * scale, whole * scale
     size = max(margins[0] + table[0], 8.6), table[1] + margins[1]
     figure = Figure(figsize=size)

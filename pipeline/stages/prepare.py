@@ -11,8 +11,8 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.data import (
     Images,
+    Part,
     PreparedData,
-    as_images,
     load_prepared,
     prepared_folder,
     prepared_lock,
@@ -88,21 +88,18 @@ def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
     return data
 
 
-def _split(images: Images, test: Images | None, config: Config) -> dict[str, Images]:
+def _split(images: Images, test: Images | None, config: Config) -> dict[str, Part]:
     random = np.random.default_rng(config.seed)
+    others, tests = np.arange(len(images)), np.arange(len(test) if test is not None else 0)
     if test is None:
         order = random.permutation(len(images))
         count = max(1, round(len(images) * TEST_SHARE))
-        images, test = _take(images, order[count:]), _take(images, order[:count])
-    count = max(1, round(len(images) * VALIDATION_SHARE))
-    if len(images) <= count or len(test) == 0:
+        others, tests, test = order[count:], order[:count], images
+    count = max(1, round(len(others) * VALIDATION_SHARE))
+    if len(others) <= count or len(tests) == 0:
         raise PipelineError(
-            f"dataset '{config.dataset}' has {len(images) + len(test)} images; at least 3 are needed, "
+            f"dataset '{config.dataset}' has {len(others) + len(tests)} images; at least 3 are needed, "
             "to train on, to validate on and to test on"
         )
-    order = random.permutation(len(images))
-    return {"train": _take(images, order[:-count]), "validation": _take(images, order[-count:]), "test": test}
-
-
-def _take(images: Images, indices: np.ndarray) -> Images:
-    return images[indices] if isinstance(images, np.ndarray) else as_images([images[index] for index in indices])
+    order = others[random.permutation(len(others))]
+    return {"train": (images, order[:-count]), "validation": (images, order[-count:]), "test": (test, tests)}

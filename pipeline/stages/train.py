@@ -106,7 +106,7 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
     device = choose_device(config.device)
     precision = choose_precision(config.precision, device)
     batches = training_batches(data.train, config.crop, device)
-    validation = validation_images(data.validation, config.crop, device)[:VALIDATION_IMAGES]
+    validation = validation_images(data.validation[:VALIDATION_IMAGES], config.crop, device)[:VALIDATION_IMAGES]
     torch.manual_seed(config.seed)
     model = build_model(config.model, config.size, config.channels).to(device)
     noise = config.training_noise
