@@ -8,7 +8,6 @@ cores. Both sides of a ratio run in turn; absolute times on a shared machine mea
 
 from __future__ import annotations
 
-import copy
 import re
 import shutil
 import statistics
@@ -32,27 +31,20 @@ from pipeline.models import build_model
 from pipeline.models.facts import halo
 from pipeline.noise import make_noise
 from pipeline.onnx.export import export_onnx
-from pipeline.onnx.verify import RUNTIMES, is_installed, open_onnxruntime
+from pipeline.onnx.verify import RUNTIMES, is_installed
 
 RELEASED = Path(__file__).parent.parent / "artifacts" / "mnist-blind"
-MODELS = {"autoencoder": ("autoencoder", ""), "unet": ("unet", ""), "resunet m": ("resunet", "m")}
-BATCH, ROUNDS, FILES, FILE_ROUNDS = 64, 15, 10_000, 3
+FILES, FILE_ROUNDS = 10_000, 3
 
 
 def main() -> None:
     torch.set_num_threads(1)
     images = BundledMNIST().images()[1]
     assert images is not None
-    _, noisy = next(noisy_batches(images[:BATCH], make_noise("gaussian", "0.01")))
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
-        print(f"Images/s, batches of {BATCH} of 28x28 pixels, one thread, median of {ROUNDS} rounds in turn:\n")
-        print("| model | torch, eager | torch, channels last | onnxruntime | of eager (smallest to largest) |")
-        print("|---|---:|---:|---:|---:|")
-        for title, (model, size) in MODELS.items():
-            print(_inference(title, _export(model, size, folder / f"{model}.onnx"), folder / f"{model}.onnx", noisy))
-
-        print(f"\n`denoise` on {FILES:,} PNG files of 28x28 pixels, against reading and writing them with no model:\n")
+        _export("autoencoder", "", folder / "autoencoder.onnx")
+        print(f"`denoise` on {FILES:,} PNG files of 28x28 pixels, against reading and writing them with no model:\n")
         print("| model | with no model | denoise | of that speed (smallest to largest) |\n|---|---:|---:|---:|")
         _write_files(images, folder / "in")
         for title, path in {"autoencoder": folder / "autoencoder.onnx", "mnist-blind (resunet m)": RELEASED}.items():
@@ -90,27 +82,6 @@ def _export(model: str, size: str, path: Path) -> torch.nn.Module:
     }
     export_onnx(network, 1, path, metadata)
     return network.eval()
-
-
-def _inference(title: str, model: torch.nn.Module, path: Path, noisy: torch.Tensor) -> str:
-    session = open_onnxruntime(path, threads=1)
-
-    eager, channels_last = (
-        torch.inference_mode()(partial(copy.deepcopy(model).to(memory_format=memory_format), noisy))
-        for memory_format in (torch.contiguous_format, torch.channels_last)
-    )
-    sides: dict[str, Callable[[], object]] = {
-        "eager": eager,
-        "channels last": channels_last,
-        "onnxruntime": lambda: session(noisy.numpy()),
-    }
-    times = _in_turn(sides, ROUNDS)
-    ratios = [slow / fast for slow, fast in zip(times["eager"], times["onnxruntime"], strict=True)]
-    speeds = [BATCH / statistics.median(seconds) for seconds in times.values()]
-    return (
-        f"| {title} | {' | '.join(f'{speed:,.0f}' for speed in speeds)} | {statistics.median(ratios):.2f} "
-        f"({min(ratios):.2f} to {max(ratios):.2f}) |"
-    )
 
 
 def _files(title: str, model: Path, folder: Path) -> str:

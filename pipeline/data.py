@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -90,7 +90,7 @@ def prepared_lock(config: Config) -> FileLock:
 
 
 def write_prepared(
-    config: Config, parts: dict[str, Part], labels: np.ndarray | None, facts: dict[str, Any]
+    config: Config, parts: Mapping[str, Part], labels: np.ndarray | None, facts: dict[str, Any]
 ) -> PreparedData:
     """Write the images of all `PARTS`, the labels of the test images and a manifest with `facts`: all or nothing."""
     folder = prepared_folder(config)

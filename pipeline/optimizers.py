@@ -6,22 +6,41 @@ This module imports no torch until an optimizer is made, so that the command lin
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     import torch
 
-Make = Callable[[Iterable["torch.nn.Parameter"], float, float], "torch.optim.Optimizer"]
+
+class Optimizer(Protocol):
+    """What training needs of torch's optimizers."""
+
+    param_groups: list[dict[str, Any]]  # the learning rate is `param_groups[0]["lr"]`
+
+    def step(self) -> Any:
+        """Change the parameters by their gradients."""
+        ...
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on, besides the parameters."""
+        ...
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave."""
+        ...
+
+
+Make = Callable[[Iterable["torch.nn.Parameter"], float, float], Optimizer]
 """Takes the parameters, the learning rate, and beta2: the decay of averages of what is quadratic in the gradient."""
 
 
-def _adam(parameters: Iterable[torch.nn.Parameter], lr: float, beta2: float) -> torch.optim.Optimizer:
+def _adam(parameters: Iterable[torch.nn.Parameter], lr: float, beta2: float) -> Optimizer:
     import torch
 
     return torch.optim.Adam(parameters, lr=lr, betas=(0.9, beta2), fused=True)
 
 
-def _soap(parameters: Iterable[torch.nn.Parameter], lr: float, beta2: float) -> torch.optim.Optimizer:
+def _soap(parameters: Iterable[torch.nn.Parameter], lr: float, beta2: float) -> Optimizer:
     from pipeline.soap import SOAP
 
     return SOAP(parameters, lr=lr, betas=(0.9, beta2))

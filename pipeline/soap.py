@@ -14,13 +14,15 @@ _LARGEST_SIDE = 1024  # of a matrix whose eigenvectors are followed: they cost i
 State = dict[str, Any]
 
 
-class SOAP(torch.optim.Optimizer):
+class SOAP:
     """SOAP (Vyas et al. 2024, "SOAP: Improving and Stabilizing Shampoo using Adam", algorithm 3), without weight decay.
 
     A weight [n, ...] counts as a matrix [n, rest]. The averages of G G^T and of G^T G, for gradients G, have the
     eigenvectors L and R; Adam runs on L^T G R, and its step is turned back. The eigenvectors are followed by one step
     of power iteration every `_RENEW_EVERY` steps. Weights of one dimension get plain Adam. The first step only starts
     the averages.
+
+    Not a `torch.optim.Optimizer`: making one imports the compiler, which takes a second.
 
     Args:
         parameters: float32, all with a gradient at every step.
@@ -29,20 +31,38 @@ class SOAP(torch.optim.Optimizer):
     """
 
     def __init__(self, parameters: Iterable[torch.nn.Parameter], lr: float, betas: tuple[float, float]) -> None:
-        super().__init__(parameters, {"lr": lr, "betas": betas})
+        self.param_groups: list[dict[str, Any]] = [{"lr": lr, "betas": betas}]
+        self._weights: list[torch.Tensor] = list(parameters)
+        self._states: list[State] = []  # of each weight
 
     @torch.no_grad()
-    def step(self, closure: Any = None) -> None:  # type: ignore[override]  # as simple as it is used
-        """Change the parameters by their gradients; a closure is not supported."""
-        for group in self.param_groups:
-            weights = group["params"]
-            states = [self.state[weight] for weight in weights]
-            gradients = [weight.grad.flatten(1) if weight.dim() > 1 else weight.grad for weight in weights]
-            if not states[0]:
-                for state, gradient in zip(states, gradients, strict=True):
-                    _start(state, gradient)
-            else:
-                _step(weights, gradients, states, group["lr"], *group["betas"])
+    def step(self) -> None:
+        """Change the parameters by their gradients."""
+        (group,) = self.param_groups
+        gradients = [_as_matrix(weight) for weight in self._weights]
+        if self._states:
+            _step(self._weights, gradients, self._states, group["lr"], *group["betas"])
+        else:
+            self._states = [_start(gradient) for gradient in gradients]
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the next steps depend on, besides the parameters."""
+        return {"states": self._states}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on from what `state_dict` gave, on the device of the parameters."""
+        self._states = [
+            {
+                name: value.to(weight.device) if isinstance(value, torch.Tensor) else value
+                for name, value in state.items()
+            }
+            for weight, state in zip(self._weights, state_dict["states"], strict=True)
+        ]
+
+
+def _as_matrix(weight: torch.Tensor) -> torch.Tensor:
+    assert weight.grad is not None
+    return weight.grad.flatten(1) if weight.dim() > 1 else weight.grad
 
 
 def _step(
@@ -75,12 +95,12 @@ def _step(
             _renew(state)
 
 
-def _start(state: State, gradient: torch.Tensor) -> None:
-    state["step"] = 0
-    state["mean"], state["square"] = torch.zeros_like(gradient), torch.zeros_like(gradient)
+def _start(gradient: torch.Tensor) -> State:
+    state: State = {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
     for side in _sides(gradient):
         state[f"covariance {side}"] = _covariance(gradient, side)
         state[f"basis {side}"] = torch.linalg.eigh(state[f"covariance {side}"])[1]
+    return state
 
 
 def _sides(gradient: torch.Tensor) -> list[int]:

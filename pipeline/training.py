@@ -18,7 +18,7 @@ from pipeline.errors import PipelineError
 from pipeline.models import Recipe
 from pipeline.noise import Noise
 from pipeline.objectives import LOSSES, TARGETS, image_errors
-from pipeline.optimizers import OPTIMIZERS
+from pipeline.optimizers import OPTIMIZERS, Optimizer
 from pipeline.schedules import SCHEDULES
 
 POINTS = 10  # of the learning curve, at least; in a long training one an epoch
@@ -157,7 +157,7 @@ def fit(
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 output = network(pair.noisy)
             batch_loss = reduce(image_errors(output.float(), pair))
-            optimizer.zero_grad()
+            model.zero_grad()
             batch_loss.backward()
             optimizer.step()
             total += batch_loss.detach() * len(pixels)
@@ -208,7 +208,7 @@ def _validation_loss(model: nn.Module, validation: torch.Tensor, noise: Noise, t
     return total.item() / len(validation)
 
 
-def _check_finite(loss: float, kind: str, epoch: int, seen: int, optimizer: torch.optim.Optimizer) -> None:
+def _check_finite(loss: float, kind: str, epoch: int, seen: int, optimizer: Optimizer) -> None:
     if not math.isfinite(loss):
         raise PipelineError(
             f"training diverged: the {kind} loss is {loss} in epoch {epoch}, after {seen:,} images, "

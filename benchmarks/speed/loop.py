@@ -18,7 +18,7 @@ from pipeline.objectives import LOSSES, Pair, image_errors
 from pipeline.optimizers import OPTIMIZERS
 from pipeline.training import fit, to_images
 
-IMAGES, ROUNDS = 12_800, 7
+IMAGES, ROUNDS = 25_600, 7
 FAST = MODELS["autoencoder"].fast
 NOISE = make_noise("gaussian", "0.01")
 
@@ -51,7 +51,7 @@ def _bare_step(pixels: torch.Tensor, with_optimizer: bool = True) -> Callable[[]
     def steps() -> None:
         for _ in range(len(pixels) // FAST.batch_size):
             loss = LOSSES[FAST.loss][0](image_errors(model(noisy), Pair(noisy, clean)))
-            optimizer.zero_grad()
+            model.zero_grad()
             loss.backward()
             if with_optimizer:
                 optimizer.step()

@@ -1,0 +1,109 @@
+"""The main job, as a user starts it: stage by stage, its peak memory, and what training costs besides training."""
+
+from __future__ import annotations
+
+import os
+import resource
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import mlflow
+
+from pipeline.config import Config
+from pipeline.stages import train as train_stage
+from pipeline.stages.prepare import prepare
+from pipeline.tracking import start_run
+from pipeline.training import fit
+
+ROOT = Path(__file__).parents[2]
+
+
+def main_job() -> None:
+    """`mlflow run . --env-manager local -P variance=0.01`, in a copy of the project."""
+    with tempfile.TemporaryDirectory() as folder:
+        project = Path(folder) / "project"
+        project.mkdir()
+        for name in ("MLproject", "conda.yaml"):
+            shutil.copy(ROOT / name, project)
+        shutil.copytree(ROOT / "pipeline", project / "pipeline")
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("MLFLOW_")}
+        environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+        began = last = time.perf_counter()
+        stages: defaultdict[str, float] = defaultdict(float)
+        with subprocess.Popen(
+            [sys.executable, "-m", "mlflow", "run", ".", "--env-manager", "local", "-P", "variance=0.01"],
+            cwd=project,
+            env={**environment, "PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            text=True,
+        ) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                # A stage prints when it ends, so that what went before is its time.
+                now = time.perf_counter()
+                stages[line.partition(":")[0]] += now - last
+                last = now
+        whole = time.perf_counter() - began
+        assert process.returncode == 0
+        peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # KiB on Linux
+        (run,) = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}").search_runs(["0"])
+    training = run.data.metrics["train/seconds"]
+    print("`mlflow run . --env-manager local -P variance=0.01`:\n")
+    print("| | measured | goal |\n|---|---:|---:|")
+    print(f"| `mlflow run` starts, the commands start, prepare | {stages['prepare']:.1f} s | |")
+    print(f"| train | {stages['train']:.1f} s | |")
+    print(f"| evaluate | {stages['evaluate']:.1f} s | |")
+    print(f"| export, parity, hand-off | {stages['export']:.1f} s | |")
+    print(f"| everything sent, `mlflow run` ends | {whole - sum(stages.values()) + stages['run']:.1f} s | |")
+    print(f"| all | {whole:.1f} s | {1.5 * training + 20:.1f} s: 1.5 times the training's {training:.1f} s + 20 s |")
+    print(f"| peak memory | {peak:.2f} GiB | |")
+    print(f"| test PSNR | {run.data.metrics['test/psnr/0.01']:.2f} dB | |")
+
+
+def overhead() -> None:
+    """Where the time of the `train` stage goes, besides training and validating."""
+    spent: defaultdict[str, float] = defaultdict(float)
+
+    def timed(function: Callable[..., Any], key: str) -> Callable[..., Any]:
+        def call(*arguments: Any, **options: Any) -> Any:
+            began = time.perf_counter()
+            try:
+                return function(*arguments, **options)
+            finally:
+                spent[key] += time.perf_counter() - began
+
+        return call
+
+    def timed_fit(*arguments: Any, **options: Any) -> Any:
+        for name in ("on_progress", "on_point", "on_epoch", "on_state", "state_due"):
+            options[name] = timed(options[name], name)
+        return timed(fit, "fit")(*arguments, **options)
+
+    train_stage.fit = timed_fit
+    os.chdir(tempfile.mkdtemp())
+    os.environ.pop("MLFLOW_TRACKING_URI", None)
+    config = Config()
+    prepare(config)
+    with start_run(config) as run:
+        began = time.perf_counter()
+        train_stage.train(config, run, 60.0)
+        whole = time.perf_counter() - began
+    calls = spent["on_point"] + spent["on_epoch"] + spent["on_progress"] + spent["on_state"] + spent["state_due"]
+    training = spent["fit"] - calls
+    rows = {
+        "learning curve and step slider": spent["on_point"] + spent["on_epoch"],
+        "checkpoints": spent["on_state"] + spent["state_due"],
+        "progress": spent["on_progress"],
+        "before and after: data verified, model built, figure drawn, best epoch kept": whole - spent["fit"],
+    }
+    print(f"The `train` stage besides its training and validation of {training:.1f} s:\n")
+    print("| | seconds | share |\n|---|---:|---:|")
+    for name, seconds in {**rows, "all": sum(rows.values())}.items():
+        print(f"| {name} | {seconds:.2f} | {seconds / training:.1%} |")
