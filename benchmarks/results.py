@@ -30,14 +30,15 @@ from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.options import TRAIN
 
 LEVELS = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
-BLIND = ["--variance", "0.0005:0.1"]
+BLIND = ["--recipe", "best", "--variance", "0.0005:0.1"]
 # Row of the table: the options of one model for all levels, or of one for each level (`{level}`); whether it is a
 # headline row, with several seeds.
 SMALL = ["--model", "resunet", "--size", "s", "--epochs", "4", "--variance", "{level}"]
 ROWS: dict[str, tuple[list[str], bool]] = {
     "`autoencoder`, one for each level": (["--variance", "{level}"], True),
+    "the same, `--recipe best`": (["--recipe", "best", "--variance", "{level}"], True),
     "`unet`, 4 epochs, one for each level": (["--model", "unet", "--epochs", "4", "--variance", "{level}"], False),
-    "`resunet` m, one for each level": (["--model", "resunet", "--variance", "{level}"], True),
+    "`resunet` m, one for each level": (["--model", "resunet", "--recipe", "best", "--variance", "{level}"], True),
     "`resunet` m, blind": (["--model", "resunet", *BLIND], True),
     "`resunet` l, blind": (["--model", "resunet", "--size", "l", *BLIND], False),
     "`resunet` s, 4 epochs, one for each level": (SMALL, False),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,25 @@ from conftest import Cli, write_digits
 
 from pipeline.batches import WholeImages
 from pipeline.checkpoint import Checkpoint
+from pipeline.config import Config
+from pipeline.data import load_prepared
 from pipeline.evaluation import model_denoiser, noisy_batches, score
 from pipeline.metrics import METRICS
-from pipeline.models import Recipe, build_model
+from pipeline.models import PAGE, RECIPES, Recipe, build_model, recipe_of
 from pipeline.noise import make_noise
+from pipeline.options import DEFAULTS, TRAIN
 from pipeline.schedules import SCHEDULES
+from pipeline.stages.prepare import prepare
 from pipeline.training import Best, Epoch, fit
 
 
 def quick_fit(
-    digits: np.ndarray, seed: int = 0, target: str = "clean", epochs: int = 2, **options: Any
+    digits: np.ndarray,
+    seed: int = 0,
+    target: str = "clean",
+    epochs: int = 2,
+    compiled: bool = False,
+    **options: Any,
 ) -> tuple[Best, list[Epoch]]:
     torch.manual_seed(seed)
     images = torch.from_numpy(digits[:300, np.newaxis])
@@ -35,6 +45,7 @@ def quick_fit(
         recipe=Recipe(epochs=epochs, batch_size=16, loss="mse", precision="float32", **{"lr": 0.02, **options}),
         target=target,
         seed=seed,
+        compiled=compiled,
         on_progress=lambda progress: None,
         on_point=lambda point: None,
         on_epoch=seen.append,
@@ -159,3 +170,30 @@ def test_a_missing_device_is_one_line(cli: Cli, tmp_path: Path, digits: np.ndarr
     done = cli("run", "--dataset", "digits", "--device", name)
     assert done.code == 1
     assert done.err.startswith(f"Error: --device {name}: not available on this machine; available:")
+
+
+def test_recipes_fill_in_what_is_not_given() -> None:
+    options = {**DEFAULTS, "model": "autoencoder"}
+    chosen = {name: options[name] for name in TRAIN}
+    for name in RECIPES:
+        assert Config.from_options(**{**chosen, "recipe": name}).training_recipe == recipe_of("autoencoder", name)
+    config = Config.from_options(**{**chosen, "recipe": "page", "epochs": 3})
+    assert config.training_recipe == replace(PAGE, epochs=3)
+    assert "page" in config.run_name
+    assert (PAGE.epochs, PAGE.batch_size, PAGE.lr, PAGE.optimizer) == (10, 64, 0.001, "adam")  # the page's text
+
+
+def test_a_compiled_network_trains_the_same(digits: np.ndarray) -> None:
+    plain, epochs = quick_fit(digits, epochs=1)
+    compiled, compiled_epochs = quick_fit(digits, epochs=1, compiled=True)
+    assert compiled.state_dict.keys() == plain.state_dict.keys()
+    assert compiled_epochs[0].validation_loss == pytest.approx(epochs[0].validation_loss, rel=0.05)
+
+
+def test_prepared_images_are_mapped_and_left_alone(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:100])
+    config = Config(dataset=str(tmp_path / "digits"), data_dir=str(tmp_path / "data"))
+    data = prepare(config)
+    assert isinstance(data.train, np.memmap)
+    assert cli("train", "--dataset", tmp_path / "digits", "--data-dir", tmp_path / "data").code == 0
+    assert load_prepared(config).digest == data.digest  # verifies every file
