@@ -18,9 +18,10 @@ import click
 
 from pipeline import __version__
 from pipeline.config import REFERENCE_VARIANCES, Config
+from pipeline.config_files import in_mlflow_run
 from pipeline.errors import PipelineError
 from pipeline.noise import describe_noises, make_noise, parse_variance
-from pipeline.options import DEFAULTS, NAME, PREPARE, TRAIN, Number, parse_variants, with_options
+from pipeline.options import DEFAULTS, NAME, PREPARE, TRAIN, CommandWithConfig, Number, parse_variants, with_options
 from pipeline.signals import Stopped, install, stop_with_launcher
 from pipeline.spool import unsent
 
@@ -131,8 +132,8 @@ def _open_run(config: Config, resume: str, force: bool) -> Iterator[Run]:
             raise
 
 
-@cli.command("train")
-@with_options(*TRAIN, "resume", "checkpoint_every", "force")
+@cli.command("train", cls=CommandWithConfig)
+@with_options("config", *TRAIN, "resume", "checkpoint_every", "force")
 def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
     """Train on the prepared images; a new MLflow run keeps the best epoch."""
     from pipeline.stages.train import train
@@ -202,8 +203,8 @@ def export_command(
         export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register, force)
 
 
-@cli.command("run")
-@with_options(*TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every", "force")
+@cli.command("run", cls=CommandWithConfig)
+@with_options("config", *TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every", "force")
 def run_command(
     artifacts_dir: str,
     name: str,
@@ -357,7 +358,7 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     of it is in the tracking store, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP."""
     install()
     os.umask(os.umask(0o002) | 0o002)  # what is written here, not everybody may change
-    if {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ):  # started by `mlflow run`
+    if in_mlflow_run():
         stop_with_launcher()
     try:
         code = _invoke(arguments)

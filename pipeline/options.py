@@ -11,6 +11,7 @@ from typing import Any
 import click
 
 from pipeline.config import AUTO, RECIPE, Config
+from pipeline.config_files import PRESETS, in_mlflow_run, read_config_file, without_defaults
 from pipeline.datasets import DATASETS, describe_unknown, is_dataset
 from pipeline.errors import PipelineError
 from pipeline.models import MODELS, RECIPES, parse_model
@@ -150,6 +151,10 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
     ),
     "compile": (bool, "Compile the network for training: pays off in long trainings."),
     "device": (click.Choice(["auto", "cpu", "cuda", "mps"]), "Where to compute."),
+    "config": (
+        str,
+        f"File of YAML lines such as 'epochs: 5', or one of {', '.join(PRESETS)}; other options given here win.",
+    ),
     "artifacts_dir": (click.Path(file_okay=False), "Folder of the hand-off folders."),
     "name": (NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),
     "run_id": (_RUN_ID, "The MLflow run to continue"),
@@ -180,6 +185,7 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
 }
 DEFAULTS: dict[str, Any] = {
     **{field.name: AUTO if field.name in RECIPE else field.default for field in fields(Config)},
+    "config": "",
     "artifacts_dir": "artifacts",
     "name": "",
     "run_id": "",
@@ -212,6 +218,11 @@ def with_options(
         )(command)
         for name in reversed(names):
             kind, text = _OPTIONS[name]
+            if name == "config":
+                command = click.option(
+                    "--config", default="", help=text, is_eager=True, expose_value=False, callback=_read_config
+                )(command)
+                continue
             # Both `--clip-input` and, as `mlflow run` passes it, `--clip-input false`.
             flag: dict[str, Any] = {"is_flag": False, "flag_value": True} if kind is bool else {}
             command = click.option(
@@ -225,6 +236,30 @@ def with_options(
         return command
 
     return attach
+
+
+class CommandWithConfig(click.Command):
+    """A command with the option `--config`: the file gives defaults, the command line wins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but under `mlflow run`, which gives every option, those with their default do not count."""
+        if in_mlflow_run():
+            args = without_defaults(args, {param.opts[0]: _default_text(param) for param in self.params})
+        return super().parse_args(ctx, args)
+
+
+def _default_text(param: click.Parameter) -> str:
+    """A default as MLproject has it."""
+    return str(param.default).lower() if isinstance(param.default, bool) else str(param.default)
+
+
+def _read_config(context: click.Context, param: click.Parameter, value: str) -> None:
+    if value:
+        known = {other.name or "" for other in context.command.params} - {param.name, "debug"}
+        try:
+            context.default_map = {**read_config_file(value, known)}
+        except PipelineError as error:
+            raise click.BadParameter(str(error), context, param) from error
 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:

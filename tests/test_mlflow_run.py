@@ -62,13 +62,13 @@ def runs(project: Path) -> list[Run]:
 
 
 def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, tmp_path: Path) -> None:
-    """`mlflow run . -P variance=0.01`, shortened to one epoch, under a stand-in conda."""
+    """`mlflow run . -P variance=0.01`, under a stand-in conda."""
     for path, content in {"bin/conda": CONDA, "etc/profile.d/conda.sh": CONDA_SH, "bin/activate": ""}.items():
         (tmp_path / "conda" / path).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "conda" / path).write_text(content)
         (tmp_path / "conda" / path).chmod(0o755)
     conda_home = str(tmp_path / "conda")
-    done = mlflow_run(project, "-P", "variance=0.01", "-P", "epochs=1", env_manager=None, MLFLOW_CONDA_HOME=conda_home)
+    done = mlflow_run(project, "-P", "variance=0.01", env_manager=None, MLFLOW_CONDA_HOME=conda_home)
     assert done.code == 0, done.err
     assert "48,000 training, 12,000 validation and 10,000 test images" in done.out
     (run,) = runs(project)
@@ -77,7 +77,7 @@ def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, t
     assert run.data.tags["mlflow.project.env"] == "conda"
     assert run.data.metrics["test/psnr_noisy/0.01"] == pytest.approx(20.01, abs=0.01)
     assert run.data.metrics["test/psnr_clipped/0.01"] == pytest.approx(22.66, abs=0.01)
-    assert run.data.metrics["test/psnr/0.01"] > 26  # after one epoch
+    assert run.data.metrics["test/psnr/0.01"] > 29.7  # what the page's recipe reaches after ten epochs
     assert (project / "artifacts" / "autoencoder-var0.01-seed0" / "model.onnx").is_file()
 
     # The README's example of using a file.

@@ -83,6 +83,7 @@ def test_every_import_is_a_dependency() -> None:
     optional = _packages("\n".join(_setup_cfg()["options.extras_require"].values()))
     names = {
         "PIL": "pillow",
+        "yaml": "pyyaml",
         "skimage": "scikit-image",
         "scipy": "scikit-image",  # which needs it
         "cv2": "opencv-python-headless",

@@ -1,0 +1,68 @@
+"""Config files: YAML that gives the command line other defaults. Those in `presets/` go by their names.
+
+The file that every run stores, `config.json`, is one too: it repeats the run.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from pipeline.errors import PipelineError
+
+_FOLDER = Path(__file__).parent / "presets"
+PRESETS = tuple(sorted(path.stem for path in _FOLDER.glob("*.yaml")))
+
+
+def read_config_file(name: str, known: Collection[str]) -> dict[str, str]:
+    """The values in a config file, as the texts that the command line would take.
+
+    Args:
+        name: one of `PRESETS`, or the path of a YAML or JSON file.
+        known: the options that it may give, with underscores; in the file, hyphens do as well.
+
+    Raises:
+        PipelineError: the file cannot be read, or holds something else than `option: value`.
+    """
+    import yaml
+
+    path = _FOLDER / f"{name}.yaml" if name in PRESETS else Path(name)
+    try:
+        # All values as they are written: YAML would make 62 of `1:2`, and a text of `1e-3`.
+        content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not a text"
+        raise PipelineError(f"'{name}': {reason}; give a file, or one of: {', '.join(PRESETS)}") from error
+    except yaml.YAMLError as error:
+        raise PipelineError(f"'{name}' is no YAML: {' '.join(str(error).split())}") from error
+    if not isinstance(content, dict):
+        raise PipelineError(f"'{name}' must hold lines such as 'epochs: 5'")
+    values = {str(key).replace("-", "_"): value for key, value in content.items()}
+    for key, value in values.items():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, cutoff=0)[0]
+            raise PipelineError(f"'{name}': unknown option '{key}'; the nearest is '{near}'")
+        if not isinstance(value, str):
+            raise PipelineError(f"'{name}': {key} must be one number or text")
+    return values
+
+
+def without_defaults(arguments: list[str], defaults: dict[str, str]) -> list[str]:
+    """The arguments without the pairs that only repeat a default, as `mlflow run` gives every option."""
+    kept: list[str] = []
+    pairs = iter(arguments)
+    for argument in pairs:
+        if argument in defaults:
+            value = next(pairs, None)
+            if value != defaults[argument]:
+                kept += [argument, *([] if value is None else [value])]
+        else:
+            kept.append(argument)
+    return kept
+
+
+def in_mlflow_run() -> bool:
+    """Whether `mlflow run` has started this process."""
+    return {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ)
