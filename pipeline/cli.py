@@ -327,6 +327,15 @@ def demo_command(folder: Path, host: str, port: int) -> None:
     serve(folder, host, port)
 
 
+@cli.command("ui")
+@with_options("host", "port", defaults={"port": 5000})
+def ui_command(host: str, port: int) -> None:
+    """Serve the MLflow UI on the store in this folder, or the nearest one above it."""
+    from pipeline.ui import serve
+
+    serve(host, port)
+
+
 @cli.command("doctor")
 @with_options("data_dir", "artifacts_dir", "fix")
 def doctor_command(data_dir: str, artifacts_dir: str, fix: bool) -> None:

@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.onnx.web import add_onnxruntime_web
 from pipeline.signals import Stopped
 
-_LOCAL = "127.0.0.1"
+LOCAL = "127.0.0.1"
 _PAGE = "demo/index.html"
 
 
@@ -58,9 +58,9 @@ def serve(folder: Path, host: str, port: int) -> None:
             f"cannot serve on {host}, port {port}: {error.strerror}; choose another --host or --port"
         ) from error
     with server:
-        if host != _LOCAL:
+        if host != LOCAL:
             click.echo(f"demo: listens on {host}: whoever can reach this machine there can read all files in {folder}")
-        shown = _LOCAL if host == "0.0.0.0" else host
+        shown = LOCAL if host == "0.0.0.0" else host
         click.echo(f"demo: http://{shown}:{server.server_address[1]}/{_PAGE} (Ctrl-C stops it)")
         try:
             server.serve_forever()
