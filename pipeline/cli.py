@@ -21,7 +21,18 @@ from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.config_files import in_mlflow_run
 from pipeline.errors import PipelineError
 from pipeline.noise import describe_noises, make_noise, parse_variance
-from pipeline.options import DEFAULTS, NAME, PREPARE, TRAIN, CommandWithConfig, Number, parse_variants, with_options
+from pipeline.options import (
+    DEFAULTS,
+    NAME,
+    PREPARE,
+    RUN_ID,
+    SWEPT,
+    TRAIN,
+    CommandWithConfig,
+    Number,
+    parse_variants,
+    with_options,
+)
 from pipeline.signals import Stopped, install, stop_with_launcher
 from pipeline.spool import unsent
 
@@ -98,9 +109,7 @@ def _plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
         return _config(options), ""
     from pipeline import store
 
-    run_id = os.environ.get("MLFLOW_RUN_ID", "") if resume == "true" else resume
-    if not run_id:
-        raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
+    run_id = _resumed(resume)
     config = store.read_config(run_id)
     here = {"data_dir", "device"}  # may be others than before
     for name in set(TRAIN) - here:
@@ -113,18 +122,34 @@ def _plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
     return replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]}), run_id
 
 
+def _resumed(resume: str) -> str:
+    """The id of the run to resume, "" for none."""
+    if resume != "true":
+        return resume
+    if "MLFLOW_RUN_ID" not in os.environ:
+        raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
+    return os.environ["MLFLOW_RUN_ID"]
+
+
 @contextmanager
-def _open_run(config: Config, resume: str, force: bool) -> Iterator[Run]:
-    """The run to train in: the one to resume, or a finished one that has trained the same, or a new one."""
+def _open_run(config: Config, resume: str, force: bool, parent: str = "") -> Iterator[Run]:
+    """The run to train in: the one to resume, or a finished one that has trained the same, or a new one.
+
+    The last two become children of the run `parent`, if it is given.
+    """
     from pipeline import tracking
     from pipeline.stages.train import find_trained
 
     found = None if resume or force else find_trained(config)
+    if found and parent:
+        with tracking.adopt_run(found, config, parent) as run:
+            yield run
+        return
     if found:
         with tracking.continue_run(found, config.data_dir) as (run, _):
             yield run
         return
-    with tracking.resume_run(resume, config.data_dir) if resume else tracking.start_run(config) as run:
+    with tracking.resume_run(resume, config.data_dir) if resume else tracking.start_run(config, parent or None) as run:
         try:
             yield run
         except Stopped as stopped:
@@ -205,6 +230,7 @@ def export_command(
 
 @cli.command("run", cls=CommandWithConfig)
 @with_options("config", *TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every", "force")
+@click.option("--parent", default="", type=RUN_ID, hidden=True, help="The run of a sweep that this is a trial of.")
 def run_command(
     artifacts_dir: str,
     name: str,
@@ -213,6 +239,7 @@ def run_command(
     resume: str,
     checkpoint_every: float,
     force: bool,
+    parent: str,
     **options: Any,
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run. What is done already is reused."""
@@ -222,9 +249,11 @@ def run_command(
     from pipeline.stages.prepare import prepare
     from pipeline.stages.train import train
 
+    if parent:
+        stop_with_launcher()  # a sweep that is killed takes its trials along
     config, resumed = _plan(resume, options)
     prepare(config, force)
-    with _open_run(config, resumed, force) as run:
+    with _open_run(config, resumed, force, parent) as run:
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force)
         folder = Path(artifacts_dir) / (name or config.run_name)
@@ -265,6 +294,29 @@ def unet_command(force: bool, **options: Any) -> None:
     unet = configs["unet"]
     with tracking.start_comparison(f"unet-{unet.run_name}", unet.data_dir) as run:
         compare(configs, run, force)
+
+
+@cli.command("sweep")
+@with_options(*TRAIN, "seeds", "jobs", "artifacts_dir", "resume", many=SWEPT, resume="Go on with this sweep.")
+def sweep_command(seeds: int, jobs: int, artifacts_dir: str, resume: str, **options: Any) -> None:
+    """Run every combination of options, of which some are given several times or as VALUE;VALUE.
+
+    Trials that are done are not run again, so that the same command goes on with a sweep that was interrupted.
+    """
+    from pipeline import tracking
+    from pipeline.stages.sweep import grid, sweep
+
+    try:
+        trials = grid({name: value if name in SWEPT else [value] for name, value in options.items()}, seeds)
+    except PipelineError as error:
+        raise click.UsageError(str(error)) from error
+    data_dir = options["data_dir"]
+    name = f"sweep-{len(trials)}-trials"
+    resumed = _resumed(resume)
+    with tracking.resume_run(resumed, data_dir) if resumed else tracking.start_comparison(name, data_dir) as run:
+        complete = sweep(trials, run, jobs, artifacts_dir)
+    if not complete:
+        raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
 
 
 @cli.command("baselines")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import fields
 from typing import Any
 
@@ -46,6 +46,20 @@ class AutoNumber(Number):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
+class Many(click.ParamType):
+    """One or several values of another type, with semicolons between: a tuple."""
+
+    def __init__(self, kind: click.ParamType) -> None:
+        self.kind, self.name = kind, f"{kind.name};…"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):  # converted already
+            return value
+        parts = value.split(";") if isinstance(value, str) else [value]
+        texts = [part.strip() if isinstance(part, str) else part for part in parts]
+        return tuple(self.kind.convert(text, param, ctx) for text in texts)
 
 
 class Spec(click.ParamType):
@@ -107,7 +121,7 @@ def _parse_runtime(text: str) -> str:
 
 
 NAME = Pattern("name", r"[A-Za-z0-9][A-Za-z0-9._-]*", "made of letters, digits, '.', '_' and '-' only")
-_RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the id of an MLflow run: 32 digits and letters a to f")
+RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the id of an MLflow run: 32 digits and letters a to f")
 
 # Every option once: type and help. The defaults are those of `Config`.
 _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
@@ -157,7 +171,7 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
     ),
     "artifacts_dir": (click.Path(file_okay=False), "Folder of the hand-off folders."),
     "name": (NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),
-    "run_id": (_RUN_ID, "The MLflow run to continue"),
+    "run_id": (RUN_ID, "The MLflow run to continue"),
     "images": (Number(int, 1, 1_000_000), "How many of the test images to score: the first ones."),
     "variant": (
         Spec("names", parse_variants),
@@ -172,6 +186,8 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
         Number(float, 0, 1e9, low_allowed=False),
         "Keep the state of a training so often, in seconds.",
     ),
+    "seeds": (Number(int, 1, 1000), "How many seeds to run every combination with, from --seed on."),
+    "jobs": (Number(int, 1, 256), "How many trials to run at a time."),
     "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
     "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
     "force": (bool, "Do it again, even if nothing that it follows from has changed."),
@@ -194,6 +210,8 @@ DEFAULTS: dict[str, Any] = {
     "register": "",
     "resume": "",
     "checkpoint_every": 60.0,
+    "seeds": 1,
+    "jobs": 1,
     "version": 0,
     "margin": 0.05,
     "force": False,
@@ -204,12 +222,15 @@ DEFAULTS: dict[str, Any] = {
 }
 PREPARE = ("dataset", "data_dir", "channels", "seed")
 TRAIN = tuple(field.name for field in fields(Config))
+SWEPT = tuple(
+    name for name in TRAIN if name not in {"dataset", "data_dir", "channels", "seed", "device", "compile"}
+)  # of which a sweep takes several values
 
 
 def with_options(
-    *names: str, defaults: dict[str, Any] | None = None, **more_help: str
+    *names: str, defaults: dict[str, Any] | None = None, many: Collection[str] = (), **more_help: str
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Attach the options called `names`, and `--debug`, to a command."""
+    """Attach the options called `names`, and `--debug`, to a command; those in `many` give a list."""
     values = {**DEFAULTS, **(defaults or {})}
 
     def attach(command: Callable[..., None]) -> Callable[..., None]:
@@ -221,6 +242,17 @@ def with_options(
             if name == "config":
                 command = click.option(
                     "--config", default="", help=text, is_eager=True, expose_value=False, callback=_read_config
+                )(command)
+                continue
+            if name in many:
+                command = click.option(
+                    f"--{name.replace('_', '-')}",
+                    type=Many(click.types.convert_type(kind)),
+                    multiple=True,
+                    default=[values[name]],
+                    show_default=str(values[name]),
+                    callback=lambda context, param, given: list(dict.fromkeys(one for part in given for one in part)),
+                    help=more_help.get(name, text),
                 )(command)
                 continue
             # Both `--clip-input` and, as `mlflow run` passes it, `--clip-input false`.

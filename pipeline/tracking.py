@@ -336,7 +336,7 @@ class Run:
 
 
 @contextmanager
-def start_run(config: Config, parent: Run | None = None) -> Iterator[Run]:
+def start_run(config: Config, parent: str | None = None) -> Iterator[Run]:
     """Open a new run, or the one that `mlflow run` has made for this process, and log the config to it.
 
     It ends as FINISHED, as FAILED after an exception, as KILLED after a signal.
@@ -362,11 +362,11 @@ def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Itera
 
 
 @contextmanager
-def _start(name: str, data_dir: str, parent: Run | None = None) -> Iterator[Run]:
+def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Run]:
     client = store.connect()
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     if run_id is None:
-        run_id = store.create_run(name, parent.id if parent else None)
+        run_id = store.create_run(name, parent)
     info = store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info
     opened = False
     try:
@@ -409,11 +409,11 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
 
 
 @contextmanager
-def adopt_run(run_id: str, config: Config, parent: Run) -> Iterator[Run]:
-    """Open the finished run `run_id`, to add to it, and make it a child of `parent` if it is nobody's."""
+def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[Run]:
+    """Open the finished run `run_id`, to add to it, and make it a child of the run `parent` if it is nobody's."""
     with _open(run_id, config.data_dir, ends=False) as run:
         if run.tag(_PARENT) is None:
-            run.log_tags({_PARENT: parent.id})
+            run.log_tags({_PARENT: parent})
         yield run
 
 

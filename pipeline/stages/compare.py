@@ -31,7 +31,7 @@ def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> Non
     for name, config in configs.items():
         prepare(config)
         found = None if force else find_trained(config)
-        with tracking.adopt_run(found, config, run) if found else tracking.start_run(config, run) as child:
+        with tracking.adopt_run(found, config, run.id) if found else tracking.start_run(config, run.id) as child:
             click.echo(f"compare: {name}: run {child.id}")
             train(config, child)
             evaluate(config, child, force=force)
@@ -70,6 +70,11 @@ def _table(reports: Mapping[str, Mapping[str, Any]], levels: Sequence[str]) -> s
     for name, report in reports.items():
         psnrs = [f"{report['results'][level]['denoised']['psnr']:.2f}" for level in levels]
         rows.append([name, *psnrs, f"{report['run']['parameters']:,}", f"{report['run']['seconds']:.0f} s"])
+    return markdown_table(rows)
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table of rows of as many cells each, the first the head; with the columns aligned for the terminal."""
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for name, *cells in rows:
