@@ -21,14 +21,17 @@ COMMANDS = {
     "main": "run",
     **{
         name: name
-        for name in ("prepare", "train", "evaluate", "export", "blind", "unet", "baselines", "promote", "verify")
+        for name in (
+            *("prepare", "train", "evaluate", "export", "blind", "unet", "sweep"),
+            *("baselines", "promote", "verify"),
+        )
     },
 }
 
 
 def test_mlproject_has_an_entry_point_for_every_command() -> None:
     assert set(ENTRY_POINTS) == set(COMMANDS)
-    tools = {"models", "noises", "doctor", "denoise", "demo"}  # they print, or work on what is not a run
+    tools = {"models", "noises", "doctor", "denoise", "demo", "ui"}  # they print, or work on what is not a run
     assert set(COMMANDS.values()) == set(cli.commands) - tools
 
 
@@ -37,10 +40,11 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
     given = cli.commands[COMMANDS[entry_point]].params
     arguments = [parameter.name for parameter in given if isinstance(parameter, click.Argument)]
     options = {
-        parameter.name: _as_text(parameter.default)
+        parameter.name: _as_text(_default(parameter))
         for parameter in given
         if parameter.name not in ("debug", *arguments)
-        and not (parameter.name in RECIPE and parameter.default == AUTO)  # MLproject says why
+        and not getattr(parameter, "hidden", False)
+        and not (parameter.name in RECIPE and _default(parameter) == AUTO)  # MLproject says why
     }
     parameters = ENTRY_POINTS[entry_point]["parameters"]
     # As text, because MLflow passes and logs the defaults as they are spelled.
@@ -53,6 +57,10 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
     passed = dict(re.findall(r"--([a-z-]+) \{(\w+)\}", command))
     assert passed == {name.replace("_", "-"): name for name in options}
     assert re.findall(r"(?<!--)\b\w+ \{(\w+)\}", command.split("--")[0]) == arguments
+
+
+def _default(parameter: click.Parameter) -> Any:
+    return parameter.default[0] if parameter.multiple else parameter.default  # type: ignore[index]
 
 
 def _as_text(value: Any) -> str:

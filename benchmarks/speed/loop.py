@@ -18,7 +18,7 @@ from pipeline.objectives import LOSSES, Pair, image_errors
 from pipeline.optimizers import OPTIMIZERS
 from pipeline.training import fit, to_images
 
-IMAGES, ROUNDS = 25_600, 7
+IMAGES, ROUNDS = 48_000, 5
 FAST = MODELS["autoencoder"].fast
 NOISE = make_noise("gaussian", "0.01")
 

@@ -193,8 +193,8 @@ def _report(run: Run, finished: Mapping[Trial, str]) -> None:
     first = next(iter(reports.values()))[0]["curve"]
     curves = {}
     for group, of_group in reports.items():
-        psnrs = zip(*(report["curve"]["psnr"]["denoised"] for report in of_group), strict=True)
-        curves[group] = [statistics.mean(values) for values in psnrs]
+        by_level = zip(*(report["curve"]["psnr"]["denoised"] for report in of_group), strict=True)
+        curves[group] = [statistics.mean(values) for values in by_level]
     title = f"Gaussian noise, {first['images']:,} test images, mean over seeds"
     run.log_figure(psnr_comparison(first["variances"], curves, title), "sweep")
     click.echo(f"sweep: PSNR in dB on the test images, by noise (run {run.id})\n{table}", nl=False)

@@ -1,0 +1,118 @@
+"""sweep: every combination is a run of its own; one that fails or is killed does not stop the others; nothing is run twice."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, environment, write_digits
+from mlflow.entities import Run
+
+from pipeline.cli import cli as command_line
+from pipeline.errors import PipelineError
+from pipeline.options import DEFAULTS, SWEPT
+from pipeline.stages.sweep import grid
+
+SWEEP = ("sweep", "--dataset", "digits", "--batch-size", "16", "--variance", "0.001;0.01")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: np.ndarray) -> Path:
+    write_digits(tmp_path / "digits", digits[:120])
+    return tmp_path
+
+
+def runs(folder: Path) -> tuple[list[Run], list[Run]]:
+    """Parents, and children."""
+    found = list(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"]))
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    return [run for run in found if run not in children], children
+
+
+def options(*arguments: str) -> dict[str, list[object]]:
+    with command_line.commands["sweep"].make_context("sweep", list(arguments)) as context:
+        chosen = {name: context.params[name] for name in DEFAULTS if name in context.params}
+    names = [name for name in chosen if name not in ("seeds", "jobs", "artifacts_dir", "resume")]
+    return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in names}
+
+
+def test_the_grid_has_every_combination_once() -> None:
+    trials = grid(options("--variance", "0.001; 0.1", "--variance", "0.001", "--model", "unet", "--lr", "auto;0.1"), 3)
+    assert len(trials) == 2 * 2 * 3
+    assert len({trial.name for trial in trials}) == len(trials)
+    assert len({trial.group for trial in trials}) == 4
+    assert {(trial.config.variance, trial.config.seed) for trial in trials} == {
+        (variance, seed) for variance in ("0.001", "0.1") for seed in (0, 1, 2)
+    }
+    with pytest.raises(PipelineError, match=re.escape("the sweep has 10,001 trials; at most 10,000 are allowed")):
+        grid(options(), 10_001)
+
+
+def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> None:
+    done = cli(*SWEEP, "--lr", "0.02;1e30", "--jobs", 2)
+    assert done.code == 1
+    (parent,), children = runs(folder)
+    assert (
+        done.err == f"Error: some trials failed; the same command with --resume {parent.info.run_id} runs those again\n"
+    )
+    assert done.out.count("training diverged") == 2
+    assert sorted(child.info.status for child in children) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    names = {f"autoencoder-digits-var{variance}-seed0-lr0.02" for variance in ("0.001", "0.01")}
+    assert {path.name for path in (folder / "artifacts").iterdir()} == names
+    assert (parent.info.status, parent.data.metrics["test/psnr_std_variance-0.01 lr-0.02/0.01"]) == ("FAILED", 0)
+
+    # What is done is not done again, and becomes part of the sweep that goes on.
+    done = cli(*SWEEP, "--lr", "0.02", "--seeds", 2, "--resume", parent.info.run_id)
+    assert done.code == 0, done
+    (parent,), children = runs(folder)
+    assert parent.info.status == "FINISHED"
+    assert sorted(child.info.status for child in children) == ["FAILED"] * 2 + ["FINISHED"] * 4
+    assert re.search(r"variance=0.01 \| +[\d.]+ ± [\d.]+ \|", done.out)
+    assert "± 0.00" not in parent.data.tags["mlflow.note.content"]
+
+
+def test_a_sweep_that_is_stopped_takes_its_trials_along(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *SWEEP, "--epochs", "100000", "--jobs", "2"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while len(list(folder.glob("data/runs/*/states/*.pt"))) < 2:
+        assert process.poll() is None
+        time.sleep(0.1)
+    process.send_signal(signal.SIGTERM)
+    _, err = process.communicate(timeout=100)
+    assert (process.returncode, err.splitlines()[-1].startswith("Stopped by SIGTERM")) == (143, True), err
+    (parent,), children = runs(folder)
+    assert [run.info.status for run in (parent, *children)] == ["KILLED"] * 3
+
+
+def test_a_trial_that_dies_without_a_word_is_failed_and_the_sweep_goes_on(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *SWEEP, "--epochs", "300"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(folder.glob("data/runs/*/states/*.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    subprocess.run(["pkill", "-KILL", "-f", f"run --config .* --parent .*{folder.name}|var0.001-seed0$"], check=True)
+    out, _ = process.communicate(timeout=100)
+    assert process.returncode == 1
+    assert "trial 1 of 2, autoencoder-digits-var0.001-seed0: exit code -9" in out
+    _, children = runs(folder)
+    assert sorted(child.info.status for child in children) == ["FAILED", "FINISHED"]
