@@ -319,6 +319,19 @@ def sweep_command(seeds: int, jobs: int, artifacts_dir: str, resume: str, **opti
         raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
 
 
+@cli.command("compare")
+@click.argument("runs", nargs=-1, type=RUN_ID)
+@with_options("query", "output", "data_dir")
+def compare_command(runs: tuple[str, ...], query: str, output: str, data_dir: str) -> None:
+    """Print a leaderboard of RUNS (ids; of a sweep, its trials), or of all in the experiment, and write a page of it.
+
+    Of two runs, it also says what changed from the first to the second.
+    """
+    from pipeline.stages.compare_runs import compare_runs
+
+    compare_runs(runs, query, Path(output), data_dir)
+
+
 @cli.command("baselines")
 @with_options(*("dataset", "data_dir", "channels", "seed", "images"))
 def baselines_command(images: int, **options: Any) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from textwrap import fill
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -16,6 +16,9 @@ from pipeline.metrics import psnr
 from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.objectives import LOSSES, TARGETS
 from pipeline.training import Epoch, Point
+
+if TYPE_CHECKING:
+    from pipeline.leaderboard import Entry
 
 # Colours that people with colour blindness can tell apart (Okabe and Ito).
 _COLOURS = {"noisy": "#999999", "clipped": "#E69F00", "denoised": "#0072B2", "clean": "#009E73"}
@@ -138,6 +141,50 @@ def psnr_comparison(variances: Sequence[float], psnr: Mapping[str, Sequence[floa
     _psnr_lines(axes, variances, lines)
     axes.set_title(title, fontsize=11)
     axes.legend(fontsize=9)
+    return figure
+
+
+def quality_by_parameters(entries: Sequence[Entry], front: Sequence[Entry]) -> Figure:
+    """PSNR at the noise of the runs against their parameters, one colour a model; the Pareto front as a line."""
+    figure = Figure(figsize=(7.6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(
+        [entry.parameters for entry in front],
+        [entry.psnr for entry in front],
+        "--",
+        color=_COLOURS["noisy"],
+        label="nothing smaller is better",
+    )
+    models = list(dict.fromkeys(entry.model for entry in entries))
+    for index, model in enumerate(models):
+        of_model = [entry for entry in entries if entry.model == model]
+        axes.plot(
+            [entry.parameters for entry in of_model],
+            [entry.psnr for entry in of_model],
+            "o",
+            color=_PALETTE[index % len(_PALETTE)],
+            label=model,
+        )
+    axes.set_xscale("log")
+    axes.set(xlabel="parameters", ylabel="PSNR in dB, mean over the test images", title="Quality by parameters")
+    axes.margins(0.15)
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Training loss against the images seen: `{run: [(images, loss), …]}`."""
+    figure = Figure(figsize=(7.6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (name, points) in enumerate(curves.items()):
+        images, losses = zip(*points, strict=True)
+        axes.plot(images, losses, ".-", color=_PALETTE[index % len(_PALETTE)], label=name)
+    axes.set(xlabel="training images seen", ylabel="training loss", title="Learning curves")
+    if all(loss > 0 for points in curves.values() for _, loss in points):
+        axes.set_yscale("log")
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3, which="both")
     return figure
 
 

@@ -214,6 +214,15 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     return search_runs(experiment_id(create), " AND ".join(parts))
 
 
+def find_runs(query: str) -> list[MlflowRun]:
+    """The runs of the experiment that match MLflow's filter `query`, newest first; all for "".
+
+    Raises:
+        PipelineError: there is no such experiment, or the query is wrong.
+    """
+    return ask(f"query {query!r}", lambda: search_runs(experiment_id(), query))
+
+
 def search_runs(experiment: str, query: str) -> list[MlflowRun]:
     """All runs of an experiment that match `query`, newest first."""
     client = connect()
