@@ -314,9 +314,8 @@ def sweep_command(seeds: int, jobs: int, artifacts_dir: str, resume: str, **opti
     name = f"sweep-{len(trials)}-trials"
     resumed = _resumed(resume)
     with tracking.resume_run(resumed, data_dir) if resumed else tracking.start_comparison(name, data_dir) as run:
-        complete = sweep(trials, run, jobs, artifacts_dir)
-    if not complete:
-        raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
+        if not sweep(trials, run, jobs, artifacts_dir):
+            raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
 
 
 @cli.command("compare")
