@@ -5,6 +5,7 @@ Everything random follows from the generator that the caller seeds.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Sequence
 from typing import Protocol
 
@@ -77,9 +78,9 @@ def training_batches(images: Images, crop: int, device: torch.device) -> Batches
         PipelineError: whole images of more than one size, or an image smaller than the crop.
     """
     if crop == 0:
-        return WholeImages(torch.from_numpy(_one_size(images)).to(device))
+        return WholeImages(_as_tensor(_one_size(images)).to(device))
     _check_crop(images, crop)
-    return RandomCrops([torch.from_numpy(image).to(device) for image in images], crop)
+    return RandomCrops([_as_tensor(image).to(device) for image in images], crop)
 
 
 def validation_images(images: Images, crop: int, device: torch.device) -> torch.Tensor:
@@ -89,7 +90,7 @@ def validation_images(images: Images, crop: int, device: torch.device) -> torch.
         PipelineError: as `training_batches` does.
     """
     if crop == 0:
-        return torch.from_numpy(_one_size(images)).to(device)
+        return _as_tensor(_one_size(images)).to(device)
     _check_crop(images, crop)
     squares = [
         image[:, top : top + crop, left : left + crop]
@@ -98,6 +99,13 @@ def validation_images(images: Images, crop: int, device: torch.device) -> torch.
         for left in range(0, image.shape[2] - crop + 1, crop)
     ]
     return torch.from_numpy(np.stack(squares)).to(device)
+
+
+def _as_tensor(images: np.ndarray) -> torch.Tensor:
+    """The same memory, which must not be written to: it may be that of a file."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "The given NumPy array is not writable")
+        return torch.from_numpy(images)
 
 
 def _one_size(images: Images) -> np.ndarray:

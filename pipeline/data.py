@@ -192,8 +192,8 @@ def _read(folder: Path, names: Iterable[str]) -> dict[str, Any]:
     """The content of every file, by its name without an ending."""
     content: dict[str, Any] = {}
     for path in (folder / name for name in names):
-        # Mapped "c", copy on write: torch does not take an array that must not be written to.
-        loaded = np.load(path, mmap_mode="c" if path.suffix == ".npy" else None, allow_pickle=False)
+        # Read-only: the system refuses to map more than there is memory for if it could be written to.
+        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         content[path.stem] = loaded if path.suffix == ".npy" else list(loaded.values())
     return content
 
