@@ -214,6 +214,17 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     return search_runs(experiment_id(create), " AND ".join(parts))
 
 
+def baselines(dataset: str) -> dict[str, dict[str, float]]:
+    """PSNR of the classical denoisers that were scored on `dataset`: `{name (images): {label of the noise: dB}}`."""
+    found: dict[str, dict[str, float]] = {}
+    for run in find_runs("tags.`test.images` != ''"):
+        if run.data.tags.get("dataset") == dataset:
+            prefix = noise_metric("psnr", "")
+            psnrs = {name.removeprefix(prefix): dB for name, dB in run.data.metrics.items() if name.startswith(prefix)}
+            found.setdefault(f"{run.data.tags['model']} ({run.data.tags['test.images']} images)", psnrs)
+    return found
+
+
 def find_runs(query: str) -> list[MlflowRun]:
     """The runs of the experiment that match MLflow's filter `query`, newest first; all for "".
 

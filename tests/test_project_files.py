@@ -31,7 +31,15 @@ COMMANDS = {
 
 def test_mlproject_has_an_entry_point_for_every_command() -> None:
     assert set(ENTRY_POINTS) == set(COMMANDS)
-    tools = {"models", "noises", "doctor", "denoise", "demo", "ui"}  # they print, or work on what is not a run
+    tools = {
+        "models",
+        "noises",
+        "doctor",
+        "denoise",
+        "demo",
+        "ui",
+        "compare",
+    }  # they print, or work on what is not a run
     assert set(COMMANDS.values()) == set(cli.commands) - tools
 
 

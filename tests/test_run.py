@@ -77,6 +77,19 @@ def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
     assert sorted(int(step[1]) for step in steps if step) == curve
 
 
+def test_the_report_needs_nothing_else(trained: Trained, run: Run) -> None:
+    content = (artifacts(trained) / "report.html").read_text()
+    assert not re.search(r"(src|href)=['\"]?(?!data:)|<script|@import|url\(", content)
+    assert content.count("<img") == 5
+    for said in (
+        run.info.run_id,
+        run.data.tags["weights"],
+        f"{run.data.metrics['test/psnr/0.01']:.2f} dB",
+        "passed all",
+    ):
+        assert said in content
+
+
 def test_the_run_knows_its_data_by_a_digest_of_all_images(run: Run, trained: Trained) -> None:
     manifest = json.loads((artifacts(trained) / "dataset.json").read_text())
     assert run.data.tags["dataset.sha256"] == manifest["digest"]

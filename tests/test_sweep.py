@@ -77,6 +77,48 @@ def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> No
     assert re.search(r"variance=0.01 +\| +[\d.]+ ± [\d.]+ \|", done.out)
     assert "± 0.00" not in parent.data.tags["mlflow.note.content"]
 
+    check_compare(cli, folder, parent, children)
+
+
+def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> None:
+    """Of a sweep, of all runs of the experiment, and of two."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    good = sorted(
+        (run for run in children if run.info.status == "FINISHED"),
+        key=lambda run: (run.data.tags["variance"], run.data.params["seed"]),
+    )
+    done = cli("compare", parent.info.run_id)
+    assert (done.code, done.err) == (0, ""), done
+    assert "4 kinds of data and noise, which do not compare: a table for each" in done.out  # a test set for each seed
+    assert done.out.count("is left out: it is FAILED") == 2
+    for run in good:
+        assert run.info.run_id[:8] in done.out
+    content = (folder / "comparison" / "comparison.html").read_text()
+    assert not re.search(r"(src|href)=['\"]?(?!data:)", content)  # nothing is fetched
+    assert content.count("<img") == 4 * 4
+    stored = client.list_artifacts(runs(folder)[0][0].info.run_id, "comparison")
+    assert "comparison/comparison.html" in {entry.path for entry in stored}
+
+    # Two runs; one with a figure that is none.
+    first, second = (run for run in good if run.data.tags["variance"] == "0.01")
+    done = cli("compare", first.info.run_id, second.info.run_id)
+    assert "seed: 0 -> 1\n" in done.out
+    assert "not the same data and noise: their own results do not compare" in done.out
+    client.log_metric(second.info.run_id, "test/psnr/0.01", float("nan"), step=10**9)
+    done = cli("compare", first.info.run_id, second.info.run_id)
+    assert f"run {second.info.run_id} is left out: it has a test/psnr/0.01 of nan" in done.out
+
+    for arguments, said in {
+        ("0" * 32,): "not found",
+        ("--query", "psnr >"): "query 'psnr >': Invalid clause(s)",
+        ("--query", "params.model = 'none'"): "no finished and evaluated runs to compare",
+        (first.info.run_id[:8],): "is not the id of an MLflow run",
+    }.items():
+        done = cli("compare", *arguments)
+        assert done.code in (1, 2), done
+        assert said in done.err
+        assert len(done.err.splitlines()) == 1
+
 
 def test_a_sweep_that_is_stopped_takes_its_trials_along(folder: Path) -> None:
     process = subprocess.Popen(

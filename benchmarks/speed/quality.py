@@ -38,7 +38,6 @@ RECIPES: dict[str, Recipe] = {
     "the default recipe": FAST,
     "with Adam at 0.02, beta2 0.999": replace(FAST, optimizer="adam", lr=0.02, beta2=0.999),
     "with BatchNorm's momentum at the page's 0.01": replace(FAST, bn_momentum=PAGE.bn_momentum),
-    "with the mean squared error": replace(FAST, loss="mse"),
     "with the PSNR loss": replace(FAST, loss="psnr"),
     "at a constant rate": replace(FAST, schedule="constant"),
     "at half the rate": replace(FAST, lr=FAST.lr / 2),

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import base64
-import html
 import io
 import tempfile
 from collections.abc import Sequence
@@ -12,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline import figures, leaderboard, store, tracking
+from pipeline import figures, leaderboard, page, store, tracking
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 from pipeline.leaderboard import LEVELS, Entry
@@ -23,15 +21,7 @@ if TYPE_CHECKING:
 
 _SHOWN = 6  # runs whose curves and pictures are shown
 PAGE = "comparison.html"
-_STYLE = """
-:root { color-scheme: light dark; font: 15px/1.5 system-ui, sans-serif; }
-body { max-width: 75rem; margin: 2rem auto; padding: 0 1rem; }
-.wide { overflow-x: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap; }
-th:nth-child(-n+3), td:nth-child(-n+3) { text-align: left; }
-img { max-width: 100%; background: white; }
-"""
+_STAR = "* no run with as few parameters is better"
 
 
 def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None:
@@ -55,7 +45,7 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
         click.echo(f"compare: {len(groups)} kinds of data and noise, which do not compare: a table for each")
     tables = [f"{_title(group)}\n\n{markdown_table(leaderboard.leaderboard(group))}" for group in groups]
     click.echo("\n" + "\n".join(tables), nl=False)
-    click.echo("* no run with as few parameters is better")
+    click.echo(_STAR)
 
     lines: list[str] = []
     if len(ids) == 2 and len(entries) == 2:
@@ -68,8 +58,7 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
         pictures = {f"{name}{number}.png": png for number, group in enumerate(groups, 1) for name, png in _draw(group)}
         for name, content in pictures.items():
             write_file(output / name, content)
-        page = _page(groups, pictures, lines)
-        write_file(output / PAGE, page.encode())
+        write_file(output / PAGE, _page(groups, pictures, lines).encode())
     except OSError as error:
         raise PipelineError(f"cannot write {error.filename or output}: {error.strerror}") from error
     with tracking.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
@@ -140,31 +129,12 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
 
 
 def _page(groups: Sequence[Sequence[Entry]], pictures: dict[str, bytes], lines: Sequence[str]) -> str:
-    parts = ["<h1>Comparison of denoising runs</h1>"]
-    if lines:
-        parts += ["<h2>What changed</h2><ul>", *(f"<li>{html.escape(line)}</li>" for line in lines), "</ul>"]
+    parts = [page.heading("What changed"), page.items(lines)] if lines else []
     captions = {"psnr": "PSNR by noise level", "pareto": "Quality by parameters", "curves": "Training loss"}
     for number, group in enumerate(groups, 1):
-        parts.append(f"<h2>{html.escape(_title(group))}</h2>{_html_table(leaderboard.leaderboard(group))}")
-        parts.append("<p>* no run with as few parameters is better</p>")
-        for name, caption in captions.items():
-            parts.append(_picture(caption, pictures[f"{name}{number}.png"]))
+        parts += [page.heading(_title(group)), page.table(leaderboard.leaderboard(group)), page.paragraph(_STAR)]
+        parts += [page.picture(caption, pictures[f"{name}{number}.png"]) for name, caption in captions.items()]
         for place, entry in enumerate(group[:_SHOWN], 1):
             if content := pictures.get(f"denoised-{place}-{number}.png"):
-                parts.append(_picture(f"{place}. {entry.name} ({entry.id[:8]})", content))
-    head = f"<meta charset=utf-8><meta name=viewport content='width=device-width'><style>{_STYLE}</style>"
-    return f"<!doctype html><html lang=en><title>Comparison</title>{head}<body>{''.join(parts)}</body></html>\n"
-
-
-def _html_table(rows: Sequence[Sequence[str]]) -> str:
-    lines = [
-        "<tr>" + "".join(f"<{tag}>{html.escape(cell)}</{tag}>" for cell in row) + "</tr>"
-        for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True)
-    ]
-    return f"<div class=wide><table>{''.join(lines)}</table></div>"
-
-
-def _picture(caption: str, content: bytes) -> str:
-    data = base64.b64encode(content).decode()
-    text = html.escape(caption, quote=True)
-    return f"<h3>{text}</h3><img alt='{text}' src='data:image/png;base64,{data}'>"
+                parts.append(page.picture(f"{place}. {entry.name} ({entry.id[:8]})", content))
+    return page.document("Comparison of denoising runs", parts)

@@ -6,6 +6,7 @@ import json
 import math
 import platform
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import registry
+from pipeline import registry, store
 from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.data import PreparedData
 from pipeline.errors import ParityError, PipelineError
@@ -28,6 +29,7 @@ from pipeline.onnx import denoiser_serving
 from pipeline.onnx.export import export_onnx
 from pipeline.onnx.handoff import FILES, Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
+from pipeline.onnx.report import run_report
 from pipeline.onnx.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
 from pipeline.onnx.verify import MANIFEST, MODEL, SUMS, verify
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
@@ -177,6 +179,7 @@ def _export(
             extra_files=[new / "MODEL_CARD.md", new / MANIFEST],
         )
         run.log_folder(new, "handoff")
+        run.log_text(run_report(handoff, report, _figures(run), _baselines(handoff.config)), "report.html")
         run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=handoff.checkpoint.images)
         run.log_tags({"parity": "passed", "model.onnx.sha256": onnx_digest, "python": platform.python_version()})
 
@@ -190,6 +193,22 @@ def _export(
             f"{variant.loss[noise.label]:.3f} dB lost; {variant.speed:.2f} times the images/s of {MODEL}"
         )
     return model_id
+
+
+def _figures(run: Run) -> dict[str, bytes]:
+    """Those that the run has, as PNG files by name."""
+    figures = {}
+    for name in ("denoised", "noise_levels", "worst", "psnr", "loss"):
+        with suppress(PipelineError), run.artifact(f"figures/{name}.png") as path:
+            figures[name] = path.read_bytes()
+    return figures
+
+
+def _baselines(config: Config) -> dict[str, dict[str, float]]:
+    try:
+        return store.baselines(config.dataset)
+    except PipelineError:  # the store does not answer: the report does without
+        return {}
 
 
 def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
