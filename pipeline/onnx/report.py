@@ -42,9 +42,9 @@ def run_report(
     parts = [
         page.paragraph(
             f"The model is {config.model_name}, of {handoff.parameters:,} parameters, trained on "
-            f"{config.dataset_name} with {noise.description}{target}. On the {handoff.test_images:,} test images it gives "
-            f"{own['denoised']['psnr']:.2f} dB, where the noisy input has {own['noisy']['psnr']:.2f} dB, and "
-            f"{own['clipped']['psnr']:.2f} dB clipped to [0, 1]."
+            f"{config.dataset_name} with {noise.description}{target}. "
+            f"On the {handoff.test_images:,} test images it gives {own['denoised']['psnr']:.2f} dB, where the noisy "
+            f"input has {own['noisy']['psnr']:.2f} dB, and {own['clipped']['psnr']:.2f} dB clipped to [0, 1]."
         ),
         page.heading("How good it is"),
         page.table(_scores(handoff.scores, baselines)),
