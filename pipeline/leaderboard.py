@@ -107,8 +107,8 @@ def leaderboard(entries: Sequence[Entry]) -> list[list[str]]:
     """Rows of a table of one group, the head first; what differs in the parameters is a column each."""
     differing = [name for name in differing_params(entries) if name not in ("seed", "model", "size", "parameters")]
     front = {entry.id for entry in pareto(entries)}
-    head = ["", "run", "model", "seed", *differing, "PSNR", "SSIM", *(f"PSNR at {level}" for level in LEVELS)]
-    rows = [[*head, "parameters", "training", "run id"]]
+    head = ["", "run", "model", "seed", "PSNR", "SSIM", *(f"PSNR at {level}" for level in LEVELS)]
+    rows = [[*head, "parameters", "training", "run id", *differing]]
     for place, entry in enumerate(entries, 1):
         rows.append(
             [
@@ -116,13 +116,13 @@ def leaderboard(entries: Sequence[Entry]) -> list[list[str]]:
                 entry.name,
                 entry.model,
                 entry.params["seed"],
-                *(entry.params.get(name, "") for name in differing),
                 f"{entry.psnr:.2f}",
                 f"{entry.ssim:.4f}",
                 *(f"{entry.levels[level]:.2f}" for level in LEVELS),
                 f"{entry.parameters:,}",
                 f"{entry.seconds:.0f} s",
                 entry.id[:8],
+                *(entry.params.get(name, "") for name in differing),
             ]
         )
     return rows

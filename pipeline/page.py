@@ -12,7 +12,7 @@ body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap; }
-th:first-child, td:first-child, .left th, .left td { text-align: left; }
+th:first-child, td:first-child, .left th, .left td, .board :is(th, td):nth-child(-n+3) { text-align: left; }
 img { max-width: 100%; height: auto; border-radius: 4px; background: white; }
 pre { overflow-x: auto; padding: .8rem; border-radius: 4px; background: #8882; }
 figure { margin: 1.5rem 0; }
@@ -51,12 +51,15 @@ def code(content: str) -> str:
     return f"<pre><code>{text(content)}</code></pre>"
 
 
-def table(rows: Sequence[Sequence[str]], left: bool = False) -> str:
-    """Rows of as many cells each, the first the head; numbers are set to the right unless `left`."""
+def table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
+    """Rows of as many cells each, the first the head.
+
+    Set to the left is the first column; of the kind "board" the first three; of the kind "left" all.
+    """
     lines = []
     for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True):
         lines.append("<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in row) + "</tr>")
-    return f"<div class='wide{' left' if left else ''}'><table>{''.join(lines)}</table></div>"
+    return f"<div class='wide {kind}'><table>{''.join(lines)}</table></div>"
 
 
 def picture(caption: str, png: bytes) -> str:

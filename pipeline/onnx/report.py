@@ -66,7 +66,7 @@ def run_report(
             f"variance {CURVE_VARIANCES[0]:g} to {CURVE_VARIANCES[-1]:g}."
         ),
         page.heading("How it was made"),
-        page.table([["", ""], *([name, str(value)] for name, value in recipe.items())], left=True),
+        page.table([["", ""], *([name, str(value)] for name, value in recipe.items())], kind="left"),
         page.table(
             [
                 ["", ""],
@@ -78,7 +78,7 @@ def run_report(
                 ["SHA-256 of all images", str(handoff.dataset["digest"])],
                 ["SHA-256 of the weights", handoff.checkpoint.digest],
             ],
-            left=True,
+            kind="left",
         ),
     ]
     return page.document(config.run_name, parts)

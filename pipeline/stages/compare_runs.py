@@ -103,13 +103,17 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     shown = dict(list(best.items())[:_SHOWN])
     variances = [float(level) for level in LEVELS]
     lines = {name: [entry.levels[level] for level in LEVELS] for name, entry in shown.items()}
+    for name, psnrs in store.baselines(group[0].tags["dataset"]).items():
+        if set(LEVELS) <= set(psnrs):
+            lines[name] = [psnrs[level] for level in LEVELS]
     drawn = [
         ("psnr", figures.psnr_comparison(variances, lines, "Gaussian noise; the best run of every model")),
         ("pareto", figures.quality_by_parameters(group, leaderboard.pareto(group))),
     ]
     client = store.connect()
     curves = {}
-    for entry in group[:_SHOWN]:
+    alike = [entry for entry in group if entry.params["loss"] == group[0].params["loss"]]  # others have another scale
+    for entry in alike[:_SHOWN]:
         if points := client.get_metric_history(entry.id, "train/loss"):
             curves[f"{entry.name} ({entry.id[:4]})"] = [(point.step, point.value) for point in points]
     drawn.append(("curves", figures.learning_curves(curves)))
@@ -130,9 +134,17 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
 
 def _page(groups: Sequence[Sequence[Entry]], pictures: dict[str, bytes], lines: Sequence[str]) -> str:
     parts = [page.heading("What changed"), page.items(lines)] if lines else []
-    captions = {"psnr": "PSNR by noise level", "pareto": "Quality by parameters", "curves": "Training loss"}
+    captions = {
+        "psnr": "PSNR by noise level",
+        "pareto": "Quality by parameters",
+        "curves": "Training loss, of runs with the loss of the best",
+    }
     for number, group in enumerate(groups, 1):
-        parts += [page.heading(_title(group)), page.table(leaderboard.leaderboard(group)), page.paragraph(_STAR)]
+        parts += [
+            page.heading(_title(group)),
+            page.table(leaderboard.leaderboard(group), "board"),
+            page.paragraph(_STAR),
+        ]
         parts += [page.picture(caption, pictures[f"{name}{number}.png"]) for name, caption in captions.items()]
         for place, entry in enumerate(group[:_SHOWN], 1):
             if content := pictures.get(f"denoised-{place}-{number}.png"):
