@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,13 @@ def serve(host: str, port: int) -> None:
     if urlparse(uri).scheme in ("http", "https"):
         click.echo(f"ui: the store is a server, with its UI at {uri}")
         return
+    try:
+        socket.create_server((host, port)).close()
+    except (OSError, ValueError) as error:  # ValueError: a name that is none
+        reason = getattr(error, "strerror", None) or error
+        raise PipelineError(
+            f"cannot serve on {host}, port {port}: {reason}; choose another --host or --port"
+        ) from error
     if host != LOCAL:
         click.echo(f"ui: listens on {host}: whoever can reach this machine there can change all runs in {uri}")
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
@@ -44,7 +52,7 @@ def serve(host: str, port: int) -> None:
             server.terminate()
             click.echo("ui: stopped")
             return
-    raise PipelineError(f"`mlflow ui` ended with exit code {code}; choose another --port if {port} is in use")
+    raise PipelineError(f"`mlflow ui` ended with exit code {code}")
 
 
 def find_store(folder: Path) -> str:

@@ -105,7 +105,7 @@ def hostile_calls() -> Iterator[list[str]]:
     random_values = random.Random(0)
     alphabet = "0123456789.,:=-+eE_ /\\'\"azäß\t\n"
     for name, command in commands.commands.items():
-        if name in ("demo", "verify", "denoise", "promote"):  # have arguments of their own, below
+        if name in ("demo", "ui", "verify", "denoise", "promote"):  # serve, or have arguments of their own, below
             continue
         options = [option for parameter in command.params for option in parameter.opts]
         harmless = ["--dataset", "empty"] if "--dataset" in options else []
