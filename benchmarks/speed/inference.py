@@ -104,7 +104,7 @@ def table() -> None:
     model = _trained()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "model.onnx"
-        export_onnx(model, 1, file, {"description": "a benchmark"})
+        export_onnx(model, 1, file, {"description": "a benchmark", "input_range": "any", "output_range": "[0, 1]"})
         print(f"Images/s of the autoencoder, 28x28 pixels, median of {ROUNDS} rounds in turn:\n")
         print("| threads | batch | torch, eager | channels last | compiled | onnxruntime | of eager |")
         print("|---:|---:|---:|---:|---:|---:|---:|")
