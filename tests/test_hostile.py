@@ -288,7 +288,7 @@ def test_a_full_disk_and_a_read_only_one(small_disk: Path, tmp_path: Path, cli: 
     ]
     results = run_all(tmp_path, calls)
     check(calls, results, codes=[1])
-    assert "disk full" in results[0].err
+    assert "No space left on device" in results[0].err
     assert "No space left on device" in results[1].err
     (small_disk / "ballast").unlink()
     shutil.copytree(tmp_path / "data" / "prepared", small_disk / "prepared", dirs_exist_ok=True)

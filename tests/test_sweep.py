@@ -56,25 +56,25 @@ def test_the_grid_has_every_combination_once() -> None:
 
 
 def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> None:
-    done = cli(*SWEEP, "--lr", "0.02;1e30", "--jobs", 2)
+    sweep = ("sweep", "--dataset", "digits", "--batch-size", "16")
+    done = cli(*sweep, "--lr", "0.02;1e30", "--jobs", 2)
     assert done.code == 1
     (parent,), children = runs(folder)
     said = f"some trials failed; the same command with --resume {parent.info.run_id} runs those again"
     assert done.err == f"Error: {said}\n"
-    assert done.out.count("training diverged") == 2
-    assert sorted(child.info.status for child in children) == ["FAILED", "FAILED", "FINISHED", "FINISHED"]
+    assert done.out.count("training diverged") == 1
+    assert sorted(child.info.status for child in children) == ["FAILED", "FINISHED"]
     assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
-    names = {f"autoencoder-digits-var{variance}-seed0-lr0.02" for variance in ("0.001", "0.01")}
-    assert {path.name for path in (folder / "artifacts").iterdir()} == names
-    assert (parent.info.status, parent.data.metrics["test/psnr_std_variance-0.01 lr-0.02/0.01"]) == ("FAILED", 0)
+    assert [path.name for path in (folder / "artifacts").iterdir()] == ["autoencoder-digits-var0.01-seed0-lr0.02"]
+    assert (parent.info.status, parent.data.metrics["test/psnr_std_lr-0.02/0.01"]) == ("FAILED", 0)
 
     # What is done is not done again, and becomes part of the sweep that goes on.
-    done = cli(*SWEEP, "--lr", "0.02", "--seeds", 2, "--resume", parent.info.run_id)
+    done = cli(*sweep, "--lr", "0.02", "--seeds", 2, "--jobs", 2, "--resume", parent.info.run_id)
     assert done.code == 0, done
     (parent,), children = runs(folder)
     assert parent.info.status == "FINISHED"
-    assert sorted(child.info.status for child in children) == ["FAILED"] * 2 + ["FINISHED"] * 4
-    assert re.search(r"variance=0.01 +\| +[\d.]+ ± [\d.]+ \|", done.out)
+    assert sorted(child.info.status for child in children) == ["FAILED"] + ["FINISHED"] * 2
+    assert re.search(r"\| autoencoder +\| +[\d.]+ ± [\d.]+ \|", done.out)
     assert "± 0.00" not in parent.data.tags["mlflow.note.content"]
 
     check_compare(cli, folder, parent, children)
@@ -83,24 +83,21 @@ def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> No
 def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> None:
     """Of a sweep, of all runs of the experiment, and of two."""
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    good = sorted(
-        (run for run in children if run.info.status == "FINISHED"),
-        key=lambda run: (run.data.tags["variance"], run.data.params["seed"]),
-    )
+    good = sorted((run for run in children if run.info.status == "FINISHED"), key=lambda run: run.data.params["seed"])
     done = cli("compare", parent.info.run_id)
     assert (done.code, done.err) == (0, ""), done
-    assert "4 kinds of data and noise, which do not compare: a table for each" in done.out  # a test set for each seed
-    assert done.out.count("is left out: it is FAILED") == 2
+    assert "2 kinds of data and noise, which do not compare: a table for each" in done.out  # a test set for each seed
+    assert done.out.count("is left out: it is FAILED") == 1
     for run in good:
         assert run.info.run_id[:8] in done.out
     content = (folder / "comparison" / "comparison.html").read_text()
-    assert not re.search(r"(src|href)=['\"]?(?!data:)", content)  # nothing is fetched
-    assert content.count("<img") == 4 * 4
+    assert not re.search(r"(src|href)=(?!'data:)", content)  # nothing is fetched
+    assert content.count("<img") == 2 * 4
     stored = client.list_artifacts(runs(folder)[0][0].info.run_id, "comparison")
     assert "comparison/comparison.html" in {entry.path for entry in stored}
 
     # Two runs; one with a figure that is none.
-    first, second = (run for run in good if run.data.tags["variance"] == "0.01")
+    first, second = good
     done = cli("compare", first.info.run_id, second.info.run_id)
     assert "seed: 0 -> 1\n" in done.out
     assert "not the same data and noise: their own results do not compare" in done.out
@@ -112,10 +109,9 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
         ("0" * 32,): "not found",
         ("--query", "psnr >"): "query 'psnr >': Invalid clause(s)",
         ("--query", "params.model = 'none'"): "no finished and evaluated runs to compare",
-        (first.info.run_id[:8],): "is not the id of an MLflow run",
     }.items():
         done = cli("compare", *arguments)
-        assert done.code in (1, 2), done
+        assert done.code == 1, done
         assert said in done.err
         assert len(done.err.splitlines()) == 1
 
@@ -141,7 +137,7 @@ def test_a_sweep_that_is_stopped_takes_its_trials_along(folder: Path) -> None:
 
 def test_a_trial_that_dies_without_a_word_is_failed_and_the_sweep_goes_on(folder: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *SWEEP, "--epochs", "300"],
+        [sys.executable, "-m", "pipeline", *SWEEP, "--epochs", "40"],
         cwd=folder,
         env=environment(),
         stdout=subprocess.PIPE,

@@ -61,7 +61,7 @@ def grid(options: Mapping[str, Sequence[Any]], seeds: int) -> list[Trial]:
     for combination in product(*options.values()):
         chosen = dict(zip(options, combination, strict=True))
         config = Config.from_options(**chosen)
-        group = " ".join(f"{name}={chosen[name]}" for name in swept) or config.run_name
+        group = " ".join(f"{name}={chosen[name]}" for name in swept) or config.model_name
         for seed in range(config.seed, config.seed + seeds):
             trial = replace(config, seed=seed)
             extra = [f"{name}{chosen[name]}" for name in swept if name not in ("model", "size", "variance", "noise")]
