@@ -147,7 +147,7 @@ def together(folder: Path, size: Size) -> str:
     (folder / "few").mkdir()
     for path in sorted((folder / "digits").iterdir())[:100]:
         path.rename(folder / "few" / path.name)
-    run = ("run", "--dataset", "few", "--epochs", "3", "--batch-size", "8", "--force")
+    run = ("run", "--dataset", "few", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")
     processes = [
         subprocess.Popen(
             [sys.executable, "-m", "pipeline", *run, "--name", f"run{number}"],
@@ -160,7 +160,7 @@ def together(folder: Path, size: Size) -> str:
     finished = sum(process.wait() == 0 for process in processes)
     runs = [run for run in _runs(folder) if run.info.status == "FINISHED"]
     points = {len(_history(folder, run, name)) for run in runs for name in SAME}
-    assert points == {3}, points
+    assert points == {EPOCHS}, points
     return f"{min(finished, len(runs))} of {size.together}"
 
 
