@@ -10,7 +10,7 @@ import warnings
 from collections.abc import Callable
 from contextlib import closing, suppress
 from dataclasses import dataclass
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ from pipeline.noise import Noise
 
 ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what a store that does not answer, or cannot, raises
 CONFIG = "config.json"
+_KIND = "mlflow.experimentKind"  # makes MLflow's UI show training runs, instead of asking what the experiment is for
 MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 
 
@@ -282,9 +283,9 @@ def create_run(name: str, parent: str | None = None) -> str:
     client = connect()
     experiment = experiment_id(create=True)
     tags = resolve_tags({"mlflow.parentRunId": parent} if parent else {})
-    # Tells MLflow's UI to show training runs, instead of asking what the experiment is for.
-    kind = partial(client.set_experiment_tag, experiment, "mlflow.experimentKind", "custom_model_development")
-    ask(f"experiment {experiment}", kind)
+    if _KIND not in ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags:
+        with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
+            client.set_experiment_tag(experiment, _KIND, "custom_model_development")
     return ask("a new run", lambda: client.create_run(experiment, tags=tags, run_name=name)).info.run_id
 
 
