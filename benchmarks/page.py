@@ -39,8 +39,6 @@ def train(data: PreparedData, target: str) -> tuple[Best, list[Epoch]]:
         recipe=PAGE,
         target=target,
         seed=0,
-        on_progress=lambda progress: None,
-        on_point=lambda point: None,
         on_epoch=epochs.append,
     )
     return best, epochs

@@ -18,8 +18,8 @@ import click
 
 from pipeline import __version__
 from pipeline.config import REFERENCE_VARIANCES, Config
-from pipeline.config_files import in_mlflow_run
 from pipeline.errors import PipelineError
+from pipeline.mlflow_project import in_mlflow_run
 from pipeline.noise import describe_noises, make_noise, parse_variance
 from pipeline.options import (
     DEFAULTS,
@@ -37,7 +37,7 @@ from pipeline.signals import Stopped, install, stop_with_launcher
 from pipeline.spool import unsent
 
 if TYPE_CHECKING:
-    from pipeline.tracking import Run
+    from pipeline.run import Run
 
 USAGE_ERROR, UNSENT = 2, 4  # exit codes; `PipelineError` and `Stopped` bring their own
 

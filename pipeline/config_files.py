@@ -6,7 +6,6 @@ The file that every run stores, `config.json`, is one too: it repeats the run.
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Collection
 from pathlib import Path
 
@@ -47,22 +46,3 @@ def read_config_file(name: str, known: Collection[str]) -> dict[str, str]:
         if not isinstance(value, str):
             raise PipelineError(f"'{name}': {key} must be one number or text")
     return values
-
-
-def without_defaults(arguments: list[str], defaults: dict[str, str]) -> list[str]:
-    """The arguments without the pairs that only repeat a default, as `mlflow run` gives every option."""
-    kept: list[str] = []
-    pairs = iter(arguments)
-    for argument in pairs:
-        if argument in defaults:
-            value = next(pairs, None)
-            if value != defaults[argument]:
-                kept += [argument, *([] if value is None else [value])]
-        else:
-            kept.append(argument)
-    return kept
-
-
-def in_mlflow_run() -> bool:
-    """Whether `mlflow run` has started this process."""
-    return {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ)

@@ -10,9 +10,9 @@ import click
 
 from pipeline.errors import PipelineError
 from pipeline.onnx.web import add_onnxruntime_web
+from pipeline.serving import cannot_serve, tell_address
 from pipeline.signals import Stopped
 
-LOCAL = "127.0.0.1"
 _PAGE = "demo/index.html"
 
 
@@ -53,15 +53,10 @@ def serve(folder: Path, host: str, port: int) -> None:
     add_onnxruntime_web(folder)
     try:
         server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
-    except OSError as error:
-        raise PipelineError(
-            f"cannot serve on {host}, port {port}: {error.strerror}; choose another --host or --port"
-        ) from error
+    except (OSError, ValueError) as error:
+        raise cannot_serve(host, port, error) from error
     with server:
-        if host != LOCAL:
-            click.echo(f"demo: listens on {host}: whoever can reach this machine there can read all files in {folder}")
-        shown = LOCAL if host == "0.0.0.0" else host
-        click.echo(f"demo: http://{shown}:{server.server_address[1]}/{_PAGE} (Ctrl-C stops it)")
+        tell_address("demo", host, server.server_address[1], _PAGE, f"read all files in {folder}")
         try:
             server.serve_forever()
         except Stopped:

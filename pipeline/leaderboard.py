@@ -54,9 +54,10 @@ def read_entry(run: Run) -> Entry:
         raise PipelineError(f"is {run.info.status}")
     if "weights" not in tags or "noise" not in params:
         raise PipelineError("holds no model")
-    noise = make_noise(params["noise"], params["variance"], params.get("clip_input", "False") == "True")
+    clip_input = params.get("clip_input", "False") == "True"
+    noise = make_noise(params["noise"], params["variance"], clip_input)
     wanted = [noise_metric(metric, noise.label) for metric in ("psnr", "ssim")]
-    wanted += [noise_metric("psnr", make_label(level, params)) for level in LEVELS]
+    wanted += [noise_metric("psnr", make_noise("gaussian", level, clip_input).label) for level in LEVELS]
     missing = [name for name in wanted if name not in metrics]
     if missing:
         raise PipelineError(f"was not evaluated: it has no {missing[0]}")
@@ -77,11 +78,6 @@ def read_entry(run: Run) -> Entry:
         parameters=int(params["parameters"]),
         seconds=metrics["train/seconds"],
     )
-
-
-def make_label(level: str, params: Mapping[str, str]) -> str:
-    """The label of Gaussian noise at a reference level, as a run with these parameters was scored at it."""
-    return make_noise("gaussian", level, params.get("clip_input", "False") == "True").label
 
 
 def grouped(entries: Sequence[Entry]) -> list[list[Entry]]:

@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from pipeline.config import AUTO, RECIPE, Config
-from pipeline.config_files import PRESETS, in_mlflow_run, read_config_file, without_defaults
+from pipeline.config_files import PRESETS, read_config_file
 from pipeline.datasets import DATASETS, describe_unknown, is_dataset
 from pipeline.errors import PipelineError
+from pipeline.mlflow_project import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES, parse_model
 from pipeline.noise import NOISES, make_noise, parse_variance
 from pipeline.objectives import LOSSES, TARGETS

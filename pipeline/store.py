@@ -34,6 +34,8 @@ from pipeline.noise import Noise
 
 ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what a store that does not answer, or cannot, raises
 CONFIG = "config.json"
+DATABASE = "mlflow.db"  # the store, where none is named
+PARENT = "mlflow.parentRunId"  # the tag of a run with the id of the run that it is part of
 _KIND = "mlflow.experimentKind"  # makes MLflow's UI show training runs, instead of asking what the experiment is for
 MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 
@@ -57,7 +59,7 @@ def store() -> str:
     """Address of the tracking store."""
     if "MLFLOW_TRACKING_URI" not in os.environ:
         # MLflow's own default, spelled out: an old `mlruns` folder would turn it into a store that it refuses.
-        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path.cwd() / 'mlflow.db'}"
+        os.environ["MLFLOW_TRACKING_URI"] = f"sqlite:///{Path.cwd() / DATABASE}"
     return mlflow.get_tracking_uri()
 
 
@@ -235,6 +237,11 @@ def find_runs(query: str) -> list[MlflowRun]:
     return ask(f"query {query!r}", lambda: search_runs(experiment_id(), query))
 
 
+def children(run_id: str) -> list[MlflowRun]:
+    """The runs of the experiment that are part of the run `run_id`, newest first."""
+    return find_runs(f"tags.`{PARENT}` = '{run_id}'")
+
+
 def search_runs(experiment: str, query: str) -> list[MlflowRun]:
     """All runs of an experiment that match `query`, newest first."""
     client = connect()
@@ -282,7 +289,7 @@ def create_run(name: str, parent: str | None = None) -> str:
     """
     client = connect()
     experiment = experiment_id(create=True)
-    tags = resolve_tags({"mlflow.parentRunId": parent} if parent else {})
+    tags = resolve_tags({PARENT: parent} if parent else {})
     if _KIND not in ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags:
         with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
             client.set_experiment_tag(experiment, _KIND, "custom_model_development")

@@ -76,6 +76,10 @@ def to_images(pixels: torch.Tensor) -> torch.Tensor:
     return pixels.to(torch.float32).div_(255)
 
 
+def _ignore(_: object) -> None:
+    pass
+
+
 def fit(
     model: nn.Module,  # trained in place; already on the device of the images
     train: Batches,
@@ -86,9 +90,9 @@ def fit(
     target: str,  # a key of TARGETS
     seed: int,  # of the batch order and the noise
     compiled: bool = False,  # train on the network as torch.compile makes it
-    on_progress: Callable[[Progress], None],  # called about twice a second, and at every point of the learning curve
-    on_point: Callable[[Point], None],  # called at every point of the learning curve, with the model in eval mode
-    on_epoch: Callable[[Epoch], None],  # called after every epoch, with the model in eval mode
+    on_progress: Callable[[Progress], None] = _ignore,  # about twice a second, and at every point
+    on_point: Callable[[Point], None] = _ignore,  # at every point of the learning curve, with the model in eval mode
+    on_epoch: Callable[[Epoch], None] = _ignore,  # after every epoch, with the model in eval mode
     on_state: Callable[[dict[str, Any]], None] | None = None,  # called with the training's state, after every epoch
     state_due: Callable[[], bool] = lambda: False,  # asked after every step: call `on_state` now?
     state: dict[str, Any] | None = None,  # where to go on, as `on_state` was given it

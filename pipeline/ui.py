@@ -11,11 +11,10 @@ from urllib.parse import urlparse
 
 import click
 
-from pipeline.demo import LOCAL
 from pipeline.errors import PipelineError
+from pipeline.serving import cannot_serve, tell_address
 from pipeline.signals import Stopped
-
-_DATABASE = "mlflow.db"
+from pipeline.store import DATABASE
 
 
 def serve(host: str, port: int) -> None:
@@ -36,15 +35,11 @@ def serve(host: str, port: int) -> None:
         return
     try:
         socket.create_server((host, port)).close()
-    except (OSError, ValueError) as error:  # ValueError: a name that is none
-        reason = getattr(error, "strerror", None) or error
-        raise PipelineError(
-            f"cannot serve on {host}, port {port}: {reason}; choose another --host or --port"
-        ) from error
-    if host != LOCAL:
-        click.echo(f"ui: listens on {host}: whoever can reach this machine there can change all runs in {uri}")
+    except (OSError, ValueError) as error:
+        raise cannot_serve(host, port, error) from error
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
-    click.echo(f"ui: {uri} at http://{LOCAL if host == '0.0.0.0' else host}:{port}/#/experiments (Ctrl-C stops it)")
+    click.echo(f"ui: the store is {uri}")
+    tell_address("ui", host, port, "#/experiments", "change all runs in the store")
     with subprocess.Popen([*command, "--host", host, "--port", str(port)], start_new_session=True) as server:
         try:
             code = server.wait()
@@ -62,6 +57,6 @@ def find_store(folder: Path) -> str:
         PipelineError: none has.
     """
     for place in (folder, *folder.parents):
-        if (place / _DATABASE).is_file():
-            return f"sqlite:///{place / _DATABASE}"
-    raise PipelineError(f"no {_DATABASE} in {folder} or above; run something first, or set MLFLOW_TRACKING_URI")
+        if (place / DATABASE).is_file():
+            return f"sqlite:///{place / DATABASE}"
+    raise PipelineError(f"no {DATABASE} in {folder} or above; run something first, or set MLFLOW_TRACKING_URI")

@@ -78,9 +78,6 @@ def test_a_model_learns_to_denoise_from_noisy_images_alone(target: str, gain: fl
         recipe=Recipe(epochs=3, batch_size=32, lr=0.004, loss="mse", precision="float32"),
         target=target,
         seed=0,
-        on_progress=lambda progress: None,
-        on_point=lambda point: None,
-        on_epoch=lambda epoch: None,
     )
     model.load_state_dict(best.state_dict)
     denoisers = {"input": clipped, "model": model_denoiser(model, torch.device("cpu"))}

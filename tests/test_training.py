@@ -46,8 +46,6 @@ def quick_fit(
         target=target,
         seed=seed,
         compiled=compiled,
-        on_progress=lambda progress: None,
-        on_point=lambda point: None,
         on_epoch=seen.append,
     )
     return best, seen

@@ -29,7 +29,7 @@ def test_the_ui_opens_the_nearest_store_from_a_folder_below(trained: Trained, cl
         text=True,
     ) as process:
         assert process.stdout is not None
-        assert process.stdout.readline().startswith(f"ui: {trained.store} at http://127.0.0.1:{port}/")
+        assert process.stdout.readline().startswith(f"ui: the store is {trained.store}\n")
         for _ in range(300):
             try:
                 with urlopen(f"http://127.0.0.1:{port}/") as page:

@@ -45,9 +45,6 @@ def _trained() -> nn.Module:
         recipe=MODELS["autoencoder"].fast,
         target="clean",
         seed=0,
-        on_progress=lambda progress: None,
-        on_point=lambda point: None,
-        on_epoch=lambda epoch: None,
     )
     return model.to(memory_format=torch.contiguous_format).eval()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
+from dataclasses import replace
 
 import torch
 
@@ -25,8 +26,6 @@ NOISE = make_noise("gaussian", "0.01")
 
 def _loop(pixels: torch.Tensor) -> None:
     """`fit` for one epoch, validated on one image."""
-    from dataclasses import replace
-
     fit(
         build_model("autoencoder"),
         WholeImages(pixels),
@@ -35,9 +34,6 @@ def _loop(pixels: torch.Tensor) -> None:
         recipe=replace(FAST, epochs=1),
         target="clean",
         seed=0,
-        on_progress=lambda progress: None,
-        on_point=lambda point: None,
-        on_epoch=lambda epoch: None,
     )
 
 

@@ -27,7 +27,7 @@ from pipeline.models import MODELS, PAGE, Recipe, build_model
 from pipeline.noise import make_noise
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import VALIDATION_IMAGES
-from pipeline.training import Epoch, fit
+from pipeline.training import Epoch, batch_norms, fit
 
 GOAL = 29.7  # dB, mean over the test digits: where the page's recipe ends
 SEEDS = 3
@@ -61,9 +61,8 @@ def page(data: PreparedData, seed: int) -> tuple[float, float]:
         for images in (data.train, data.validation)
     ]
     model = build_model("autoencoder")
-    for module in model.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.momentum = PAGE.bn_momentum
+    for module in batch_norms(model):
+        module.momentum = PAGE.bn_momentum
     optimizer = torch.optim.Adam(model.parameters(), lr=PAGE.lr)
     began = time.perf_counter()
     for _ in range(PAGE.epochs):
@@ -121,8 +120,6 @@ def ours(data: PreparedData, recipe: Recipe, seed: int) -> tuple[float, float, f
         recipe=recipe,
         target="clean",
         seed=seed,
-        on_progress=lambda progress: None,
-        on_point=lambda point: None,
         on_epoch=on_epoch,
     )
     reached = [second for second, value in zip(seconds, psnrs, strict=True) if value >= GOAL]

@@ -11,7 +11,7 @@ from pipeline.objectives import TARGETS
 from pipeline.onnx.handoff import Handoff
 from pipeline.onnx.parity import MAX_ABS, Report
 
-_CAPTIONS = {
+CAPTIONS = {  # of the figures of a run
     "denoised": "The first test images: noisy, denoised, clean, and what was removed",
     "noise_levels": "The same images at every noise level",
     "worst": "Where it does worst",
@@ -32,7 +32,7 @@ def run_report(
     Args:
         handoff: what is handed off.
         parity: every gate that the file has passed.
-        figures: PNG files by name; those of `_CAPTIONS` are shown.
+        figures: PNG files by name; those of `CAPTIONS` are shown.
         baselines: PSNR of classical denoisers, `{name: {label of the noise: dB}}`.
     """
     config, noise = handoff.config, handoff.config.training_noise
@@ -52,7 +52,7 @@ def run_report(
             "PSNR in dB, mean over the test images of that of each, data range 1, output clipped to [0, 1]; SSIM with "
             "an 11x11 Gaussian window. Noise: variance of Gaussian noise, unless it says otherwise."
         ),
-        *(page.picture(caption, figures[name]) for name, caption in _CAPTIONS.items() if name in figures),
+        *(page.picture(caption, figures[name]) for name, caption in CAPTIONS.items() if name in figures),
         page.heading("That the file is the model"),
         page.paragraph(
             f"model.onnx was read back from disk and passed all {len(parity.gates)} gates. Its largest difference "

@@ -10,11 +10,12 @@ import click
 
 from pipeline import figures, store, tracking
 from pipeline.config import Config
+from pipeline.run import Run, metric_text
 from pipeline.stages.evaluate import evaluate, reference_noises
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import find_trained, train
-from pipeline.tracking import Run
+from pipeline.tables import markdown_table
 
 
 def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> None:
@@ -45,7 +46,7 @@ def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> Non
     for name, report in reports.items():
         for level in levels:
             psnr = report["results"][level]["denoised"]["psnr"]
-            run.log_metrics({store.noise_metric(f"psnr_{tracking.metric_text(name)}", level): psnr})
+            run.log_metrics({store.noise_metric(f"psnr_{metric_text(name)}", level): psnr})
 
     first = next(iter(reports.values()))["curve"]
     curves = {name: report["curve"]["psnr"]["denoised"] for name, report in reports.items()}
@@ -71,15 +72,3 @@ def _table(reports: Mapping[str, Mapping[str, Any]], levels: Sequence[str]) -> s
         psnrs = [f"{report['results'][level]['denoised']['psnr']:.2f}" for level in levels]
         rows.append([name, *psnrs, f"{report['run']['parameters']:,}", f"{report['run']['seconds']:.0f} s"])
     return markdown_table(rows)
-
-
-def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table of rows of as many cells each, the first the head; with the columns aligned for the terminal."""
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    lines = []
-    for name, *cells in rows:
-        aligned = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
-        lines.append(f"| {' | '.join(aligned)} |")
-    rules = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
-    lines.insert(1, f"|{'|'.join(rules)}|")
-    return "\n".join(lines) + "\n"

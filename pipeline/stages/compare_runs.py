@@ -14,7 +14,7 @@ from pipeline import figures, leaderboard, page, store, tracking
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 from pipeline.leaderboard import LEVELS, Entry
-from pipeline.stages.compare import markdown_table
+from pipeline.tables import markdown_table
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -43,7 +43,8 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
     groups = leaderboard.grouped(entries)
     if len(groups) > 1:
         click.echo(f"compare: {len(groups)} kinds of data and noise, which do not compare: a table for each")
-    tables = [f"{_title(group)}\n\n{markdown_table(leaderboard.leaderboard(group))}" for group in groups]
+    boards = [leaderboard.leaderboard(group) for group in groups]
+    tables = [f"{_title(group)}\n\n{markdown_table(board)}" for group, board in zip(groups, boards, strict=True)]
     click.echo("\n" + "\n".join(tables), nl=False)
     click.echo(_STAR)
 
@@ -56,16 +57,15 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
     try:
         output.mkdir(parents=True, exist_ok=True)
         pictures = {f"{name}{number}.png": png for number, group in enumerate(groups, 1) for name, png in _draw(group)}
-        for name, content in pictures.items():
+        files = {**pictures, PAGE: _page(groups, boards, pictures, lines).encode()}
+        for name, content in files.items():
             write_file(output / name, content)
-        write_file(output / PAGE, _page(groups, pictures, lines).encode())
     except OSError as error:
         raise PipelineError(f"cannot write {error.filename or output}: {error.strerror}") from error
     with tracking.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
-        run.log_folder(output, "comparison")
-        run.describe(
-            "\n\n".join(f"{_title(group)}\n\n{markdown_table(leaderboard.leaderboard(group))}" for group in groups)
-        )
+        for name in files:
+            run.log_file(output / name, "comparison")
+        run.describe("\n\n".join(tables))
     click.echo(f"compare: {output / PAGE}, and in run {run.id}")
 
 
@@ -74,8 +74,7 @@ def _named(ids: Sequence[str]) -> list[Run]:
     runs = []
     for run_id in ids:
         run = store.ask(f"run {run_id}", lambda run_id=run_id: client.get_run(run_id))  # type: ignore[misc]
-        children = store.find_runs(f"tags.`mlflow.parentRunId` = '{run_id}'")
-        runs += children or [run]
+        runs += store.children(run_id) or [run]
     return runs
 
 
@@ -132,19 +131,20 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     return pictures
 
 
-def _page(groups: Sequence[Sequence[Entry]], pictures: dict[str, bytes], lines: Sequence[str]) -> str:
+def _page(
+    groups: Sequence[Sequence[Entry]],
+    boards: Sequence[Sequence[Sequence[str]]],
+    pictures: dict[str, bytes],
+    lines: Sequence[str],
+) -> str:
     parts = [page.heading("What changed"), page.items(lines)] if lines else []
     captions = {
         "psnr": "PSNR by noise level",
         "pareto": "Quality by parameters",
         "curves": "Training loss, of runs with the loss of the best",
     }
-    for number, group in enumerate(groups, 1):
-        parts += [
-            page.heading(_title(group)),
-            page.table(leaderboard.leaderboard(group), "board"),
-            page.paragraph(_STAR),
-        ]
+    for number, (group, board) in enumerate(zip(groups, boards, strict=True), 1):
+        parts += [page.heading(_title(group)), page.table(board, "board"), page.paragraph(_STAR)]
         parts += [page.picture(caption, pictures[f"{name}{number}.png"]) for name, caption in captions.items()]
         for place, entry in enumerate(group[:_SHOWN], 1):
             if content := pictures.get(f"denoised-{place}-{number}.png"):

@@ -35,8 +35,8 @@ from pipeline.metrics import METRICS, Metric
 from pipeline.models import count_parameters, other_modules
 from pipeline.noise import Noise, make_noise
 from pipeline.objectives import TARGETS
+from pipeline.run import Run
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
-from pipeline.tracking import Run
 
 _TEST_SHA256 = "test.sha256"  # the tag with the digest of TEST
 _GRID_IMAGES = 8

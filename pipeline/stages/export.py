@@ -29,12 +29,12 @@ from pipeline.onnx import denoiser_serving
 from pipeline.onnx.export import export_onnx
 from pipeline.onnx.handoff import FILES, Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
-from pipeline.onnx.report import run_report
+from pipeline.onnx.report import CAPTIONS, run_report
 from pipeline.onnx.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
 from pipeline.onnx.verify import MANIFEST, MODEL, SUMS, verify
+from pipeline.run import Run
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.store import MODEL_ID, noise_metric
-from pipeline.tracking import Run
 
 _GOLDEN_IMAGES = 7  # to check a runtime with
 _SHOWN_IMAGES = 10  # at most, to look at
@@ -198,7 +198,7 @@ def _export(
 def _figures(run: Run) -> dict[str, bytes]:
     """Those that the run has, as PNG files by name."""
     figures = {}
-    for name in ("denoised", "noise_levels", "worst", "psnr", "loss"):
+    for name in CAPTIONS:
         with suppress(PipelineError), run.artifact(f"figures/{name}.png") as path:
             figures[name] = path.read_bytes()
     return figures

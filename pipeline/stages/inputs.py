@@ -8,7 +8,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
 from pipeline.data import PreparedData, load_prepared
 from pipeline.errors import PipelineError
-from pipeline.tracking import Run
+from pipeline.run import Run
 
 CHECKPOINT = "checkpoints/best.pt"  # the artifact with the best epoch
 TEST = "test.json"  # the artifact with what `evaluate` found

@@ -23,10 +23,10 @@ from pipeline import store
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.figures import psnr_comparison
-from pipeline.stages.compare import markdown_table
+from pipeline.run import Run, metric_text
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
-from pipeline.tracking import Run, metric_text
+from pipeline.tables import markdown_table
 
 MOST_TRIALS = 10_000
 TRIALS = "trials.json"
@@ -158,9 +158,9 @@ def _last_line(text: str) -> str:
 
 def _end_dead_children(parent: str) -> None:
     """A trial that was killed could not say so itself."""
-    query = f"tags.`mlflow.parentRunId` = '{parent}' AND attributes.status = 'RUNNING'"
-    for child in store.search_runs(store.experiment_id(), query):
-        store.end_run(child.info.run_id, "FAILED")
+    for child in store.children(parent):
+        if child.info.status == "RUNNING":
+            store.end_run(child.info.run_id, "FAILED")
 
 
 def _report(run: Run, finished: Mapping[Trial, str]) -> None:

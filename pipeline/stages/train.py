@@ -24,9 +24,9 @@ from pipeline.fingerprint import Fingerprint, describe_changes, digest, fingerpr
 from pipeline.models import build_model, count_parameters, other_modules
 from pipeline.progress import TrainingProgress
 from pipeline.resume import States
+from pipeline.run import Run
 from pipeline.signals import deferred
 from pipeline.stages.inputs import CHECKPOINT, read_checkpoint
-from pipeline.tracking import Run
 from pipeline.training import Epoch, Point, batch_norms, fit, to_images
 
 _SLIDER_IMAGES = 8

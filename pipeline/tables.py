@@ -1,0 +1,17 @@
+"""Tables for the terminal that are Markdown too."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def markdown_table(rows: Sequence[Sequence[str]]) -> str:
+    """A table of rows of as many cells each, the first the head; with the columns aligned for the terminal."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    lines = []
+    for name, *cells in rows:
+        aligned = [name.ljust(widths[0]), *(cell.rjust(width) for cell, width in zip(cells, widths[1:], strict=True))]
+        lines.append(f"| {' | '.join(aligned)} |")
+    rules = ["-" * (widths[0] + 2), *("-" * (width + 1) + ":" for width in widths[1:])]
+    lines.insert(1, f"|{'|'.join(rules)}|")
+    return "\n".join(lines) + "\n"
