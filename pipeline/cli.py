@@ -132,7 +132,7 @@ def _resumed(resume: str) -> str:
 
 
 @contextmanager
-def _open_run(config: Config, resume: str, force: bool, parent: str = "") -> Iterator[Run]:
+def _open_run(config: Config, resume: str, force: bool, parent: str = "", trial: str = "") -> Iterator[Run]:
     """The run to train in: the one to resume, or a finished one that has trained the same, or a new one.
 
     The last two become children of the run `parent`, if it is given.
@@ -149,7 +149,11 @@ def _open_run(config: Config, resume: str, force: bool, parent: str = "") -> Ite
         with tracking.continue_run(found, config.data_dir) as (run, _):
             yield run
         return
-    with tracking.resume_run(resume, config.data_dir) if resume else tracking.start_run(config, parent or None) as run:
+    with (
+        tracking.resume_run(resume, config.data_dir)
+        if resume
+        else tracking.start_run(config, parent or None, trial) as run
+    ):
         try:
             yield run
         except Stopped as stopped:
@@ -231,6 +235,7 @@ def export_command(
 @cli.command("run", cls=CommandWithConfig)
 @with_options("config", *TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every", "force")
 @click.option("--parent", default="", type=RUN_ID, hidden=True, help="The run of a sweep that this is a trial of.")
+@click.option("--trial", default="", type=NAME, hidden=True, help="What the trial is called.")
 def run_command(
     artifacts_dir: str,
     name: str,
@@ -240,6 +245,7 @@ def run_command(
     checkpoint_every: float,
     force: bool,
     parent: str,
+    trial: str,
     **options: Any,
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run. What is done already is reused."""
@@ -253,7 +259,7 @@ def run_command(
         stop_with_launcher()  # a sweep that is killed takes its trials along
     config, resumed = _plan(resume, options)
     prepare(config, force)
-    with _open_run(config, resumed, force, parent) as run:
+    with _open_run(config, resumed, force, parent, trial) as run:
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force)
         folder = Path(artifacts_dir) / (name or config.run_name)
@@ -297,24 +303,36 @@ def unet_command(force: bool, **options: Any) -> None:
 
 
 @cli.command("sweep")
-@with_options(*TRAIN, "seeds", "jobs", "artifacts_dir", "resume", many=SWEPT, resume="Go on with this sweep.")
+@with_options(
+    *(*TRAIN, "seeds", "search", "trials", "jobs", "artifacts_dir", "resume"),
+    many=SWEPT,
+    resume="Go on with this sweep.",
+)
 def sweep_command(seeds: int, jobs: int, artifacts_dir: str, resume: str, **options: Any) -> None:
-    """Run every combination of options, of which some are given several times or as VALUE;VALUE.
+    """Run every combination of options, of which some are given several times or as VALUE;VALUE; or search among them.
 
     Trials that are done are not run again, so that the same command goes on with a sweep that was interrupted.
     """
     from pipeline import tracking
+    from pipeline.stages.search import search, space_of
     from pipeline.stages.sweep import grid, sweep
 
+    method, count = options.pop("search"), options.pop("trials")
+    values = {name: value if name in SWEPT else [value] for name, value in options.items()}
     try:
-        trials = grid({name: value if name in SWEPT else [value] for name, value in options.items()}, seeds)
+        if method and seeds > 1:
+            raise PipelineError(f"--seeds {seeds}: not with --search; try its best config, best.json, with more seeds")
+        space = space_of(values) if method else {}
+        trials = [] if method else grid(values, seeds)
     except PipelineError as error:
         raise click.UsageError(str(error)) from error
     data_dir = options["data_dir"]
-    name = f"sweep-{len(trials)}-trials"
+    name = f"search-{method}-{count}-trials" if method else f"sweep-{len(trials)}-trials"
     resumed = _resumed(resume)
     with tracking.resume_run(resumed, data_dir) if resumed else tracking.start_comparison(name, data_dir) as run:
-        if not sweep(trials, run, jobs, artifacts_dir):
+        if method:
+            search(values, space, method, count, run, jobs, artifacts_dir)
+        elif not sweep(trials, run, jobs, artifacts_dir):
             raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
 
 

@@ -20,13 +20,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
-from filelock import FileLock, Timeout
 
 from pipeline import store
 from pipeline.errors import PipelineError
 from pipeline.spool import count_unsent
 from pipeline.stages.inputs import CHECKPOINT, TEST
-from pipeline.tracking import lock_run, open_spool
+from pipeline.tracking import in_use, lock_run, open_spool
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -155,7 +154,7 @@ def _upgrade(database: Path) -> str:
 def _check_unsent(folders: Folders) -> Iterator[Problem]:
     """Records that the store did not take."""
     for folder in sorted((folders.data / "runs").glob("*/")):
-        if (count := count_unsent(folder)) and not _in_use(folder):
+        if (count := count_unsent(folder)) and not in_use(folder):
             yield Problem(
                 f"{count} records of run {folder.name} are not sent, and kept in {folder}",
                 lambda folder=folder: _send(folder),  # type: ignore[misc]
@@ -175,7 +174,7 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
         tags, run_id = run.data.tags, run.info.run_id
         if "folder" in tags and tags.get("host") != socket.gethostname():
             yield Problem(f"run {run_id} is RUNNING on {tags.get('host')}, where only `doctor` there can tell")
-        elif "folder" in tags and not _in_use(Path(tags["folder"])):
+        elif "folder" in tags and not in_use(Path(tags["folder"])):
             yield Problem(
                 f"run {run_id} ({run.info.run_name}) is RUNNING, but its process is gone",
                 lambda run_id=run_id: _end(run_id),  # type: ignore[misc]
@@ -224,26 +223,13 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
                 yield Problem(f"{path} was left half-written", lambda path=path: _remove(path))  # type: ignore[misc]
     finished = {run.info.run_id for run in _all_runs("attributes.status = 'FINISHED'")}
     for path in (folders.data / "runs").glob("*/states/"):
-        if path.parent.name in finished and not _in_use(path.parent):
+        if path.parent.name in finished and not in_use(path.parent):
             yield Problem(f"{path} is of a finished run", lambda path=path: _remove(path))  # type: ignore[misc]
 
 
 def _remove(path: Path) -> str:
     shutil.rmtree(path)
     return "removed"
-
-
-def _in_use(folder: Path) -> bool:
-    """Whether a process on this machine works on the run that `folder` is of."""
-    lock = FileLock(f"{folder}.lock")
-    if not Path(lock.lock_file).exists():
-        return False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 def _all_runs(query: str) -> list[MlflowRun]:

@@ -188,6 +188,21 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure
     return figure
 
 
+def search_history(losses: Sequence[float]) -> Figure:
+    """The validation loss of the trials of a search, in their order, and the lowest so far."""
+    figure = Figure(figsize=(7.6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    trials = range(1, len(losses) + 1)
+    axes.plot(trials, losses, "o", color=_COLOURS["denoised"], label="a trial")
+    axes.step(trials, np.minimum.accumulate(losses), where="post", color=_COLOURS["clipped"], label="the best so far")
+    axes.set(xlabel="trials that finished", ylabel="best validation loss", title="What the search has found")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3, which="both")
+    return figure
+
+
 def _psnr_lines(
     axes: Axes,
     variances: Sequence[float],

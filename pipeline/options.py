@@ -20,6 +20,7 @@ from pipeline.noise import NOISES, make_noise, parse_variance
 from pipeline.objectives import LOSSES, TARGETS
 from pipeline.optimizers import OPTIMIZERS
 from pipeline.schedules import SCHEDULES
+from pipeline.space import SEARCHES, Interval
 from pipeline.spec import unknown
 
 
@@ -50,7 +51,7 @@ class AutoNumber(Number):
 
 
 class Many(click.ParamType):
-    """One or several values of another type, with semicolons between: a tuple."""
+    """One or several values of another type, with semicolons between, or of numbers an interval LOW:HIGH: a tuple."""
 
     def __init__(self, kind: click.ParamType) -> None:
         self.kind, self.name = kind, f"{kind.name};…"
@@ -60,7 +61,15 @@ class Many(click.ParamType):
             return value
         parts = value.split(";") if isinstance(value, str) else [value]
         texts = [part.strip() if isinstance(part, str) else part for part in parts]
-        return tuple(self.kind.convert(text, param, ctx) for text in texts)
+        return tuple(self._convert(text, param, ctx) for text in texts)
+
+    def _convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if not (isinstance(self.kind, Number) and isinstance(value, str) and ":" in value):
+            return self.kind.convert(value, param, ctx)
+        low, high = (self.kind.convert(part, param, ctx) for part in value.split(":", 1))
+        if AUTO in (low, high) or low >= high:
+            self.fail(f"'{value}' is not LOW:HIGH, two numbers with the lower one first", param, ctx)
+        return Interval(low, high)
 
 
 class Spec(click.ParamType):
@@ -190,6 +199,12 @@ _OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
     "query": (str, "MLflow's filter of the runs, such as \"params.model = 'unet'\"."),
     "output": (click.Path(file_okay=False), "Folder of the page and its figures."),
     "seeds": (Number(int, 1, 1000), "How many seeds to run every combination with, from --seed on."),
+    "search": (
+        click.Choice(["", *SEARCHES]),
+        "Choose the trials by what the ones before have given, instead of all combinations; of a number, also from an "
+        "interval LOW:HIGH. The loss on the validation images decides.",
+    ),
+    "trials": (Number(int, 1, 10_000), "How many trials a search has, with those that are done."),
     "jobs": (Number(int, 1, 256), "How many trials to run at a time."),
     "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
     "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
@@ -216,6 +231,8 @@ DEFAULTS: dict[str, Any] = {
     "query": "",
     "output": "comparison",
     "seeds": 1,
+    "search": "",
+    "trials": 20,
     "jobs": 1,
     "version": 0,
     "margin": 0.05,

@@ -38,6 +38,7 @@ ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what a store that does n
 CONFIG = "config.json"
 DATABASE = "mlflow.db"  # the store, where none is named
 PARENT = "mlflow.parentRunId"  # the tag of a run with the id of the run that it is part of
+TRIAL = "trial"  # the tag of a run with the name of the trial of a sweep that it is
 _KIND = "mlflow.experimentKind"  # makes MLflow's UI show training runs, instead of asking what the experiment is for
 MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 

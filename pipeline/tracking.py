@@ -19,7 +19,7 @@ from pipeline.errors import PipelineError
 from pipeline.run import Run
 from pipeline.signals import Stopped
 from pipeline.spool import Spool
-from pipeline.store import PARENT
+from pipeline.store import PARENT, TRIAL
 
 if TYPE_CHECKING:
     pass
@@ -28,12 +28,19 @@ _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that 
 
 
 @contextmanager
-def start_run(config: Config, parent: str | None = None) -> Iterator[Run]:
+def start_run(config: Config, parent: str | None = None, trial: str = "") -> Iterator[Run]:
     """Open a new run, or the one that `mlflow run` has made for this process, and log the config to it.
 
     It ends as FINISHED, as FAILED after an exception, as KILLED after a signal.
+
+    Args:
+        config: is logged.
+        parent: id of the run that it becomes a child of.
+        trial: of the sweep `parent`, what the run is called there; it becomes a tag.
     """
     with _start(config.run_name, config.data_dir, parent) as run:
+        if trial:
+            run.log_tags({TRIAL: trial})
         run.log_config(config)
         yield run
 
@@ -157,6 +164,19 @@ def lock_run(data_dir: str, run_id: str) -> Iterator[Path]:
         except OSError:  # something is in it
             pass
         lock.release()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process on this machine works on the run that `folder` is of."""
+    lock = FileLock(f"{folder}.lock")
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
 
 
 @contextmanager

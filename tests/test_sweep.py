@@ -39,7 +39,7 @@ def runs(folder: Path) -> tuple[list[Run], list[Run]]:
 def options(*arguments: str) -> dict[str, list[object]]:
     with command_line.commands["sweep"].make_context("sweep", list(arguments)) as context:
         chosen = {name: context.params[name] for name in DEFAULTS if name in context.params}
-    names = [name for name in chosen if name not in ("seeds", "jobs", "artifacts_dir", "resume")]
+    names = [name for name in chosen if name not in ("seeds", "search", "trials", "jobs", "artifacts_dir", "resume")]
     return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in names}
 
 

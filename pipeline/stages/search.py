@@ -1,0 +1,262 @@
+"""A sweep whose trials follow from the results of those before them, chosen by Optuna.
+
+There is no other storage than the tracking store: whenever a trial is chosen, Optuna is told what the trials of the
+sweep have given so far. So a search goes on after whatever befell it, and on several machines at once.
+"""
+
+from __future__ import annotations
+
+import json
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import product
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline import figures, store
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.options import PREPARE
+from pipeline.run import Run
+from pipeline.space import SEARCHES, Interval
+from pipeline.stages.prepare import prepare
+from pipeline.stages.trials import PRUNED, Trial, run_trials, stopped_trials, trial_name
+from pipeline.store import TRIAL
+from pipeline.tables import markdown_table
+from pipeline.training import POINTS
+
+if TYPE_CHECKING:
+    import optuna
+    from mlflow.entities import Run as MlflowRun
+
+    Space = dict[str, optuna.distributions.BaseDistribution]
+
+OBJECTIVE = "best/validation_loss"
+_CURVE = "train/loss"  # what is compared while trials run
+_CHOICE = "trial."  # with the name of a trial: the tag of the sweep's run with what was chosen for it, and its run
+_BEFORE_PRUNING = 3  # trials that must have finished
+_UNPRUNED = 30  # percent of every training
+_TRIES = 20  # at a choice that was not made before
+# With another of these, the same validation loss means something else.
+_MEASURE = ("noise", "variance", "clip_input", "target", "loss", "crop")
+
+
+def search(
+    options: Mapping[str, Sequence[Any]],
+    space: Space,
+    method: str,
+    count: int,
+    run: Run,
+    jobs: int,
+    artifacts_dir: str,
+) -> None:
+    """Run trials, each chosen by the results of those before it, as children of `run`, and log to `run` what came out.
+
+    Args:
+        options: one or more values, or an `Interval`, of every option of `run` that decides its result.
+        space: of these options.
+        method: one of `SEARCHES`.
+        count: how many trials there shall be in all, with those of earlier calls and other machines.
+        run: the parent.
+        jobs: how many trials run at a time.
+        artifacts_dir: where each trial's hand-off folder goes.
+    """
+    fixed = {name: values[0] for name, values in options.items() if name not in space}
+    prepare(Config(**{name: fixed[name] for name in PREPARE}))  # once, instead of by all at the same time
+    chosen = _Search(fixed, space, method, count, run)
+    run_trials(chosen.trials(), count, run, jobs, artifacts_dir, chosen.ended, chosen.is_hopeless)
+    chosen.report()
+
+
+class _Search:
+    """The trials of a sweep, one chosen after the other."""
+
+    def __init__(self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: Run) -> None:
+        self._fixed, self._space, self._method, self._count, self._run = fixed, space, method, count, run
+        self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended
+
+    def trials(self) -> Iterator[Trial]:
+        """Those that were stopped half-way first, then new ones. Each is chosen when it is asked for."""
+        for name, run in stopped_trials(self._run.id).items():
+            yield Trial(name, name, store.read_config(run.info.run_id))
+        while len(known := self._known()) < self._count:
+            chosen = self._choose(known)
+            if chosen is None:
+                click.echo("sweep: every combination was tried")
+                return
+            yield chosen
+
+    def _choose(self, known: Mapping[str, Any]) -> Trial | None:
+        for attempt in range(_TRIES):
+            study = self._study(known, attempt)
+            params = {name: self._rounded(name, value) for name, value in study.ask(self._space).params.items()}
+            config = Config.from_options(**{**self._fixed, **params})
+            name = trial_name(config, params)
+            if name not in known:
+                self._run.log_tags({_CHOICE + name: json.dumps({"choice": params})})
+                return Trial(name, name, config)
+        return None
+
+    def _rounded(self, name: str, value: Any) -> Any:
+        """A number that can be read and typed, within its interval."""
+        if not isinstance(value, float):
+            return value
+        distribution: Any = self._space[name]
+        return min(max(float(f"{value:.4g}"), distribution.low), distribution.high)
+
+    def ended(self, trial: Trial, run_id: str | None) -> None:
+        """Note which run a trial is; it may be one of earlier, which is not the sweep's own."""
+        if run_id:
+            choice = json.loads(self._run.tag(_CHOICE + trial.name) or "{}")
+            self._run.log_tags({_CHOICE + trial.name: json.dumps({**choice, "run": run_id})})
+
+    def is_hopeless(self, run: MlflowRun) -> bool:
+        """Whether the training in `run` is worse than the median of the others at the same point."""
+        import optuna
+
+        known, name, curve = self._known(), run.data.tags[TRIAL], self._curve(run)
+        if not curve or max(curve) == 100:  # nothing to save
+            return False
+        others = self._study({other: choice for other, choice in known.items() if other != name}, 0)
+        pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=_UNPRUNED)
+        state = optuna.trial.TrialState.RUNNING
+        return pruner.prune(others, optuna.trial.create_trial(state=state, intermediate_values=curve))
+
+    def report(self) -> None:
+        """Log the table, the figure and the best config."""
+        runs = self._runs(known := self._known())
+        swept = list(self._space)
+        rows = []
+        for name, run in runs.items():
+            own = store.read_config(run.info.run_id).training_noise.label
+            metrics = run.data.metrics
+            loss, psnr = metrics.get(OBJECTIVE), metrics.get(store.noise_metric("psnr", own))
+            finished = run.info.status == "FINISHED" and loss is not None
+            chosen = [f"{known[name]['choice'][option]}" for option in swept]
+            end = "" if finished else "pruned" if PRUNED in run.data.tags else run.info.status.lower()
+            cells = [f"{loss:.6f}" if finished else "", "" if psnr is None else f"{psnr:.2f}", end]
+            rows.append((loss if finished else float("inf"), [run.info.run_id[:8], *chosen, *cells]))
+        head = ["run", *swept, "validation loss", "test PSNR", ""]
+        table = markdown_table([head, *(row for _, row in sorted(rows, key=lambda row: row[0]))])
+        self._run.log_text(table, "sweep.md")
+        losses = {name: run.data.metrics[OBJECTIVE] for name, run in runs.items() if run.info.status == "FINISHED"}
+        if losses:
+            self._run.log_figure(figures.search_history([*losses.values()]), "sweep")
+            best = runs[min(losses, key=lambda name: losses[name])].info.run_id
+            self._run.log_tags({"best.run_id": best})
+            self._run.log_metrics({OBJECTIVE: min(losses.values())})
+            self._run.log_text(store.read_config(best).to_json(), "best.json")
+            table += f"\nThe best is run {best}; its config is best.json in run {self._run.id}.\n"
+        self._run.describe(table)
+        click.echo(f"sweep: by loss on the validation images (run {self._run.id})\n{table}", nl=False)
+
+    def _known(self) -> dict[str, dict[str, Any]]:
+        """What was chosen for every trial so far, by its name, from the tags of the sweep's run."""
+        run_id = self._run.id
+        tags = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data.tags
+        named = {key.removeprefix(_CHOICE): value for key, value in tags.items() if key.startswith(_CHOICE)}
+        return {name: json.loads(self._run.tag(_CHOICE + name) or value) for name, value in named.items()}
+
+    def _runs(self, known: Mapping[str, dict[str, Any]]) -> dict[str, MlflowRun]:
+        """The runs of the trials that have one, oldest first."""
+        children = store.children(self._run.id)
+        runs = {run.data.tags[TRIAL]: run for run in reversed(children) if TRIAL in run.data.tags}
+        by_id = {run.info.run_id: run for run in children}
+        for name, choice in known.items():
+            if name not in runs and (run_id := choice.get("run")):
+                runs[name] = by_id.get(run_id) or store.connect().get_run(run_id)
+        return {name: run for name, run in runs.items() if name in known}
+
+    def _study(self, known: Mapping[str, dict[str, Any]], attempt: int) -> optuna.Study:
+        """The trials so far, as Optuna sees them. What failed is as bad as can be: pruned before it began."""
+        import optuna
+
+        optuna.logging.set_verbosity(optuna.logging.WARNING)
+        warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
+        sampler, options = SEARCHES[self._method]
+        # The same seed would choose the same again and again.
+        seed = (self._fixed["seed"] * 100_003 + len(known) * _TRIES + attempt) % 2**32
+        study = optuna.create_study(sampler=getattr(optuna.samplers, sampler)(seed=seed, **options))
+        states = optuna.trial.TrialState
+        for name, run in self._runs(known).items():
+            params = known[name]["choice"]
+            value, state, curve = None, states.PRUNED, {}
+            if run.info.status == "FINISHED" and OBJECTIVE in run.data.metrics:
+                state, value, curve = states.COMPLETE, run.data.metrics[OBJECTIVE], self._curve(run)
+            elif run.info.status == "RUNNING":
+                state = states.RUNNING
+            elif PRUNED in run.data.tags:
+                curve = self._curve(run)
+            trial: dict[str, Any] = {"state": state, "value": value, "intermediate_values": curve}
+            try:
+                study.add_trial(optuna.trial.create_trial(**trial, params=params, distributions=self._space))
+            except ValueError:  # chosen before the sweep went on with another space
+                study.add_trial(optuna.trial.create_trial(**trial))
+        return study
+
+    def _curve(self, run: MlflowRun) -> dict[int, float]:
+        """The training loss by percent of the training."""
+        run_id = run.info.run_id
+        if run_id in self._curves:
+            return self._curves[run_id]
+        if "epochs" not in run.data.params:  # it only just began
+            return {}
+        history = store.connect().get_metric_history(run_id, _CURVE)
+        epochs = int(run.data.params["epochs"])
+        points = epochs * -(-POINTS // epochs)
+        curve = {100 * (index + 1) // points: point.value for index, point in enumerate(history)}
+        if run.info.status != "RUNNING":
+            self._curves[run_id] = curve
+        return curve
+
+
+def space_of(options: Mapping[str, Sequence[Any]]) -> Space:
+    """What there is to choose from.
+
+    Args:
+        options: one or more values, or an `Interval`, of every option of `run` that decides its result.
+
+    Raises:
+        PipelineError: Optuna is not installed, there is nothing to choose from, or the results would not compare.
+    """
+    try:
+        from optuna import distributions
+    except ImportError as error:
+        raise PipelineError("--search needs Optuna: pip install -e '.[search]'") from error
+    space: Space = {}
+    for name, values in options.items():
+        interval = next((value for value in values if isinstance(value, Interval)), None)
+        if interval and len(values) > 1:
+            raise PipelineError(f"--{name.replace('_', '-')}: give values, or one LOW:HIGH")
+        if interval and isinstance(interval.low, int):
+            space[name] = distributions.IntDistribution(interval.low, int(interval.high), log=interval.low > 0)
+        elif interval:
+            space[name] = distributions.FloatDistribution(interval.low, interval.high, log=interval.low > 0)
+        elif len(values) > 1:
+            space[name] = distributions.CategoricalDistribution(values)
+    if not space:
+        raise PipelineError("--search: nothing to choose from; give an option several values, or LOW:HIGH")
+    _check_measure(options)
+    return space
+
+
+def _check_measure(options: Mapping[str, Sequence[Any]]) -> None:
+    """Raise a `PipelineError` if options decide what the validation loss is of."""
+    measures: dict[tuple[Any, ...], None] = {}
+    for combination in product(*options.values()):
+        chosen = {
+            name: value.low if isinstance(value, Interval) else value
+            for name, value in zip(options, combination, strict=True)
+        }
+        config = Config.from_options(**chosen)
+        measures[tuple(getattr(config, name) for name in _MEASURE)] = None
+    if len(measures) > 1:
+        one, other, *_ = measures
+        name, *values = next(
+            (name, *pair) for name, *pair in zip(_MEASURE, one, other, strict=True) if pair[0] != pair[1]
+        )
+        raise PipelineError(
+            f"--search: the validation losses of {name}={values[0]} and {name}={values[1]} do not compare; "
+            "use a grid (no --search), or one of them"
+        )

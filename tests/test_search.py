@@ -1,0 +1,85 @@
+"""sweep --search: trials that follow from those before; hopeless ones are stopped; it goes on where it was."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, write_digits
+from mlflow.entities import Run
+
+SEARCH = ("sweep", "--dataset", "digits", "--batch-size", "16", "--search", "tpe")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: np.ndarray) -> Path:
+    write_digits(tmp_path / "digits", digits[:120])
+    return tmp_path
+
+
+def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> None:
+    done = cli(*SEARCH, "--epochs", 40, "--lr", "0.01:0.03", "--trials", 3, "--jobs", 2)
+    assert (done.code, done.err) == (0, ""), done
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+
+    def found() -> tuple[Run, list[Run]]:
+        runs = list(client.search_runs(["0"]))
+        (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+        return parent, [run for run in runs if run is not parent]
+
+    parent, children = found()
+    assert [child.info.status for child in children] == ["FINISHED"] * 3
+    rates = {float(child.data.params["lr"]) for child in children}
+    assert len(rates) == 3
+    assert all(0.01 <= rate <= 0.03 for rate in rates)
+    best = min(children, key=lambda child: child.data.metrics["best/validation_loss"])
+    assert parent.data.tags["best.run_id"] == best.info.run_id
+    config = mlflow.artifacts.download_artifacts(
+        run_id=parent.info.run_id, artifact_path="best.json", tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
+    )
+    assert json.loads(Path(config).read_text())["lr"] == float(best.data.params["lr"])
+    assert {"sweep.md", "figures", "best.json"} <= {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    rows = re.findall(r"^\| ([0-9a-f]{8}) \|", done.out, re.MULTILINE)
+    assert rows[0] == best.info.run_id[:8]
+
+    # The same again has nothing to do; with one more, only that is run: it learns nothing, and does not get to its end.
+    again = cli(*SEARCH, "--epochs", 40, "--lr", "0.01:0.03", "--trials", 3, "--resume", parent.info.run_id)
+    assert "is finished" in again.err
+    client.set_terminated(parent.info.run_id, "KILLED")
+    few = ("--lr", "0.0000001:0.0000002", "--trials", 4, "--resume", parent.info.run_id)
+    done = cli(*SEARCH, "--epochs", 4000, *few)
+    assert (done.code, done.err) == (0, ""), done
+    assert len(re.findall(r"^sweep: trial ", done.out, re.MULTILINE)) == 1
+    assert "pruned: others were better" in done.out
+    parent, children = found()
+    (hopeless,) = (child for child in children if child.info.status != "FINISHED")
+    assert (hopeless.info.status, hopeless.data.tags["pruned"]) == ("KILLED", "true")
+    assert "best/validation_loss" not in hopeless.data.metrics
+    assert parent.data.tags["best.run_id"] == best.info.run_id
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ((), "--search: nothing to choose from; give an option several values, or LOW:HIGH"),
+        (("--lr", "0.1:0.01"), "'0.1:0.01' is not LOW:HIGH, two numbers with the lower one first"),
+        (("--lr", "auto:1"), "'auto:1' is not LOW:HIGH, two numbers with the lower one first"),
+        (("--lr", "0.01:0.1;0.5"), "--lr: give values, or one LOW:HIGH"),
+        (("--lr", "0.01:0.1", "--seeds", 2), "--seeds 2: not with --search;"),
+        (("--variance", "0.1;0.01"), "the validation losses of variance=0.1 and variance=0.01 do not compare;"),
+    ],
+)
+def test_what_cannot_be_searched(cli: Cli, folder: Path, arguments: tuple[object, ...], said: str) -> None:
+    done = cli(*SEARCH, *arguments)
+    assert (done.code, len(done.err.splitlines())) == (2, 1), done
+    assert said in done.err
+    assert not (folder / "mlflow.db").exists()
+
+
+def test_an_interval_is_for_a_search(cli: Cli, folder: Path) -> None:
+    done = cli("sweep", "--dataset", "digits", "--lr", "0.01:0.1")
+    assert (done.code, done.err) == (2, "Error: --lr 0.01:0.1: an interval needs --search\n")
