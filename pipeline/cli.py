@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
-from pipeline import __version__
+from pipeline import __version__, ranks
 from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.errors import PipelineError
 from pipeline.mlflow_project import in_mlflow_run
@@ -106,7 +106,7 @@ def prepare_command(force: bool, **options: Any) -> None:
 def _plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
     """The config to train with, and the id of the run to resume, "" for none; the options must not contradict it."""
     if not resume:
-        return _config(options), ""
+        return _divided(_config(options)), ""
     from pipeline import store
 
     run_id = _resumed(resume)
@@ -119,7 +119,18 @@ def _plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
             raise click.UsageError(
                 f"{option} {options[name]}: run {run_id} was started with {option} {getattr(config, name)}"
             )
-    return replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]}), run_id
+    config = replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]})
+    return _divided(config), run_id
+
+
+def _divided(config: Config) -> Config:
+    """The config, if the processes that torchrun has started can share its batches out."""
+    if config.batch_size % ranks.count():
+        raise click.UsageError(
+            f"--batch-size {config.batch_size}: torchrun has started {ranks.count()} processes; "
+            f"a multiple of {ranks.count()} is needed"
+        )
+    return config
 
 
 def _resumed(resume: str) -> str:
@@ -165,8 +176,11 @@ def _open_run(config: Config, resume: str, force: bool, parent: str = "", trial:
 @with_options("config", *TRAIN, "resume", "checkpoint_every", "force")
 def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
     """Train on the prepared images; a new MLflow run keeps the best epoch."""
-    from pipeline.stages.train import train
+    from pipeline.stages.train import assist, train
 
+    if ranks.rank() > 0:
+        assist(options["device"])
+        return
     config, resumed = _plan(resume, options)
     with _open_run(config, resumed, force) as run:
         train(config, run, checkpoint_every)
@@ -253,8 +267,11 @@ def run_command(
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.export import export
     from pipeline.stages.prepare import prepare
-    from pipeline.stages.train import train
+    from pipeline.stages.train import assist, train
 
+    if ranks.rank() > 0:
+        assist(options["device"])
+        return
     if parent:
         stop_with_launcher()  # a sweep that is killed takes its trials along
     config, resumed = _plan(resume, options)
@@ -448,6 +465,9 @@ def main(arguments: list[str] | None = None) -> NoReturn:
     """Run the command line and exit: 0 done, 1 a failure, 2 a usage error, 3 a failed parity gate, 4 done but not all
     of it is in the tracking store, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP."""
     install()
+    words = sys.argv[1:] if arguments is None else arguments
+    if ranks.count() > 1 and words[:1] not in (["train"], ["run"]):
+        _fail("torchrun is for `train` and `run`", USAGE_ERROR)
     os.umask(os.umask(0o002) | 0o002)  # what is written here, not everybody may change
     if in_mlflow_run():
         stop_with_launcher()
@@ -481,5 +501,6 @@ def _invoke(arguments: list[str] | None) -> Any:
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"Error: {message}", err=True)
+    if ranks.rank() == 0:  # which says it for all
+        click.echo(f"Error: {message}", err=True)
     sys.exit(code)

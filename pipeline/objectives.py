@@ -26,6 +26,10 @@ class Pair:
     target: torch.Tensor
     weight: torch.Tensor | None = None  # [N, 1, H, W]: 1 where the output counts, 0 elsewhere; None: everywhere
 
+    def part(self, images: slice) -> Pair:
+        """Of some of the images."""
+        return Pair(self.noisy[images], self.target[images], None if self.weight is None else self.weight[images])
+
 
 Target = Callable[["torch.Tensor", "Noise", "torch.Generator"], Pair]
 """Takes clean images, float [N, C, H, W], the noise, and the generator to draw it with."""

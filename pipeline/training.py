@@ -14,6 +14,7 @@ from torch import nn
 
 from pipeline.batches import Batches
 from pipeline.devices import choose_precision
+from pipeline.distributed import ALONE, Team
 from pipeline.errors import PipelineError
 from pipeline.models import Recipe
 from pipeline.noise import Noise
@@ -89,6 +90,7 @@ def fit(
     recipe: Recipe,
     target: str,  # a key of TARGETS
     seed: int,  # of the batch order and the noise
+    team: Team = ALONE,  # the processes that train together; all call this with the same arguments but callbacks
     compiled: bool = False,  # train on the network as torch.compile makes it
     on_progress: Callable[[Progress], None] = _ignore,  # about twice a second, and at every point
     on_point: Callable[[Point], None] = _ignore,  # at every point of the learning curve, with the model in eval mode
@@ -109,7 +111,8 @@ def fit(
     model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
     for module in batch_norms(model):
         module.momentum = recipe.bn_momentum
-    network = torch.compile(model) if compiled else model  # with the same weights
+    network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
+    network = team.wrap(network)  # with the same weights as `model`
     optimizer = OPTIMIZERS[recipe.optimizer][0](model.parameters(), recipe.lr, recipe.beta2)
     precision = choose_precision(recipe.precision, device)
     generator = torch.Generator(device)
@@ -155,23 +158,24 @@ def fit(
             total, seen, skip = state["total"].to(device), skip, 0
             before_point = tuple(state["before_point"])
         for pixels in batches:
-            pair = draw_pair(to_images(pixels), noise, generator)
+            pair = draw_pair(to_images(pixels), noise, generator).part(team.share(len(pixels)))
             for group in optimizer.param_groups:
                 group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](step / steps)
             with torch.autocast(device.type, precision, enabled=precision != torch.float32):
                 output = network(pair.noisy)
-            batch_loss = reduce(image_errors(output.float(), pair))
+            own_loss = reduce(image_errors(output.float(), pair)) if len(output) else output.sum()
             model.zero_grad()
-            batch_loss.backward()
+            # Processes may have more or fewer images; their gradients are averaged.
+            (own_loss * (team.count * len(output) / len(pixels))).backward()
             optimizer.step()
-            total += batch_loss.detach() * len(pixels)
+            total += team.sum(own_loss.detach() * len(output))
             seen += len(pixels)
             step += 1
 
             # Reading the loss waits for the device, so it is read now and then only.
             now = time.perf_counter()
             is_point = math.ceil(seen / batch_size) in point_steps
-            if is_point or now - last_report > 0.5:
+            if is_point or (team.rank == 0 and now - last_report > 0.5):
                 last_report, so_far = now, total.item()
                 _check_finite(so_far, "training", epoch, seen, optimizer)
                 on_progress(Progress(epoch, seen, so_far / seen, seen / (now - epoch_began)))
@@ -186,7 +190,7 @@ def fit(
         images_per_second = len(train) / (time.perf_counter() - epoch_began)
 
         # Validate, and keep the best.
-        validation_loss = _validation_loss(model, validation, noise, target, recipe.loss)
+        validation_loss = _validation_loss(model, validation, noise, target, recipe.loss, team)
         _check_finite(validation_loss, "validation", epoch, seen, optimizer)
         is_best = best is None or validation_loss < best.validation_loss
         if is_best:
@@ -201,15 +205,18 @@ def fit(
 
 
 @torch.no_grad()
-def _validation_loss(model: nn.Module, validation: torch.Tensor, noise: Noise, target: str, loss: str) -> float:
+def _validation_loss(
+    model: nn.Module, validation: torch.Tensor, noise: Noise, target: str, loss: str, team: Team
+) -> float:
     """In float32: what is handed off computes in float32 too."""
     model.eval()
     generator = torch.Generator(validation.device).manual_seed(_VALIDATION_NOISE_SEED)
     total = torch.zeros((), device=validation.device, dtype=torch.float64)
     for pixels in validation.split(EVALUATION_BATCH):
-        pair = TARGETS[target][0](to_images(pixels), noise, generator)
-        total += LOSSES[loss][0](image_errors(model(pair.noisy), pair)) * len(pixels)
-    return total.item() / len(validation)
+        pair = TARGETS[target][0](to_images(pixels), noise, generator).part(team.share(len(pixels)))
+        if len(pair.noisy):
+            total += LOSSES[loss][0](image_errors(model(pair.noisy), pair)) * len(pair.noisy)
+    return team.sum(total).item() / len(validation)
 
 
 def _check_finite(loss: float, kind: str, epoch: int, seen: int, optimizer: Optimizer) -> None:

@@ -6,19 +6,21 @@ import json
 import math
 import tempfile
 import time
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import click
 import torch
+from torch import nn
 
-from pipeline import figures, store
-from pipeline.batches import training_batches, validation_images
+from pipeline import figures, ranks, store
+from pipeline.batches import Batches, training_batches, validation_images
 from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
-from pipeline.data import load_prepared, read_manifest
+from pipeline.data import PreparedData, load_prepared, read_manifest
 from pipeline.devices import choose_device, choose_precision
+from pipeline.distributed import LostError, Team, join, leave_signals_to_process_0
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.models import build_model, count_parameters, other_modules
@@ -27,7 +29,7 @@ from pipeline.resume import States
 from pipeline.run import Run
 from pipeline.signals import deferred
 from pipeline.stages.inputs import CHECKPOINT, read_checkpoint
-from pipeline.training import Epoch, Point, batch_norms, fit, to_images
+from pipeline.training import Best, Epoch, Point, batch_norms, fit, to_images
 
 _SLIDER_IMAGES = 8
 VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only cost time
@@ -90,28 +92,87 @@ def train(config: Config, run: Run, state_every: float = math.inf) -> None:
         PipelineError: nothing is prepared, the device is not there, or the loss is not finite any more.
         Stopped: a signal came. The state after the step that it came in is kept.
     """
-    if run.tag("weights"):
-        click.echo(f"train: reusing what run {run.id} has trained")
-        return
     states = States(run.folder / "states")
-    _train(config, run, states, state_every)
+    try:
+        with join(choose_device(config.device)) as team:
+            if run.tag("weights"):
+                click.echo(f"train: reusing what run {run.id} has trained")
+                return
+            _train(config, run, states, state_every, team)
+    except LostError as lost:
+        raise LostError(f"{lost}; go on with: --resume {run.id}") from lost
     states.remove()
 
 
-def _train(config: Config, run: Run, states: States, state_every: float) -> None:
-    data = load_prepared(config)
-    run.log_dataset(data, config.dataset_name)
+def assist(device: str) -> None:
+    """Train with process 0 of torchrun what it trains, if it trains anything.
 
-    # Build the batches, the model and the noise.
+    Args:
+        device: auto, cpu, cuda or mps: where all of them compute.
+
+    Raises:
+        PipelineError: nothing is prepared here, or not the same, or another process is gone.
+    """
+    leave_signals_to_process_0()
+    with join(choose_device(device)) as team:
+        if job := team.take():
+            config = Config.from_json(job["config"])
+            data = load_prepared(config)
+            if data.digest != job["data"]:
+                raise PipelineError(f"{config.data_dir} holds other images than that of process 0")
+            _fit(config, _material(config, data), job["state"] or None, team)
+
+
+@dataclass(frozen=True)
+class _Material:
+    """What a training starts from."""
+
+    model: nn.Module
+    batches: Batches
+    validation: torch.Tensor  # uint8 [N, C, H, W], on the device
+    device: torch.device
+
+
+def _material(config: Config, data: PreparedData) -> _Material:
     device = choose_device(config.device)
-    precision = choose_precision(config.precision, device)
     batches = training_batches(data.train, config.crop, device)
     validation = validation_images(data.validation[:VALIDATION_IMAGES], config.crop, device)[:VALIDATION_IMAGES]
     torch.manual_seed(config.seed)
     model = build_model(config.model, config.size, config.channels).to(device)
-    noise = config.training_noise
+    return _Material(model, batches, validation, device)
+
+
+def _fit(config: Config, material: _Material, state: dict[str, Any] | None, team: Team, **callbacks: Any) -> Best:
+    return fit(
+        material.model,
+        material.batches,
+        material.validation,
+        config.training_noise,
+        recipe=config.training_recipe,
+        target=config.target,
+        seed=config.seed,
+        team=team,
+        compiled=config.compile,
+        state=state,
+        **callbacks,
+    )
+
+
+def _train(config: Config, run: Run, states: States, state_every: float, team: Team) -> None:
+    data = load_prepared(config)
+    run.log_dataset(data, config.dataset_name)
+    material = _material(config, data)
+    model, batches, device = material.model, material.batches, material.device
+    precision = choose_precision(config.precision, device)
     run.log_params({"parameters": count_parameters(model)})
-    run.log_tags({"device": str(device), "torch": torch.__version__, "precision": str(precision).split(".")[1]})
+    run.log_tags(
+        {
+            "device": str(device),
+            "processes": str(team.count),
+            "torch": torch.__version__,
+            "precision": str(precision).split(".")[1],
+        }
+    )
 
     # After so many steps, what a running statistic started with weighs less than 1 %.
     enough = math.ceil(math.log(0.01) / math.log1p(-config.bn_momentum)) if config.bn_momentum < 1 else 1
@@ -123,8 +184,8 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
         )
 
     # The same few noisy validation images are denoised at every point of the learning curve, for the step slider.
-    samples = to_images(validation[:_SLIDER_IMAGES].cpu())
-    noisy_samples = noise(samples, torch.Generator().manual_seed(0))
+    samples = to_images(material.validation[:_SLIDER_IMAGES].cpu())
+    noisy_samples = config.training_noise(samples, torch.Generator().manual_seed(0))
 
     progress = TrainingProgress(config.epochs, len(batches))
     state = states.load()
@@ -173,21 +234,17 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
 
     # Train.
     with progress, deferred() as signals:
-        best = fit(
-            model,
-            batches,
-            validation,
-            noise,
-            recipe=config.training_recipe,
-            target=config.target,
-            seed=config.seed,
-            compiled=config.compile,
+        team.give({"config": config.to_json(), "data": data.digest, "state": state or {}})
+        best = _fit(
+            config,
+            material,
+            state,
+            team,
             on_progress=progress.update,
             on_point=on_point,
             on_epoch=on_epoch,
             on_state=on_state,
             state_due=state_due,
-            state=state,
         )
 
     seconds = earlier_seconds + time.perf_counter() - began
@@ -212,7 +269,7 @@ def _train(config: Config, run: Run, states: States, state_every: float) -> None
 
 def _machine() -> dict[str, Any]:
     """What else decides the last bits of a sum."""
-    return {"torch": str(torch.__version__), "threads": torch.get_num_threads()}
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "processes": ranks.count()}
 
 
 def _check_state(state: dict[str, Any], config: Config, run: Run) -> None:
