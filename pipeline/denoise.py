@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 import math
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import click
 import numpy as np
@@ -20,6 +21,7 @@ from pipeline.tiling import TILE, tiled
 
 _BATCH_PIXELS = 256 * 1024  # that go through the model at once, of small images of one size
 _MODEL, _SUMS = "model.onnx", "SHA256SUMS"
+_Key = TypeVar("_Key")  # whose picture it is
 
 
 @dataclass(frozen=True)
@@ -66,11 +68,11 @@ def denoise(model: str, inputs: Sequence[Path], output: Path, variance: float, s
     """
     jobs = list(_jobs(inputs, output))
     progress = Progress()
-    with _located(model) as path:
-        network = _open(path)
+    with located_model(model) as path:
+        network = open_model(path)
         terminal = sys.stderr.isatty()
         with click.progressbar(length=len(jobs), label="denoise", file=sys.stderr, hidden=not terminal) as bar:
-            for batch in _batches(jobs, network, progress):
+            for batch in batches(_pictures(jobs, network, progress)):
                 _denoise_batch(network, batch, variance, seed, progress)
                 bar.update(len(batch))
     done = f"denoise: {len(jobs) - progress.skipped:,} of {len(jobs):,} files, in {output}"
@@ -93,10 +95,7 @@ def _denoise_batch(
             _add_noise(pixels, variance, seed, job.path, network)
             for (job, _), pixels in zip(batch, inputs, strict=True)
         ]
-    # A model of gray images sees every colour channel as an image of its own.
-    images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
-    denoised = _run(network, images.reshape(-1, network.channels, *images.shape[-2:]), dtype).reshape(images.shape)
-    for (job, picture), noisy, pixels in zip(batch, inputs, np.split(denoised, len(batch)), strict=True):
+    for (job, picture), noisy, pixels in zip(batch, inputs, denoise_images(network, inputs, dtype), strict=True):
         if variance:
             progress.noisy.append(_psnr(noisy, picture.pixels))
             progress.denoised.append(_psnr(pixels, picture.pixels))
@@ -137,8 +136,12 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
 
 
 @contextmanager
-def _located(model: str) -> Iterator[Path]:
-    """The .onnx file that `--model` means, whole and as it was handed off."""
+def located_model(model: str) -> Iterator[Path]:
+    """The .onnx file that `--model` means, whole and as it was handed off.
+
+    Raises:
+        PipelineError: there is none, or it is not the one that was handed off.
+    """
     if ":/" in model and not Path(model).exists():
         from pipeline.registry import model_file
 
@@ -155,11 +158,18 @@ def _located(model: str) -> Iterator[Path]:
     yield path
 
 
-def _open(path: Path) -> Model:
+def open_model(path: Path, threads: int = 0) -> Model:
+    """Open an .onnx file to run it on so many threads; 0 for one on each core.
+
+    Raises:
+        PipelineError: it cannot be opened, or is no float file of this pipeline.
+    """
     import onnxruntime
 
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
     try:
-        session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         (noisy,) = session.get_inputs()
         facts = session.get_modelmeta().custom_metadata_map
         low, high = (float(number) for number in facts["accepted_range"].split())
@@ -175,29 +185,40 @@ def _open(path: Path) -> Model:
     return Model(lambda images: session.run(None, {noisy.name: images})[0], noisy.shape[1], halo, (low, high), clip)
 
 
-def _batches(jobs: Sequence[Job], network: Model, progress: Progress) -> Iterator[list[tuple[Job, Picture]]]:
-    """The pictures, read: as many at once as follow each other with one shape and type, up to `_BATCH_PIXELS`."""
-    batch: list[tuple[Job, Picture]] = []
+def _pictures(jobs: Sequence[Job], network: Model, progress: Progress) -> Iterator[tuple[Job, Picture]]:
+    """Those that can be read and denoised; the others are told."""
     for job in jobs:
         try:
             picture = read_picture(job.path)
-            _check(picture, network)
+            check_picture(picture, network)
         except PipelineError as error:
             click.echo(f"skipped {job.path}: {' '.join(str(error).split())}", err=True)
             progress.skipped += 1
             continue
+        yield job, picture
+
+
+def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:
+    """As many pictures at once as follow each other with one shape and type, up to `_BATCH_PIXELS`."""
+    batch: list[tuple[_Key, Picture]] = []
+    for key, picture in pictures:
         if batch:
             last = batch[-1][1].pixels
             same = (picture.pixels.shape, picture.pixels.dtype) == (last.shape, last.dtype)
             if not same or (len(batch) + 1) * last.size > _BATCH_PIXELS:
                 yield batch
                 batch = []
-        batch.append((job, picture))
+        batch.append((key, picture))
     if batch:
         yield batch
 
 
-def _check(picture: Picture, network: Model) -> None:
+def check_picture(picture: Picture, network: Model) -> None:
+    """See that `network` can denoise it.
+
+    Raises:
+        PipelineError: its values are not those of a noisy image, or it lacks a colour. The message does not name it.
+    """
     pixels, (low, high) = picture.pixels, network.accepted
     if pixels.dtype == np.float32 and not (pixels.min() >= low and pixels.max() <= high):
         raise PipelineError(
@@ -214,6 +235,17 @@ def _add_noise(pixels: np.ndarray, variance: float, seed: int, path: Path, netwo
     noisy *= np.float32(math.sqrt(variance))
     noisy += _to_floats(pixels)
     return noisy.clip(0, 1, out=noisy) if network.clip_input else noisy
+
+
+def denoise_images(network: Model, inputs: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
+    """Denoised images of the type `dtype`, from images of that type or float32, all of one shape [N, C, H, W].
+
+    Those of integers are clipped to their range; those of float32 are what the model gives. Large ones run in tiles.
+    """
+    images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
+    # A model of gray images sees every colour channel as an image of its own.
+    denoised = _run(network, images.reshape(-1, network.channels, *images.shape[-2:]), dtype)
+    return np.split(denoised.reshape(images.shape), len(inputs))
 
 
 def _run(network: Model, images: np.ndarray, dtype: np.dtype) -> np.ndarray:

@@ -1,0 +1,135 @@
+"""Denoise a large collection of images on Spark, with an exported model and MLflow's `spark_udf`.
+
+spark-submit deploy/spark/denoise.py --model models:/denoiser@champion --input digits.parquet --output denoised.parquet
+"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import click
+import mlflow.pyfunc
+from py4j.protocol import Py4JJavaError
+from pyspark.errors import PySparkException
+from pyspark.sql import DataFrame, SparkSession
+from pyspark.sql import functions as F  # noqa: N812
+
+import pipeline
+from pipeline.denoise import located_model
+from pipeline.errors import PipelineError
+from pipeline.images import SUFFIXES
+
+FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")  # columns: a key, and an image
+_WORKERS_NEED = ("__init__", "denoise", "errors", "files", "images", "tiling")  # modules of the pipeline
+
+
+def denoise_collection(spark: SparkSession, model: str, source: str, output: str) -> tuple[DataFrame, DataFrame]:
+    """Write a denoised copy of the collection `source` to the Parquet table `output`, in the order of its keys.
+
+    Args:
+        spark: where it runs.
+        model: a hand-off folder, an .onnx file of one, or an MLflow model URI.
+        source: a Parquet table, its name ending in .parquet, with the columns `FILES` or `PIXELS`; or a folder of
+            image files. `denoise_rows` tells what these hold. Other columns are kept.
+        output: as `source`, with one more column: `error`, why there is no denoised image; null where there is one.
+
+    Returns:
+        All that was written, and the keys and errors of what could not be denoised.
+
+    Raises:
+        PipelineError: the model cannot be used, or there are no images.
+        PySparkException, Py4JJavaError: the input cannot be read, or the output not be written.
+    """
+    with tempfile.TemporaryDirectory() as scratch, located_model(model) as file:
+        images = _read(spark, source)
+        columns = FILES if FILES[-1] in images.columns else PIXELS
+        key, image = columns[0], columns[-1]
+        denoise = mlflow.pyfunc.spark_udf(
+            spark, _row_model(file, Path(scratch)), result_type="image string, error string", env_manager="local"
+        )
+        # However small the table is, all cores have work.
+        parts = max(images.rdd.getNumPartitions(), 2 * spark.sparkContext.defaultParallelism)
+        images = images.repartitionByRange(parts, key).sortWithinPartitions(key)
+        images = images.withColumn("_denoised", denoise(F.struct(*columns)))
+        images = images.withColumns(
+            {
+                image: F.when(F.col("_denoised.error") == "", F.unbase64("_denoised.image")),
+                "error": F.nullif(F.col("_denoised.error"), F.lit("")),
+            }
+        )
+        images.drop("_denoised").write.parquet(output)
+    done = spark.read.parquet(output)
+    return done, done.where("error IS NOT NULL").select(key, "error").orderBy(key)
+
+
+def _read(spark: SparkSession, source: str) -> DataFrame:
+    """The images, and what else their table holds."""
+    if source.rstrip("/").endswith(".parquet"):
+        images = spark.read.parquet(source)
+        types = dict(images.dtypes)
+        for columns in (FILES, PIXELS):
+            if set(columns) <= set(types) and types[columns[-1]] == "binary":
+                break
+        else:
+            found = ", ".join(f"{name} {kind}" for name, kind in types.items())
+            raise PipelineError(
+                f"{source} has the columns {found}; needed are {', '.join(FILES)} or {', '.join(PIXELS)}, "
+                "the last of them binary"
+            )
+    else:
+        names = ",".join((*SUFFIXES, *map(str.upper, SUFFIXES)))
+        files = spark.read.format("binaryFile").options(recursiveFileLookup=True, pathGlobFilter=f"*{{{names}}}")
+        images = files.load(source).select(*FILES)
+    if images.select(images.columns[:1]).isEmpty():
+        raise PipelineError(f"no images in {source}")
+    return images
+
+
+def _row_model(file: Path, folder: Path) -> str:
+    """The ONNX file as a model of rows: MLflow gives `spark_udf` no tensors of any height and width."""
+    modules = folder / "pipeline"
+    modules.mkdir()
+    for name in _WORKERS_NEED:
+        shutil.copy(Path(pipeline.__file__).with_name(f"{name}.py"), modules)
+    mlflow.pyfunc.save_model(
+        folder / "model",
+        loader_module="denoise_rows",
+        data_path=str(file),
+        code_paths=[str(Path(__file__).with_name("denoise_rows.py")), str(modules)],
+        pip_requirements=["click", "mlflow", "numpy", "onnxruntime", "pillow"],
+    )
+    return str(folder / "model")
+
+
+@click.command()
+@click.option("--model", required=True, help="A hand-off folder, or an MLflow model: models:/NAME@champion.")
+@click.option("--input", "source", required=True, help="A Parquet table, NAME.parquet, or a folder of image files.")
+@click.option("--output", required=True, help="The Parquet table to write.")
+def main(model: str, source: str, output: str) -> None:
+    """Denoise a large collection of images on Spark."""
+    try:
+        spark = SparkSession.builder.appName("denoise").getOrCreate()
+        start = time.perf_counter()
+        done, failed = denoise_collection(spark, model, source, output)
+        seconds = time.perf_counter() - start
+        total, skipped = done.count(), failed.count()
+        for key, error in failed.take(10):
+            click.echo(f"skipped {key}: {error}", err=True)
+        click.echo(
+            f"denoise: {total - skipped:,} of {total:,} images in {seconds:.1f} s "
+            f"({total / seconds:,.0f} images/s), in {output}"
+        )
+        if skipped:
+            raise PipelineError(f"{skipped:,} of {total:,} images were skipped; the column `error` says why")
+    except (PipelineError, PySparkException, Py4JJavaError) as error:
+        message = str(error.java_exception if isinstance(error, Py4JJavaError) else error)
+        click.echo(f"Error: {message.strip().splitlines()[0]}", err=True)
+        sys.exit(getattr(error, "exit_code", 1))
+
+
+if __name__ == "__main__":
+    main()
