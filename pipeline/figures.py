@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -144,29 +144,35 @@ def psnr_comparison(variances: Sequence[float], psnr: Mapping[str, Sequence[floa
     return figure
 
 
-def quality_by_parameters(entries: Sequence[Entry], front: Sequence[Entry]) -> Figure:
-    """PSNR at the noise of the runs against their parameters, one colour a model; the Pareto front as a line."""
+def quality_by_cost(
+    entries: Sequence[Entry], front: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str
+) -> Figure:
+    """PSNR at the noise of the runs against what they cost, one colour a model; the Pareto front as a line."""
     figure = Figure(figsize=(7.6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(
-        [entry.parameters for entry in front],
+        [cost(entry) for entry in front],
         [entry.psnr for entry in front],
         "--",
         color=_COLOURS["noisy"],
-        label="nothing smaller is better",
+        label="nothing cheaper is better",
     )
     models = list(dict.fromkeys(entry.model for entry in entries))
     for index, model in enumerate(models):
         of_model = [entry for entry in entries if entry.model == model]
         axes.plot(
-            [entry.parameters for entry in of_model],
+            [cost(entry) for entry in of_model],
             [entry.psnr for entry in of_model],
             "o",
             color=_PALETTE[index % len(_PALETTE)],
             label=model,
         )
     axes.set_xscale("log")
-    axes.set(xlabel="parameters", ylabel="PSNR in dB, mean over the test images", title="Quality by parameters")
+    costs = [cost(entry) for entry in entries]
+    if max(costs) < 10 * min(costs):  # else the decades have labels enough
+        axes.xaxis.set_minor_formatter("{x:,g}")
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.set(xlabel=unit, ylabel="PSNR in dB, mean over the test images", title=title)
     axes.margins(0.15)
     axes.legend(fontsize=9)
     axes.grid(alpha=0.3)

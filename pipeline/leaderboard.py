@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 import statistics
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.config import REFERENCE_VARIANCES
 from pipeline.errors import PipelineError
 from pipeline.noise import make_noise
-from pipeline.store import noise_metric
+from pipeline.store import MILLISECONDS, noise_metric
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -36,6 +36,7 @@ class Entry:
     levels: Mapping[str, float]  # PSNR at each of `LEVELS`
     parameters: int
     seconds: float  # of training
+    milliseconds: float | None  # an image, in onnxruntime on one thread; None: not measured
 
     @property
     def group(self) -> tuple[str, str]:
@@ -77,6 +78,7 @@ def read_entry(run: Run) -> Entry:
         levels=dict(zip(LEVELS, levels, strict=True)),
         parameters=int(params["parameters"]),
         seconds=metrics["train/seconds"],
+        milliseconds=metrics.get(MILLISECONDS),
     )
 
 
@@ -90,10 +92,10 @@ def grouped(entries: Sequence[Entry]) -> list[list[Entry]]:
     return sorted(groups.values(), key=len, reverse=True)
 
 
-def pareto(entries: Sequence[Entry]) -> list[Entry]:
-    """Those that no other beats with as few parameters or fewer; by parameters."""
+def pareto(entries: Sequence[Entry], cost: Callable[[Entry], float]) -> list[Entry]:
+    """Those that no other beats at the same cost or less; by cost."""
     front: list[Entry] = []
-    for entry in sorted(entries, key=lambda entry: (entry.parameters, -entry.psnr)):
+    for entry in sorted(entries, key=lambda entry: (cost(entry), -entry.psnr)):
         if not front or entry.psnr > front[-1].psnr:
             front.append(entry)
     return front
@@ -102,9 +104,9 @@ def pareto(entries: Sequence[Entry]) -> list[Entry]:
 def leaderboard(entries: Sequence[Entry]) -> list[list[str]]:
     """Rows of a table of one group, the head first; what differs in the parameters is a column each."""
     differing = [name for name in differing_params(entries) if name not in ("seed", "model", "size", "parameters")]
-    front = {entry.id for entry in pareto(entries)}
+    front = {entry.id for entry in pareto(entries, lambda entry: entry.parameters)}
     head = ["", "run", "model", "seed", "PSNR", "SSIM", *(f"PSNR at {level}" for level in LEVELS)]
-    rows = [[*head, "parameters", "training", "run id", *differing]]
+    rows = [[*head, "parameters", "ms/image", "training", "run id", *differing]]
     for place, entry in enumerate(entries, 1):
         rows.append(
             [
@@ -116,6 +118,7 @@ def leaderboard(entries: Sequence[Entry]) -> list[list[str]]:
                 f"{entry.ssim:.4f}",
                 *(f"{entry.levels[level]:.2f}" for level in LEVELS),
                 f"{entry.parameters:,}",
+                "" if entry.milliseconds is None else f"{entry.milliseconds:.3f}",
                 f"{entry.seconds:.0f} s",
                 entry.id[:8],
                 *(entry.params.get(name, "") for name in differing),

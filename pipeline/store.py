@@ -40,6 +40,7 @@ DATABASE = "mlflow.db"  # the store, where none is named
 PARENT = "mlflow.parentRunId"  # the tag of a run with the id of the run that it is part of
 TRIAL = "trial"  # the tag of a run with the name of the trial of a sweep that it is
 _KIND = "mlflow.experimentKind"  # makes MLflow's UI show training runs, instead of asking what the experiment is for
+MILLISECONDS = "onnxruntime/ms_per_image"  # the metric of a run with the time that its file takes on one thread
 MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 
 

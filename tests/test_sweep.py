@@ -92,7 +92,7 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
         assert run.info.run_id[:8] in done.out
     content = (folder / "comparison" / "comparison.html").read_text()
     assert not re.search(r"(src|href)=(?!'data:)", content)  # nothing is fetched
-    assert content.count("<img") == 2 * 4
+    assert content.count("<img") == 2 * 5
     stored = client.list_artifacts(runs(folder)[0][0].info.run_id, "comparison")
     assert "comparison/comparison.html" in {entry.path for entry in stored}
 

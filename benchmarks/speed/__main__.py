@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import growth, inference, job, loop, quality, startup
+from benchmarks.speed import growth, inference, job, loop, quality, scale, startup
 
 TABLES = {
     "quality": quality.table,
@@ -29,6 +29,9 @@ TABLES = {
     "startup": startup.table,
     "job": job.main_job,
     "growth": growth.table,
+    "sweep": scale.sweep,
+    "processes": scale.processes,
+    "compare": scale.compare,
 }
 
 

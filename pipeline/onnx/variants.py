@@ -9,8 +9,6 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
-import statistics
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +24,7 @@ from pipeline.evaluation import noisy_batches
 from pipeline.metrics import psnr
 from pipeline.noise import Noise
 from pipeline.onnx.export import export_onnx
+from pipeline.onnx.timing import seconds_in_turn
 from pipeline.onnx.verify import (
     INPUT,
     IR_VERSION,
@@ -40,7 +39,7 @@ MAX_LOSS = 0.1  # dB of PSNR that a variant may lose
 _TIE = 255 * 1e-5  # of 255: where torch is this close to a half, the file may round the other way
 _CALIBRATION_IMAGES = 256
 _TORCH_IMAGES = 1000  # that torch runs too; the files run all
-_TIMED_IMAGES, _ROUNDS = 64, 7
+_TIMED_IMAGES = 64
 
 
 @dataclass(frozen=True)
@@ -262,14 +261,8 @@ def _relative_speed(path: Path, source: Source, dtype: str) -> float:
     """Images/s of a file on one thread, as a multiple of the float file's: medians of runs in turn."""
     _, noisy = next(noisy_batches(source.test[:_TIMED_IMAGES], source.noise))
     inputs = {source.path: noisy.numpy(), path: to_8_bits(noisy.numpy()) if dtype == "uint8" else noisy.numpy()}
-    sessions = {file: open_onnxruntime(file, threads=1) for file in inputs}
-    seconds: dict[Path, list[float]] = {file: [] for file in inputs}
-    for _ in range(_ROUNDS):
-        for file, session in sessions.items():
-            start = time.perf_counter()
-            session(inputs[file])
-            seconds[file].append(time.perf_counter() - start)
-    return statistics.median(seconds[source.path][1:]) / statistics.median(seconds[path][1:])
+    seconds = seconds_in_turn(inputs)
+    return seconds[source.path] / seconds[path]
 
 
 def _round(images: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from pipeline.leaderboard import LEVELS, Entry
 from pipeline.tables import markdown_table
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
     from mlflow.entities import Run
 
 _SHOWN = 6  # runs whose curves and pictures are shown
@@ -107,8 +108,12 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
             lines[name] = [psnrs[level] for level in LEVELS]
     drawn = [
         ("psnr", figures.psnr_comparison(variances, lines, "Gaussian noise; the best run of every model")),
-        ("pareto", figures.quality_by_parameters(group, leaderboard.pareto(group))),
+        ("parameters", _by_cost(group, lambda entry: entry.parameters, "parameters", "Quality by parameters")),
     ]
+    timed = [entry for entry in group if entry.milliseconds is not None]
+    if timed:
+        unit = "milliseconds an image, in onnxruntime on one thread of the machine that exported it"
+        drawn.append(("time", _by_cost(timed, lambda entry: entry.milliseconds or 0.0, unit, "Quality by time")))
     client = store.connect()
     curves = {}
     alike = [entry for entry in group if entry.params["loss"] == group[0].params["loss"]]  # others have another scale
@@ -131,6 +136,10 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     return pictures
 
 
+def _by_cost(entries: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str) -> Figure:
+    return figures.quality_by_cost(entries, leaderboard.pareto(entries, cost), cost, unit, title)
+
+
 def _page(
     groups: Sequence[Sequence[Entry]],
     boards: Sequence[Sequence[Sequence[str]]],
@@ -140,12 +149,15 @@ def _page(
     parts = [page.heading("What changed"), page.items(lines)] if lines else []
     captions = {
         "psnr": "PSNR by noise level",
-        "pareto": "Quality by parameters",
+        "parameters": "Quality by parameters",
+        "time": "Quality by time",
         "curves": "Training loss, of runs with the loss of the best",
     }
     for number, (group, board) in enumerate(zip(groups, boards, strict=True), 1):
         parts += [page.heading(_title(group)), page.table(board, "board"), page.paragraph(_STAR)]
-        parts += [page.picture(caption, pictures[f"{name}{number}.png"]) for name, caption in captions.items()]
+        for name, caption in captions.items():
+            if content := pictures.get(f"{name}{number}.png"):
+                parts.append(page.picture(caption, content))
         for place, entry in enumerate(group[:_SHOWN], 1):
             if content := pictures.get(f"denoised-{place}-{number}.png"):
                 parts.append(page.picture(f"{place}. {entry.name} ({entry.id[:8]})", content))

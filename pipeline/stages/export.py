@@ -30,13 +30,15 @@ from pipeline.onnx.export import export_onnx
 from pipeline.onnx.handoff import FILES, Handoff, write_handoff
 from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
 from pipeline.onnx.report import CAPTIONS, run_report
+from pipeline.onnx.timing import seconds_in_turn
 from pipeline.onnx.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
 from pipeline.onnx.verify import MANIFEST, MODEL, SUMS, verify
 from pipeline.run import Run
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
-from pipeline.store import MODEL_ID, noise_metric
+from pipeline.store import MILLISECONDS, MODEL_ID, noise_metric
 
 _GOLDEN_IMAGES = 7  # to check a runtime with
+_TIMED_IMAGES = 64
 _SHOWN_IMAGES = 10  # at most, to look at
 
 
@@ -180,7 +182,10 @@ def _export(
         )
         run.log_folder(new, "handoff")
         run.log_text(run_report(handoff, report, _figures(run), _baselines(handoff.config)), "report.html")
-        run.log_metrics({"parity/max_abs_difference": report.max_abs}, step=handoff.checkpoint.images)
+        timed = probes[:_TIMED_IMAGES]
+        seconds = seconds_in_turn({new / MODEL: timed})[new / MODEL]
+        figures = {"parity/max_abs_difference": report.max_abs, MILLISECONDS: 1000 * seconds / len(timed)}
+        run.log_metrics(figures, step=handoff.checkpoint.images)
         run.log_tags({"parity": "passed", "model.onnx.sha256": onnx_digest, "python": platform.python_version()})
 
     click.echo(
