@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.metrics import psnr
 from pipeline.noise import Clipped, GaussianNoise, Noise
@@ -168,10 +168,9 @@ def quality_by_cost(
             label=model,
         )
     axes.set_xscale("log")
-    costs = [cost(entry) for entry in entries]
-    if max(costs) < 10 * min(costs):  # else the decades have labels enough
-        axes.xaxis.set_minor_formatter("{x:,g}")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
     axes.set(xlabel=unit, ylabel="PSNR in dB, mean over the test images", title=title)
     axes.margins(0.15)
     axes.legend(fontsize=9)
