@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 from PIL import Image
+from warm import forkserver, run_pipeline
 
 from pipeline.datasets.bundled_mnist import BundledMNIST
 from pipeline.files import sha256_file
@@ -53,16 +55,18 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_cli(*arguments: object, cwd: Path, **variables: str) -> Result:
-    """Run `python -m pipeline` in a process of its own."""
-    done = subprocess.run(
-        [sys.executable, "-m", "pipeline", *map(str, arguments)],
-        cwd=cwd,
-        env=environment(**variables),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    return Result(done.returncode, done.stdout, done.stderr)
+    """Run `python -m pipeline` in a process of its own, which need not import torch and MLflow: that takes seconds."""
+    words = [str(argument) for argument in arguments]
+    with tempfile.TemporaryDirectory() as folder:
+        process = forkserver.Process(target=run_pipeline, args=(words, cwd, environment(**variables), folder))
+        process.start()
+        process.join(300)
+        if process.is_alive():
+            process.kill()
+            raise TimeoutError(words)
+        out, err = ((Path(folder) / name).read_bytes().decode() for name in ("out", "err"))
+    assert process.exitcode is not None
+    return Result(process.exitcode, out, err)
 
 
 def without(modules: tuple[str, ...], *arguments: object) -> Result:
