@@ -20,13 +20,20 @@ def multiply_adds_per_pixel(model: nn.Module, channels: int) -> float:
     return counter.get_total_flops() / 2 / side**2  # a multiplication and an addition are counted as two
 
 
-@torch.no_grad()
-def receptive_field(model: nn.Module, channels: int, side: int = 256) -> int:
-    """Side, in pixels, of the square that one output pixel depends on.
+def receptive_field(model: nn.Module, channels: int, largest: int = 256) -> int:
+    """Side, in pixels, of the square that one output pixel depends on; `largest`, if it is no smaller.
 
     Found by the mark that a NaN in one input pixel leaves in the output: whatever is computed from it becomes NaN.
-    At most `side`, which is that of the image it is tried on.
     """
+    side = 64
+    while (field := _marked(model, channels, side)) > side - 2 * STRIDES and side < largest:
+        side *= 2  # the mark reaches the edge: the image is too small
+    return min(field, largest)
+
+
+@torch.no_grad()
+def _marked(model: nn.Module, channels: int, side: int) -> int:
+    """What `receptive_field` finds on a square image."""
     reach = 0
     for phase in range(STRIDES):
         place = side // 2 + phase
