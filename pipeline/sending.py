@@ -26,8 +26,8 @@ from pipeline.spool import Event, RefusedError
 from pipeline.store import MODEL_ID, connect, first_line
 
 _UPLOADS = 8  # at a time
-# Asked again, a store says these again.
-_FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "BAD_REQUEST", "INVALID_STATE"}
+# Asked again, a store says these again. (Not BAD_REQUEST: two that write the same dataset at once are told that, too.)
+_FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_STATE"}
 
 
 def send(run_id: str, folder: Path, events: list[Event]) -> None:

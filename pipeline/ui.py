@@ -16,6 +16,10 @@ from pipeline.serving import cannot_serve, tell_address
 from pipeline.signals import Stopped
 from pipeline.store import DATABASE
 
+# The runs of the experiment that is used where none is named. Without this mode, MLflow shows what it has for language
+# models, whatever kind the experiment is of.
+_RUNS = "#/experiments/0/runs?workflowType=machine_learning"
+
 
 def serve(host: str, port: int) -> None:
     """Serve the MLflow UI until Ctrl-C; where the store is a server, say where its UI is.
@@ -39,7 +43,7 @@ def serve(host: str, port: int) -> None:
         raise cannot_serve(host, port, error) from error
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
     click.echo(f"ui: the store is {uri}")
-    tell_address("ui", host, port, "#/experiments", "change all runs in the store")
+    tell_address("ui", host, port, _RUNS, "change all runs in the store")
     with subprocess.Popen([*command, "--host", host, "--port", str(port)], start_new_session=True) as server:
         try:
             code = server.wait()

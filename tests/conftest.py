@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import getpass
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
 from PIL import Image
+from server import free_port
 from warm import forkserver, run_pipeline
 
 from pipeline.datasets.bundled_mnist import BundledMNIST
@@ -184,3 +188,62 @@ def trained(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray, worker
             (cwd / "out").write_text(done.out)
     out = (cwd / "out").read_text()
     return Trained(cwd, out.rsplit("run: ", 1)[1].split(";")[0], cwd / "artifacts" / "small", out)
+
+
+@pytest.fixture
+def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of the database `postgres` on a fresh PostgreSQL server."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("not run: PostgreSQL is not installed")
+    pytest.importorskip("psycopg2", reason="not run: psycopg2 is not installed")
+    folder, port = tmp_path_factory.mktemp("postgresql"), free_port()
+    # PostgreSQL refuses to run as root.
+    user = "postgres" if os.getuid() == 0 else getpass.getuser()
+    prefix = ["runuser", "-u", user, "--"] if os.getuid() == 0 else []
+    if prefix:
+        for path in (folder, *folder.parents):
+            if path.owner() == "root" and path != Path("/") and str(path).startswith("/tmp/pytest"):
+                path.chmod(0o755)
+        shutil.chown(folder, user)
+
+    def run(command: str, *arguments: str) -> None:
+        subprocess.run([*prefix, str(binaries[-1] / command), *arguments], cwd=folder, check=True, capture_output=True)
+
+    run("initdb", "-D", str(folder / "data"), "-A", "trust", "-U", user)
+    options = f"-p {port} -c listen_addresses=127.0.0.1 -c unix_socket_directories={folder}"
+    run("pg_ctl", "-D", str(folder / "data"), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    try:
+        yield f"postgresql+psycopg2://{user}@127.0.0.1:{port}/postgres"
+    finally:
+        run("pg_ctl", "-D", str(folder / "data"), "-m", "immediate", "stop")
+
+
+@pytest.fixture
+def browser() -> Iterator[Any]:
+    """Headless Chromium."""
+    program, driver_program = shutil.which("chromium"), shutil.which("chromedriver")
+    if not (program and driver_program):
+        pytest.skip("not run: no chromium and chromedriver")
+    from selenium import webdriver
+    from selenium.webdriver.chrome.service import Service
+
+    options = webdriver.ChromeOptions()
+    options.binary_location = program
+    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
+        options.add_argument(f"--{argument}")
+    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
+    driver = webdriver.Chrome(options=options, service=Service(driver_program))
+    try:
+        yield driver
+    finally:
+        driver.quit()
+
+
+def wait_for(browser: Any, condition: str) -> None:
+    """Until an expression in JavaScript is true in the page."""
+    for _ in range(150):
+        if browser.execute_script(f"return Boolean({condition})"):
+            return
+        time.sleep(0.2)
+    raise AssertionError(f"{condition} did not come true: {browser.find_element('tag name', 'body').text}")

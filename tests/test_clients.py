@@ -6,7 +6,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,13 +14,11 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import PROJECT, Cli, Trained
+from conftest import PROJECT, Cli, Trained, wait_for
 from onnx import numpy_helper
 from PIL import Image
 
-CHROMIUM, DRIVER = shutil.which("chromium"), shutil.which("chromedriver")
 needs_npm = pytest.mark.skipif(not shutil.which("npm"), reason="not run: npm is not installed")
-needs_browser = pytest.mark.skipif(not (CHROMIUM and DRIVER), reason="not run: no chromium and chromedriver")
 
 
 def wanted(trained: Trained) -> np.ndarray:
@@ -86,33 +83,7 @@ def page(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator
         process.wait()
 
 
-@pytest.fixture
-def browser() -> Iterator[Any]:
-    from selenium import webdriver
-    from selenium.webdriver.chrome.service import Service
-
-    options = webdriver.ChromeOptions()
-    options.binary_location = CHROMIUM or ""
-    for argument in ("headless=new", "no-sandbox", "disable-gpu", "disable-background-networking", "disable-sync"):
-        options.add_argument(f"--{argument}")
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL"})
-    driver = webdriver.Chrome(options=options, service=Service(DRIVER))
-    try:
-        yield driver
-    finally:
-        driver.quit()
-
-
-def wait_for(browser: Any, condition: str) -> None:
-    for _ in range(150):
-        if browser.execute_script(f"return Boolean({condition})"):
-            return
-        time.sleep(0.2)
-    raise AssertionError(f"{condition} did not come true: {browser.find_element('tag name', 'body').text}")
-
-
 @needs_npm
-@needs_browser
 def test_the_page_gives_the_golden_output(page: tuple[Path, str], browser: Any, cli: Cli) -> None:
     folder, address = page
     browser.get(address)
@@ -136,7 +107,6 @@ def test_the_page_gives_the_golden_output(page: tuple[Path, str], browser: Any, 
 
 
 @needs_npm
-@needs_browser
 @pytest.mark.parametrize("width", [1100, 360])
 def test_the_page_works_by_keyboard_at_any_width(
     page: tuple[Path, str], browser: Any, width: int, tmp_path: Path
@@ -189,7 +159,6 @@ def test_the_page_works_by_keyboard_at_any_width(
 
 
 @needs_npm
-@needs_browser
 def test_the_browser_example(page: tuple[Path, str], trained: Trained, browser: Any) -> None:
     browser.get(page[1].replace("demo/index.html", "examples/browser.html"))
     wait_for(browser, "document.title === 'done'")
