@@ -75,6 +75,14 @@ def denoising_grid(sample: Sample, title: str) -> Figure:
     )
 
 
+def denoised_by(samples: Mapping[str, Sample], title: str) -> Figure:
+    """The same noisy images denoised by several models, by their names; clean and noisy are those of the first."""
+    clean, noisy, _ = next(iter(samples.values()))
+    rows: list[_Row] = [("noisy", noisy, clean)]
+    rows += [(name, denoised, clean) for name, (_, _, denoised) in samples.items()]
+    return _image_table(f"{title}. Below each image as shown: PSNR in dB", [*rows, ("clean", clean, None)])
+
+
 def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
     """The same images at every noise level: a noisy and a denoised row a level, then the clean images."""
     clean = next(iter(samples.values()))[0]
@@ -121,7 +129,7 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
     }
     figure = Figure(figsize=(7.2, 4.6), layout="constrained")
     axes = figure.add_subplot()
-    _psnr_lines(axes, curve["variances"], lines, mark=("model",))
+    _quality_lines(axes, curve["variances"], lines, mark=("model",))
     noise = trained_on.noise if isinstance(trained_on, Clipped) else trained_on
     if isinstance(noise, GaussianNoise):
         low, high = (_place(level, curve["variances"]) for level in (noise.variance.low, noise.variance.high))
@@ -133,12 +141,14 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
     return figure
 
 
-def psnr_comparison(variances: Sequence[float], psnr: Mapping[str, Sequence[float]], title: str) -> Figure:
-    """Mean PSNR of several denoisers against the variance of the noise: `{denoiser: PSNR at each variance}`."""
+def quality_comparison(
+    variances: Sequence[float], quality: Mapping[str, Sequence[float]], title: str, metric: str = "PSNR in dB"
+) -> Figure:
+    """Mean quality of several denoisers against the variance of the noise: `{denoiser: value at each variance}`."""
     figure = Figure(figsize=(7.6, 5), layout="constrained")
     axes = figure.add_subplot()
-    lines = {name: (values, _PALETTE[index % len(_PALETTE)]) for index, (name, values) in enumerate(psnr.items())}
-    _psnr_lines(axes, variances, lines)
+    lines = {name: (values, _PALETTE[index % len(_PALETTE)]) for index, (name, values) in enumerate(quality.items())}
+    _quality_lines(axes, variances, lines, metric=metric)
     axes.set_title(title, fontsize=11)
     axes.legend(fontsize=9)
     return figure
@@ -208,11 +218,12 @@ def search_history(losses: Sequence[float]) -> Figure:
     return figure
 
 
-def _psnr_lines(
+def _quality_lines(
     axes: Axes,
     variances: Sequence[float],
     lines: Mapping[str, tuple[Sequence[float], str]],
     mark: Sequence[str] = (),
+    metric: str = "PSNR in dB",
 ) -> None:
     # One step along the axis for each level: neither a linear nor a logarithmic axis shows 0 and 0.0001 and 0.3.
     places = range(len(variances))
@@ -221,7 +232,7 @@ def _psnr_lines(
         if label in mark:
             for place, value in zip(places, values, strict=True):
                 axes.annotate(f"{value:.1f}", (place, value), (0, 6), textcoords="offset points", ha="center", size=8)
-    axes.set(xlabel="variance of the noise", ylabel="PSNR in dB, mean over the test images")
+    axes.set(xlabel="variance of the noise", ylabel=f"{metric}, mean over the test images")
     axes.set_xticks(list(places), [f"{variance:g}" for variance in variances])
     axes.set_ylim(max(0, axes.get_ylim()[0]), min(axes.get_ylim()[1], 62))  # a clean input has no finite PSNR
     axes.margins(y=0.12)

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LEVELS = tuple(f"{variance:g}" for variance in REFERENCE_VARIANCES)
+_METRICS = "psnr", "ssim"
 _NO_DIFFERENCE = {"data_dir", "device"}  # options that decide nothing that is compared
 
 
@@ -33,7 +34,7 @@ class Entry:
     noise: str  # that it was trained for, in words
     psnr: float  # dB, mean over the test images at that noise
     ssim: float
-    levels: Mapping[str, float]  # PSNR at each of `LEVELS`
+    levels: Mapping[str, Mapping[str, float]]  # "psnr" and "ssim" at each of `LEVELS`
     parameters: int
     seconds: float  # of training
     milliseconds: float | None  # an image, in onnxruntime on one thread; None: not measured
@@ -57,15 +58,15 @@ def read_entry(run: Run) -> Entry:
         raise PipelineError("holds no model")
     clip_input = params.get("clip_input", "False") == "True"
     noise = make_noise(params["noise"], params["variance"], clip_input)
-    wanted = [noise_metric(metric, noise.label) for metric in ("psnr", "ssim")]
-    wanted += [noise_metric("psnr", make_noise("gaussian", level, clip_input).label) for level in LEVELS]
+    labels = [noise.label, *(make_noise("gaussian", level, clip_input).label for level in LEVELS)]
+    wanted = [noise_metric(metric, label) for metric in _METRICS for label in labels]
     missing = [name for name in wanted if name not in metrics]
     if missing:
         raise PipelineError(f"was not evaluated: it has no {missing[0]}")
     broken = [name for name in wanted if not math.isfinite(metrics[name])]
     if broken:
         raise PipelineError(f"has a {broken[0]} of {metrics[broken[0]]}")
-    psnr, ssim, *levels = (metrics[name] for name in wanted)
+    values = {metric: [metrics[noise_metric(metric, label)] for label in labels] for metric in _METRICS}
     return Entry(
         id=run.info.run_id,
         name=run.info.run_name,
@@ -73,9 +74,9 @@ def read_entry(run: Run) -> Entry:
         params=params,
         tags=tags,
         noise=noise.description,
-        psnr=psnr,
-        ssim=ssim,
-        levels=dict(zip(LEVELS, levels, strict=True)),
+        psnr=values["psnr"][0],
+        ssim=values["ssim"][0],
+        levels={metric: dict(zip(LEVELS, of[1:], strict=True)) for metric, of in values.items()},
         parameters=int(params["parameters"]),
         seconds=metrics["train/seconds"],
         milliseconds=metrics.get(MILLISECONDS),
@@ -116,7 +117,7 @@ def leaderboard(entries: Sequence[Entry]) -> list[list[str]]:
                 entry.params["seed"],
                 f"{entry.psnr:.2f}",
                 f"{entry.ssim:.4f}",
-                *(f"{entry.levels[level]:.2f}" for level in LEVELS),
+                *(f"{entry.levels['psnr'][level]:.2f}" for level in LEVELS),
                 f"{entry.parameters:,}",
                 "" if entry.milliseconds is None else f"{entry.milliseconds:.3f}",
                 f"{entry.seconds:.0f} s",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 _STYLE = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif; }
-body { max-width: 70rem; margin: 2rem auto; padding: 0 1rem; }
+body { max-width: 84rem; margin: 2rem auto; padding: 0 1rem; }
 .wide { overflow-x: auto; }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; }
 th, td { padding: .25rem .7rem; border-bottom: 1px solid #8886; text-align: right; white-space: nowrap; }
@@ -16,6 +16,8 @@ th:first-child, td:first-child, .left th, .left td, .board :is(th, td):nth-child
 img { max-width: 100%; height: auto; border-radius: 4px; background: white; }
 pre { overflow-x: auto; padding: .8rem; border-radius: 4px; background: #8882; }
 figure { margin: 1.5rem 0; }
+figcaption, p { max-width: 60rem; }
+.beside { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 32rem), 1fr)); column-gap: 2rem; }
 code { overflow-wrap: anywhere; }
 """
 
@@ -60,6 +62,11 @@ def table(rows: Sequence[Sequence[str]], kind: str = "") -> str:
     for tag, row in zip(["th", *["td"] * (len(rows) - 1)], rows, strict=True):
         lines.append("<tr>" + "".join(f"<{tag}>{text(cell)}</{tag}>" for cell in row) + "</tr>")
     return f"<div class='wide {kind}'><table>{''.join(lines)}</table></div>"
+
+
+def beside(parts: Sequence[str]) -> str:
+    """Parts side by side where the page is wide enough, otherwise below each other."""
+    return f"<div class=beside>{''.join(parts)}</div>"
 
 
 def picture(caption: str, png: bytes) -> str:

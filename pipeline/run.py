@@ -209,6 +209,12 @@ class Run:
         copy.write_text(text)
         self._artifact(copy, _parent(path))
 
+    def log_arrays(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
+        """Keep arrays by their names as an `.npz` file."""
+        copy = self._spool.new_file(Path(path).name)
+        np.savez_compressed(copy, **arrays)  # type: ignore[arg-type]
+        self._artifact(copy, _parent(path))
+
     def log_file(self, path: Path, folder: str = "") -> None:
         copy = self._spool.new_file(path.name)
         shutil.copyfile(path, copy)

@@ -221,14 +221,16 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     return search_runs(experiment_id(create), " AND ".join(parts))
 
 
-def baselines(dataset: str) -> dict[str, dict[str, float]]:
-    """PSNR of the classical denoisers that were scored on `dataset`: `{name (images): {label of the noise: dB}}`."""
+def baselines(dataset: str, metric: str = "psnr") -> dict[str, dict[str, float]]:
+    """The classical denoisers that were scored on `dataset`: `{name (images): {label of the noise: metric}}`."""
     found: dict[str, dict[str, float]] = {}
     for run in find_runs("tags.`test.images` != ''"):
         if run.data.tags.get("dataset") == dataset:
-            prefix = noise_metric("psnr", "")
-            psnrs = {name.removeprefix(prefix): dB for name, dB in run.data.metrics.items() if name.startswith(prefix)}
-            found.setdefault(f"{run.data.tags['model']} ({run.data.tags['test.images']} images)", psnrs)
+            prefix = noise_metric(metric, "")
+            by_label = {
+                name.removeprefix(prefix): of for name, of in run.data.metrics.items() if name.startswith(prefix)
+            }
+            found.setdefault(f"{run.data.tags['model']} ({run.data.tags['test.images']} images)", by_label)
     return found
 
 

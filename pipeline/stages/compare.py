@@ -52,7 +52,7 @@ def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> Non
     curves = {name: report["curve"]["psnr"]["denoised"] for name, report in reports.items()}
     title = f"Gaussian noise, {first['images']:,} test images"
     run.log_figure(
-        figures.psnr_comparison(
+        figures.quality_comparison(
             first["variances"], {**curves, "input, clipped to [0, 1]": first["psnr"]["clipped"]}, title
         ),
         "comparison",

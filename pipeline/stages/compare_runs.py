@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import io
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import click
+import numpy as np
+import torch
 
 from pipeline import figures, leaderboard, page, store, tracking
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 from pipeline.leaderboard import LEVELS, Entry
+from pipeline.stages.inputs import SAMPLE, SAMPLES
 from pipeline.tables import markdown_table
 
 if TYPE_CHECKING:
@@ -23,6 +27,14 @@ if TYPE_CHECKING:
 _SHOWN = 6  # runs whose curves and pictures are shown
 PAGE = "comparison.html"
 _STAR = "* no run with as few parameters is better"
+
+_CAPTIONS = {
+    "psnr": "PSNR by noise level",
+    "ssim": "SSIM by noise level",
+    "parameters": "Quality by parameters",
+    "time": "Quality by time",
+    "curves": "Training loss, of runs with the loss of the best",
+}
 
 
 def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None:
@@ -101,13 +113,8 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     for entry in group:  # the best is the first
         best.setdefault(entry.model, entry)
     shown = dict(list(best.items())[:_SHOWN])
-    variances = [float(level) for level in LEVELS]
-    lines = {name: [entry.levels[level] for level in LEVELS] for name, entry in shown.items()}
-    for name, psnrs in store.baselines(group[0].tags["dataset"]).items():
-        if set(LEVELS) <= set(psnrs):
-            lines[name] = [psnrs[level] for level in LEVELS]
     drawn = [
-        ("psnr", figures.psnr_comparison(variances, lines, "Gaussian noise; the best run of every model")),
+        *((metric, _by_noise(shown, metric, unit)) for metric, unit in {"psnr": "PSNR in dB", "ssim": "SSIM"}.items()),
         ("parameters", _by_cost(group, lambda entry: entry.parameters, "parameters", "Quality by parameters")),
     ]
     timed = [entry for entry in group if entry.milliseconds is not None]
@@ -121,19 +128,44 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
         if points := client.get_metric_history(entry.id, "train/loss"):
             curves[f"{entry.name} ({entry.id[:4]})"] = [(point.step, point.value) for point in points]
     drawn.append(("curves", figures.learning_curves(curves)))
+    if samples := _samples(list(shown.values())):
+        drawn.append(("denoised", figures.denoised_by(samples, f"Test images, {group[0].noise}")))
     pictures = []
     for name, figure in drawn:
         content = io.BytesIO()
         figure.savefig(content, format="png", dpi=110)
         pictures.append((name, content.getvalue()))
-    with tempfile.TemporaryDirectory() as folder:
-        for place, entry in enumerate(group[:_SHOWN], 1):
-            try:
-                picture = store.download(entry.id, "figures/denoised.png", folder).read_bytes()
-            except PipelineError:  # deleted: the rest is worth showing
-                continue
-            pictures.append((f"denoised-{place}-", picture))
     return pictures
+
+
+def _by_noise(entries: Mapping[str, Entry], metric: str, unit: str) -> Figure:
+    """Of the entries by the name of their model, and of the classical denoisers where they had the same input."""
+    lines = {name: [entry.levels[metric][level] for level in LEVELS] for name, entry in entries.items()}
+    first = next(iter(entries.values()))
+    if first.params.get("clip_input") != "True":
+        for name, values in store.baselines(first.tags["dataset"], metric).items():
+            if set(LEVELS) <= set(values):
+                lines[name] = [values[level] for level in LEVELS]
+    variances = [float(level) for level in LEVELS]
+    return figures.quality_comparison(variances, lines, "Gaussian noise; the best run of every model", unit)
+
+
+def _samples(entries: Sequence[Entry]) -> dict[str, figures.Sample]:
+    """The test images that `evaluate` has shown, by the name of the run."""
+    found: dict[str, figures.Sample] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for entry in entries:
+            try:
+                with np.load(store.download(entry.id, SAMPLES, folder), allow_pickle=False) as arrays:
+                    clean, noisy, denoised = (torch.from_numpy(arrays[name]) for name in SAMPLE)
+            except PipelineError as error:  # deleted: the rest is worth showing
+                click.echo(f"compare: no pictures: {error}")
+                continue
+            except (OSError, ValueError, KeyError, BadZipFile):
+                click.echo(f"compare: no pictures: {SAMPLES} of run {entry.id} is damaged")
+                continue
+            found[f"{entry.name} ({entry.id[:4]})"] = clean, noisy, denoised
+    return found
 
 
 def _by_cost(entries: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str) -> Figure:
@@ -147,18 +179,10 @@ def _page(
     lines: Sequence[str],
 ) -> str:
     parts = [page.heading("What changed"), page.items(lines)] if lines else []
-    captions = {
-        "psnr": "PSNR by noise level",
-        "parameters": "Quality by parameters",
-        "time": "Quality by time",
-        "curves": "Training loss, of runs with the loss of the best",
-    }
     for number, (group, board) in enumerate(zip(groups, boards, strict=True), 1):
         parts += [page.heading(_title(group)), page.table(board, "board"), page.paragraph(_STAR)]
-        for name, caption in captions.items():
-            if content := pictures.get(f"{name}{number}.png"):
-                parts.append(page.picture(caption, content))
-        for place, entry in enumerate(group[:_SHOWN], 1):
-            if content := pictures.get(f"denoised-{place}-{number}.png"):
-                parts.append(page.picture(f"{place}. {entry.name} ({entry.id[:8]})", content))
+        plots = {name: content for name in _CAPTIONS if (content := pictures.get(f"{name}{number}.png"))}
+        parts.append(page.beside([page.picture(_CAPTIONS[name], content) for name, content in plots.items()]))
+        if content := pictures.get(f"denoised{number}.png"):
+            parts.append(page.picture("The same images denoised by the best run of every model", content))
     return page.document("Comparison of denoising runs", parts)

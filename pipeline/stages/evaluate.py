@@ -36,7 +36,7 @@ from pipeline.models import count_parameters, other_modules
 from pipeline.noise import Noise, make_noise
 from pipeline.objectives import TARGETS
 from pipeline.run import Run
-from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
+from pipeline.stages.inputs import SAMPLE, SAMPLES, TEST, load_checkpoint, load_training_data
 
 _TEST_SHA256 = "test.sha256"  # the tag with the digest of TEST
 _GRID_IMAGES = 8
@@ -87,6 +87,7 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool =
     first = range(min(_GRID_IMAGES, len(data.test)))
     samples = {label: _samples(data.test, first, noise, denoise) for label, noise in noises.items()}
     run.log_figure(figures.denoising_grid(samples[own.label], f"Test images, {own.description}"), "denoised")
+    run.log_arrays(dict(zip(SAMPLE, (part.numpy() for part in samples[own.label]), strict=True)), SAMPLES)
     run.log_figure(figures.noise_levels(samples, trained_on=own.description), "noise_levels")
     worst = np.argsort(scores[own.label]["denoised"]["psnr"])[:_WORST_IMAGES].tolist()
     title = f"The {len(worst)} test images with the lowest PSNR, {own.description}"

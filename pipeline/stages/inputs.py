@@ -12,6 +12,8 @@ from pipeline.run import Run
 
 CHECKPOINT = "checkpoints/best.pt"  # the artifact with the best epoch
 TEST = "test.json"  # the artifact with what `evaluate` found
+SAMPLES = "samples.npz"  # the artifact with the images that it has shown, as arrays of these names
+SAMPLE = "clean", "noisy", "denoised"
 
 
 def load_training_data(config: Config, run: Run) -> PreparedData:

@@ -16,7 +16,7 @@ import click
 from pipeline import store
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.figures import psnr_comparison
+from pipeline.figures import quality_comparison
 from pipeline.run import Run, metric_text
 from pipeline.space import Interval
 from pipeline.stages.inputs import TEST
@@ -115,5 +115,5 @@ def _report(run: Run, finished: Mapping[Trial, str]) -> None:
         by_level = zip(*(report["curve"]["psnr"]["denoised"] for report in of_group), strict=True)
         curves[group] = [statistics.mean(values) for values in by_level]
     title = f"Gaussian noise, {first['images']:,} test images, mean over seeds"
-    run.log_figure(psnr_comparison(first["variances"], curves, title), "sweep")
+    run.log_figure(quality_comparison(first["variances"], curves, title), "sweep")
     click.echo(f"sweep: PSNR in dB on the test images, by noise (run {run.id})\n{table}", nl=False)
