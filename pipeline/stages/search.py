@@ -74,6 +74,7 @@ class _Search:
 
     def __init__(self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: Run) -> None:
         self._fixed, self._space, self._method, self._count, self._run = fixed, space, method, count, run
+        self._own: dict[str, dict[str, Any]] = {}  # what this process chose, and the store may not have yet
         self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended
 
     def trials(self) -> Iterator[Trial]:
@@ -94,7 +95,7 @@ class _Search:
             config = Config.from_options(**{**self._fixed, **params})
             name = trial_name(config, params)
             if name not in known:
-                self._run.log_tags({_CHOICE + name: json.dumps({"choice": params})})
+                self._note(name, {"choice": params})
                 return Trial(name, name, config)
         return None
 
@@ -108,8 +109,11 @@ class _Search:
     def ended(self, trial: Trial, run_id: str | None) -> None:
         """Note which run a trial is; it may be one of earlier, which is not the sweep's own."""
         if run_id:
-            choice = json.loads(self._run.tag(_CHOICE + trial.name) or "{}")
-            self._run.log_tags({_CHOICE + trial.name: json.dumps({**choice, "run": run_id})})
+            self._note(trial.name, {**self._known()[trial.name], "run": run_id})
+
+    def _note(self, name: str, known: dict[str, Any]) -> None:
+        self._own[name] = known
+        self._run.log_tags({_CHOICE + name: json.dumps(known)})
 
     def is_hopeless(self, run: MlflowRun) -> bool:
         """Whether the training in `run` is worse than the median of the others at the same point."""
@@ -152,11 +156,11 @@ class _Search:
         click.echo(f"sweep: by loss on the validation images (run {self._run.id})\n{table}", nl=False)
 
     def _known(self) -> dict[str, dict[str, Any]]:
-        """What was chosen for every trial so far, by its name, from the tags of the sweep's run."""
+        """What was chosen for every trial so far, here and on other machines, by its name."""
         run_id = self._run.id
         tags = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data.tags
-        named = {key.removeprefix(_CHOICE): value for key, value in tags.items() if key.startswith(_CHOICE)}
-        return {name: json.loads(self._run.tag(_CHOICE + name) or value) for name, value in named.items()}
+        stored = {key.removeprefix(_CHOICE): json.loads(tags[key]) for key in tags if key.startswith(_CHOICE)}
+        return {**stored, **self._own}
 
     def _runs(self, known: Mapping[str, dict[str, Any]]) -> dict[str, MlflowRun]:
         """The runs of the trials that have one, oldest first."""
