@@ -180,7 +180,6 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
 
     if ranks.rank() > 0:
         assist(options["device"])
-        return
     config, resumed = _plan(resume, options)
     with _open_run(config, resumed, force) as run:
         train(config, run, checkpoint_every)
@@ -271,7 +270,6 @@ def run_command(
 
     if ranks.rank() > 0:
         assist(options["device"])
-        return
     if parent:
         stop_with_launcher()  # a sweep that is killed takes its trials along
     config, resumed = _plan(resume, options)

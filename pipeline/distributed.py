@@ -24,6 +24,7 @@ from pipeline import ranks
 from pipeline.errors import PipelineError
 
 _PATIENCE = timedelta(hours=1)  # with what the others do alone, as preparing data
+_SIGNALS = signal.SIGINT, signal.SIGTERM
 _GRACE = 20.0  # seconds that process 0 has to keep the state of the training after a signal
 
 
@@ -108,6 +109,12 @@ def join(device: torch.device) -> Iterator[Team]:
             distributed.destroy_process_group()
 
 
+def end_at_signals() -> None:
+    """At once, also while waiting for process 0, which Python's own handlers would wait for, too."""
+    for number in _SIGNALS:
+        signal.signal(number, signal.SIG_DFL)
+
+
 def leave_signals_to_process_0() -> None:
     """Go on after a signal, until process 0 has kept the state and is gone; but not for ever."""
 
@@ -116,7 +123,7 @@ def leave_signals_to_process_0() -> None:
         timer.daemon = True
         timer.start()
 
-    for number in (signal.SIGINT, signal.SIGTERM):
+    for number in _SIGNALS:
         signal.signal(number, later)
 
 

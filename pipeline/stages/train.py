@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import tempfile
 import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import torch
@@ -20,7 +21,7 @@ from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
 from pipeline.data import PreparedData, load_prepared, read_manifest
 from pipeline.devices import choose_device, choose_precision
-from pipeline.distributed import LostError, Team, join, leave_signals_to_process_0
+from pipeline.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
 from pipeline.errors import PipelineError
 from pipeline.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.models import build_model, count_parameters, other_modules
@@ -104,8 +105,8 @@ def train(config: Config, run: Run, state_every: float = math.inf) -> None:
     states.remove()
 
 
-def assist(device: str) -> None:
-    """Train with process 0 of torchrun what it trains, if it trains anything.
+def assist(device: str) -> NoReturn:
+    """Train with process 0 of torchrun what it trains, if it trains anything, and end this process.
 
     Args:
         device: auto, cpu, cuda or mps: where all of them compute.
@@ -113,14 +114,18 @@ def assist(device: str) -> None:
     Raises:
         PipelineError: nothing is prepared here, or not the same, or another process is gone.
     """
-    leave_signals_to_process_0()
+    end_at_signals()
     with join(choose_device(device)) as team:
         if job := team.take():
+            leave_signals_to_process_0()
             config = Config.from_json(job["config"])
             data = load_prepared(config)
             if data.digest != job["data"]:
                 raise PipelineError(f"{config.data_dir} holds other images than that of process 0")
             _fit(config, _material(config, data), job["state"] or None, team)
+    # At once: gloo's threads may hold tensors still, and abort a process whose interpreter is gone. torchrun would then
+    # end process 0, too.
+    os._exit(0)
 
 
 @dataclass(frozen=True)
