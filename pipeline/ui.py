@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -19,6 +21,8 @@ from pipeline.store import DATABASE
 # The runs of the experiment that is used where none is named. Without this mode, MLflow shows what it has for language
 # models, whatever kind the experiment is of.
 _RUNS = "#/experiments/0/runs?workflowType=machine_learning"
+
+_GRACE = 1.0  # seconds for requests to end
 
 
 def serve(host: str, port: int) -> None:
@@ -41,7 +45,8 @@ def serve(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except (OSError, ValueError) as error:
         raise cannot_serve(host, port, error) from error
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri]
+    # One process is enough for one user, and there after two thirds of the time that MLflow's four take.
+    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"]
     click.echo(f"ui: the store is {uri}")
     tell_address("ui", host, port, _RUNS, "change all runs in the store")
     with subprocess.Popen([*command, "--host", host, "--port", str(port)], start_new_session=True) as server:
@@ -49,6 +54,10 @@ def serve(host: str, port: int) -> None:
             code = server.wait()
         except Stopped:
             server.terminate()
+            with suppress(subprocess.TimeoutExpired):
+                server.wait(_GRACE)
+            with suppress(ProcessLookupError):  # MLflow takes ten seconds
+                os.killpg(server.pid, signal.SIGKILL)
             click.echo("ui: stopped")
             return
     raise PipelineError(f"`mlflow ui` ended with exit code {code}")
