@@ -36,6 +36,10 @@ os.environ["OMP_NUM_THREADS"] = "1"
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
 
+# Tests run side by side: more threads than cores would make all of them slower.
+workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
+os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
+
 # A test must not write to the store of whoever runs it, nor to the run of an `mlflow run` around it.
 for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:
     del os.environ[variable]
@@ -128,19 +132,18 @@ def _states(folder: Path) -> set[Path]:
 
 def kill_while_training(folder: Path, *arguments: str, seconds: float, number: signal.Signals = signal.SIGKILL) -> int:
     """Start a training, kill it so many seconds after its first epoch began, and return its exit code."""
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *arguments],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-    )
     before = _states(folder)
-    while process.poll() is None and _states(folder) <= before:
-        time.sleep(0.02)
-    time.sleep(seconds)
-    process.send_signal(number)
-    return process.wait()
+    with tempfile.TemporaryDirectory() as said:
+        process = forkserver.Process(target=run_pipeline, args=(list(arguments), folder, environment(), said))
+        process.start()
+        while process.is_alive() and _states(folder) <= before:
+            time.sleep(0.02)
+        time.sleep(seconds)
+        assert process.pid
+        os.kill(process.pid, number)
+        process.join()
+    assert process.exitcode is not None
+    return process.exitcode
 
 
 def check_curve(client: MlflowClient, run_id: str, epochs: int) -> list[int]:

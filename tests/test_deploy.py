@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import urlparse
 
 import numpy as np
+import pytest
 import yaml
 from conftest import PROJECT, write_digits
 from server import free_port
@@ -39,8 +40,7 @@ def status(url: str, host: str) -> int:
 
 
 def test_the_commands_make_a_server_for_a_team(postgresql: str, tmp_path: Path, digits: np.ndarray) -> None:
-    import psycopg2
-
+    psycopg2 = pytest.importorskip("psycopg2")
     write_digits(tmp_path / "digits", digits[:100])
     place, port = urlparse(postgresql), str(free_port())
     binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))[-1]

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -17,7 +18,8 @@ from mlflow.entities import Run
 
 # Batches of 16 with a rest of 1: not every process has an image of it. No BatchNorm: see below.
 TRAIN = ("train", "--dataset", "digits", "--batch-size", "16", "--model", "resunet", "--size", "s")
-SAME = (*TRAIN, "--precision", "float32", "--loss", "mse", "--epochs", "2")
+EPOCHS = 20
+SAME = (*TRAIN, "--precision", "float32", "--loss", "mse", "--epochs", str(EPOCHS))
 
 
 @pytest.fixture
@@ -64,62 +66,59 @@ def of_rank(launcher: int, rank: int) -> int:
     raise AssertionError(f"no process of rank {rank}")
 
 
-def test_the_losses_are_those_of_one_process_also_after_one_of_two_has_died(folder: Path, cli: Cli) -> None:
+def stop_after_an_epoch(process: subprocess.Popen[str], folder: Path, stop: Callable[[], None]) -> str:
+    """Call `stop` in the middle of the training; what the processes have said on stderr."""
+    while not list(folder.glob("data/runs/*/states/*.pt")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    stop()
+    return process.communicate(timeout=100)[1]
+
+
+def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, cli: Cli) -> None:
     assert cli(*SAME).code == 0
     alone = newest(folder)
-    found = {}
-    for processes in (2, 4):
-        done = torchrun(folder, processes, "-m", "pipeline", *SAME, "--force")
-        assert done.code == 0, done
-        run = newest(folder)
-        assert (run.info.status, run.data.tags["processes"]) == ("FINISHED", str(processes))
-        np.testing.assert_allclose(losses(folder, run), losses(folder, alone), rtol=1e-5, atol=1e-5)
-        assert len(losses(folder, run)) == 12
-        found[processes] = run
-    assert len(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"])) == 3
-
-    # One dies: the other says so, and with a new one it goes on to the same weights.
-    process = start(folder, 2, "-m", "pipeline", *SAME, "--force", "--epochs", "200")
-    while not list(folder.glob("data/runs/*/states/*.pt")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    os.kill(of_rank(process.pid, 1), signal.SIGKILL)
-    _, err = process.communicate(timeout=100)
-    run_id = newest(folder).info.run_id
-    said = f"Error: another of the 2 processes of this training is gone; go on with: --resume {run_id}"
-    assert [line for line in err.splitlines() if line.startswith("Error")] == [said], err
-    assert (process.returncode, newest(folder).info.status) == (1, "FAILED")
-    assert list(folder.glob(f"data/runs/{run_id}/states/*.pt"))
-
-
-def test_a_signal_keeps_the_state_and_what_goes_on_ends_with_the_same_weights(folder: Path) -> None:
-    arguments = (*SAME[:-1], "30")
-    assert torchrun(folder, 2, "-m", "pipeline", *arguments).code == 0
+    done = torchrun(folder, 2, "-m", "pipeline", *SAME, "--force")
+    assert done.code == 0, done
     whole = newest(folder)
-    process = start(folder, 2, "-m", "pipeline", *arguments, "--force")
-    while not list(folder.glob("data/runs/*/states/*.pt")):
-        assert process.poll() is None
-        time.sleep(0.05)
-    process.send_signal(signal.SIGTERM)
-    _, err = process.communicate(timeout=100)
+    assert (whole.info.status, whole.data.tags["processes"]) == ("FINISHED", "2")
+    np.testing.assert_allclose(losses(folder, whole), losses(folder, alone), rtol=1e-5, atol=1e-5)
+    assert len(losses(folder, whole)) == 2 * EPOCHS
+
+    # A signal keeps the state, and what goes on ends with the same weights.
+    process = start(folder, 2, "-m", "pipeline", *SAME, "--force")
+    err = stop_after_an_epoch(process, folder, process.terminate)
     stopped = newest(folder)
-    assert stopped.info.run_id != whole.info.run_id
     assert (stopped.info.status, stopped.data.tags["resumable"]) == ("KILLED", "true")
     assert f"Stopped by SIGTERM; go on with: --resume {stopped.info.run_id}" in err.splitlines()
     done = torchrun(folder, 2, "-m", "pipeline", "train", "--resume", stopped.info.run_id)
     assert done.code == 0, done
     assert newest(folder).data.tags["weights"] == whole.data.tags["weights"]
     assert losses(folder, newest(folder)) == losses(folder, whole)
+    assert len(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"])) == 3
 
 
-def test_what_processes_cannot_do_together(folder: Path) -> None:
-    for arguments, said in {
-        (*TRAIN, "--batch-size", "15"): "--batch-size 15: torchrun has started 2 processes; a multiple of 2 is needed",
-        ("evaluate",): "torchrun is for `train` and `run`",
-    }.items():
-        done = torchrun(folder, 2, "-m", "pipeline", *arguments)
-        assert done.code == 1  # torchrun's own
-        assert [line for line in done.err.splitlines() if line.startswith("Error")] == [f"Error: {said}"]
+def test_one_that_dies_ends_the_job(folder: Path) -> None:
+    process = start(folder, 2, "-m", "pipeline", *SAME, "--epochs", "200")
+    err = stop_after_an_epoch(process, folder, lambda: os.kill(of_rank(process.pid, 1), signal.SIGKILL))
+    run = newest(folder)
+    said = f"Error: another of the 2 processes of this training is gone; go on with: --resume {run.info.run_id}"
+    assert [line for line in err.splitlines() if line.startswith("Error")] == [said], err
+    assert (process.returncode, run.info.status) == (1, "FAILED")
+    assert list(folder.glob(f"data/runs/{run.info.run_id}/states/*.pt"))
+
+
+def test_what_processes_cannot_do_together(folder: Path, cli: Cli) -> None:
+    wrong = (*TRAIN, "--batch-size", "15")
+    said = "Error: --batch-size 15: torchrun has started 2 processes; a multiple of 2 is needed\n"
+    done = torchrun(folder, 2, "-m", "pipeline", *wrong)
+    assert done.code == 1  # torchrun's own
+    assert [line for line in done.err.splitlines(keepends=True) if line.startswith("Error")] == [said]
+
+    # As torchrun starts each of them.
+    for rank, said in (("0", "Error: torchrun is for `train` and `run`\n"), ("1", "")):
+        done = cli("evaluate", TORCHELASTIC_RUN_ID="none", WORLD_SIZE="2", RANK=rank)
+        assert (done.code, done.err) == (2, said)
     assert not (folder / "mlflow.db").exists()
 
 
@@ -150,5 +149,5 @@ with join(torch.device("cpu")) as team:
 def test_batchnorm_is_over_the_batches_of_all(tmp_path: Path) -> None:
     """Against float64: on a CPU, torch's own is off by up to 4e-3 of a gradient in the memory layout that is used."""
     (tmp_path / "check.py").write_text(BATCH_NORM)
-    done = torchrun(PROJECT, 2, str(tmp_path / "check.py"))
+    done = torchrun(PROJECT, 4, str(tmp_path / "check.py"))
     assert done.code == 0, done.err

@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
-from conftest import check_curve, environment, write_digits
+from conftest import Cli, Result, check_curve, write_digits
 from server import Server
 
-# The first half of `run`, which is all that they can disturb one another in; benchmarks/faults.py does the whole.
-BOTH = """
-import sys
-from pipeline.cli import main
-try:
-    main(["prepare", *sys.argv[1:5]])
-except SystemExit as end:
-    if end.code:
-        raise
-main(["train", *sys.argv[1:]])
-"""
 COUNT = 8
 EPOCHS = 3
 
@@ -33,24 +21,22 @@ def folder(tmp_path: Path, digits: np.ndarray) -> Path:
     return tmp_path
 
 
-def start_together(folder: Path, uri: str) -> None:
-    """Eight that prepare and train, four of them of one seed, and all on one data folder."""
-    processes = [
-        subprocess.Popen(
-            [
-                *(sys.executable, "-c", BOTH, "--dataset", "digits", "--seed", str(number // 4)),
-                *("--epochs", str(EPOCHS), "--batch-size", "8", "--force"),
-            ],
-            cwd=folder,
-            env=environment(MLFLOW_TRACKING_URI=uri),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for number in range(COUNT)
-    ]
-    ends = [(*process.communicate(timeout=500), process.returncode) for process in processes]
-    assert [(err, code) for _, err, code in ends] == [("", 0)] * COUNT
+def start_together(cli: Cli, uri: str) -> None:
+    """Eight that prepare and train, four of them of one seed, and all on one data folder.
+
+    That is what they can disturb one another in; benchmarks/faults.py has whole `run`s.
+    """
+
+    def prepare_and_train(number: int) -> Result:
+        options = ("--dataset", "digits", "--seed", number // 4)
+        done = cli("prepare", *options, MLFLOW_TRACKING_URI=uri)
+        assert (done.code, done.err) == (0, "")
+        train = ("train", *options, "--epochs", EPOCHS, "--batch-size", 8, "--force")
+        return cli(*train, MLFLOW_TRACKING_URI=uri)
+
+    with ThreadPoolExecutor(COUNT) as pool:
+        ends = list(pool.map(prepare_and_train, range(COUNT)))
+    assert [(done.err, done.code) for done in ends] == [("", 0)] * COUNT
     client = mlflow.MlflowClient(uri)
     runs = client.search_runs(["0"])
     assert len(runs) == COUNT
@@ -61,7 +47,6 @@ def start_together(folder: Path, uri: str) -> None:
         curve = check_curve(client, run.info.run_id, EPOCHS)
         assert len(client.list_artifacts(run.info.run_id, "images")) == 2 * len(curve)
     assert len(weights) == 2  # those of one seed are the same, bit for bit
-    assert list((folder / "data" / "runs").iterdir()) == []
 
 
 # Two runs that write down the same dataset at once: one of them is refused, if it is unlucky. Here the first two are.
@@ -75,15 +60,17 @@ CREATE TRIGGER lose BEFORE INSERT ON datasets FOR EACH ROW EXECUTE FUNCTION lose
 """
 
 
-def test_on_sqlite(folder: Path) -> None:
-    start_together(folder, f"sqlite:///{folder / 'mlflow.db'}")
+def test_on_sqlite(folder: Path, cli: Cli) -> None:
+    start_together(cli, f"sqlite:///{folder / 'mlflow.db'}")
+    assert list((folder / "data" / "runs").iterdir()) == []  # nothing left to send
 
 
 def test_trainings_on_a_server_with_postgresql(
-    folder: Path, postgresql: str, tmp_path_factory: pytest.TempPathFactory
+    folder: Path, cli: Cli, postgresql: str, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     psycopg2 = pytest.importorskip("psycopg2")
     with Server(tmp_path_factory.mktemp("server"), postgresql) as server:
         with psycopg2.connect(postgresql.replace("+psycopg2", "")) as database:
             database.cursor().execute(LOSE_THE_RACE)
-        start_together(folder, server.uri)
+        start_together(cli, server.uri)
+    assert list((folder / "data" / "runs").iterdir()) == []

@@ -17,7 +17,8 @@ from mlflow.entities import Run
 from server import Proxy, Server
 
 EPOCHS = 8
-TRAIN = ("--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8")
+LONG = 30  # epochs that take as long as a server takes to start
+TRAIN = ("--dataset", "digits", "--batch-size", "8")
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +33,11 @@ def folder(tmp_path: Path, digits: np.ndarray) -> Path:
     return tmp_path
 
 
-def start(folder: Path, uri: str, experiment: str, command: str = "run") -> subprocess.Popen[str]:
+def start(folder: Path, uri: str, experiment: str, command: str = "run", epochs: int = EPOCHS) -> subprocess.Popen[str]:
     """Start a training, and return when its first epoch is over."""
     name = ("--name", "small") if command == "run" else ()
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", command, *TRAIN, *name],
+        [sys.executable, "-m", "pipeline", command, *TRAIN, "--epochs", str(epochs), *name],
         cwd=folder,
         env=environment(MLFLOW_TRACKING_URI=uri, MLFLOW_EXPERIMENT_NAME=experiment, PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
@@ -58,11 +59,11 @@ def the_run(server: Server, experiment: str) -> Run:
     return run
 
 
-def check_points(server: Server, run: Run) -> None:
+def check_points(server: Server, run: Run, epochs: int = EPOCHS) -> None:
     """All are there in order, none lost, none twice."""
     client = mlflow.MlflowClient(server.uri)
     assert run.info.status == "FINISHED"
-    curve = check_curve(client, run.info.run_id, EPOCHS)
+    curve = check_curve(client, run.info.run_id, epochs)
     images = [entry.path for entry in client.list_artifacts(run.info.run_id, "images")]
     for kind in (r"\.png", r"\+compressed\.webp"):
         found = [
@@ -94,13 +95,13 @@ def check_everything(server: Server, run: Run, folder: Path) -> None:
 
 def test_the_server_goes_away_and_comes_back(server: Server, folder: Path, cli: Cli) -> None:
     assert cli("prepare", "--dataset", "digits").code == 0
-    process = start(folder, server.uri, "back", "train")
+    process = start(folder, server.uri, "back", "train", LONG)
     server.stop()
     time.sleep(2)
     server.start()
     out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (0, ""), (out, err)
-    check_points(server, the_run(server, "back"))
+    check_points(server, the_run(server, "back"), LONG)
     assert list((folder / "data" / "runs").iterdir()) == []
 
 

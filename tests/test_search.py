@@ -22,7 +22,7 @@ def folder(tmp_path: Path, digits: np.ndarray) -> Path:
 
 
 def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> None:
-    done = cli(*SEARCH, "--epochs", 40, "--lr", "0.01:0.03", "--trials", 3, "--jobs", 2)
+    done = cli(*SEARCH, "--epochs", 5, "--lr", "0.01:0.03", "--trials", 3, "--jobs", 2)
     assert (done.code, done.err) == (0, ""), done
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
 
@@ -47,11 +47,11 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     assert rows[0] == best.info.run_id[:8]
 
     # The same again has nothing to do; with one more, only that is run: it learns nothing, and does not get to its end.
-    again = cli(*SEARCH, "--epochs", 40, "--lr", "0.01:0.03", "--trials", 3, "--resume", parent.info.run_id)
+    again = cli(*SEARCH, "--epochs", 5, "--lr", "0.01:0.03", "--trials", 3, "--resume", parent.info.run_id)
     assert "is finished" in again.err
     client.set_terminated(parent.info.run_id, "KILLED")
     few = ("--lr", "0.0000001:0.0000002", "--trials", 4, "--resume", parent.info.run_id)
-    done = cli(*SEARCH, "--epochs", 4000, *few)
+    done = cli(*SEARCH, "--epochs", 200, *few)
     assert (done.code, done.err) == (0, ""), done
     assert len(re.findall(r"^sweep: trial ", done.out, re.MULTILINE)) == 1
     assert "pruned: others were better" in done.out

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from urllib.parse import unquote, urlparse
 
 import mlflow
 import numpy as np
@@ -86,21 +87,34 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
     good = sorted((run for run in children if run.info.status == "FINISHED"), key=lambda run: run.data.params["seed"])
     done = cli("compare", parent.info.run_id)
     assert (done.code, done.err) == (0, ""), done
-    assert "2 kinds of data and noise, which do not compare: a table for each" in done.out  # a test set for each seed
+    assert "kinds of data" not in done.out
     assert done.out.count("is left out: it is FAILED") == 1
     for run in good:
         assert run.info.run_id[:8] in done.out
     content = (folder / "comparison" / "comparison.html").read_text()
     assert not re.search(r"(src|href)=(?!'data:)", content)  # nothing is fetched
-    assert content.count("<img") == 2 * 5
+    assert content.count("<img") == 6
     stored = client.list_artifacts(runs(folder)[0][0].info.run_id, "comparison")
     assert "comparison/comparison.html" in {entry.path for entry in stored}
 
-    # Two runs; one with a figure that is none.
+    # Two runs.
     first, second = good
     done = cli("compare", first.info.run_id, second.info.run_id)
     assert "seed: 0 -> 1\n" in done.out
+    assert re.search(r"over 2 and 2 seeds: .* dB, no more than twice the spread over seeds", done.out)
+
+    # One on other images, another whose pictures are lost and damaged, and one with a figure that is none.
+    client.set_tag(second.info.run_id, "dataset.test.sha256", "0" * 64)
+    artifacts = {run.info.run_id: Path(unquote(urlparse(run.info.artifact_uri).path)) for run in good}
+    (artifacts[first.info.run_id] / "samples.npz").unlink()
+    (artifacts[second.info.run_id] / "samples.npz").write_bytes(b"PK")
+    done = cli("compare", first.info.run_id, second.info.run_id)
+    assert (done.code, done.err) == (0, ""), done
+    assert "2 kinds of data and noise, which do not compare: a table for each" in done.out
     assert "not the same data and noise: their own results do not compare" in done.out
+    assert f"no pictures: run {first.info.run_id} has no artifact samples.npz" in done.out
+    assert f"no pictures: samples.npz of run {second.info.run_id} is damaged" in done.out
+    assert (folder / "comparison" / "comparison.html").read_text().count("<img") == 2 * 5
     client.log_metric(second.info.run_id, "test/psnr/0.01", float("nan"), step=10**9)
     done = cli("compare", first.info.run_id, second.info.run_id)
     assert f"run {second.info.run_id} is left out: it has a test/psnr/0.01 of nan" in done.out
