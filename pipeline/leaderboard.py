@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import REFERENCE_VARIANCES
 from pipeline.errors import PipelineError
 from pipeline.noise import make_noise
-from pipeline.store import MILLISECONDS, noise_metric
+from pipeline.store import MILLISECONDS, TEST_DIGEST, noise_metric
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,7 +42,7 @@ class Entry:
     @property
     def group(self) -> tuple[str, str]:
         """Only runs of one group can be compared: the test images, by their digest, and the noise."""
-        return self.tags.get("dataset.test.sha256", self.tags["dataset.sha256"]), self.noise
+        return self.tags.get(TEST_DIGEST, self.tags["dataset.sha256"]), self.noise
 
 
 def read_entry(run: Run) -> Entry:
@@ -152,7 +152,7 @@ def difference(one: Entry, other: Entry, all_entries: Sequence[Entry]) -> list[s
     ]
     for what, tag in {
         "data": "dataset.sha256",
-        "test images": "dataset.test.sha256",
+        "test images": TEST_DIGEST,
         "code (git commit)": "mlflow.source.git.commit",
         "weights": "weights",
         "inputs and source of the training": "fingerprint.train",

@@ -164,7 +164,7 @@ class Run:
                 }
                 self._append({"kind": "dataset", "dataset": dataset, "context": context})
             self.log_dict(data.manifest, "dataset.json")
-            self.log_tags({"dataset.sha256": data.digest, "dataset.test.sha256": data.test_digest})
+            self.log_tags({"dataset.sha256": data.digest, store.TEST_DIGEST: data.test_digest})
 
     def log_fingerprint(self, stage: str, parts: Fingerprint) -> None:
         """Keep what the result of a stage followed from."""

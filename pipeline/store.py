@@ -41,6 +41,7 @@ PARENT = "mlflow.parentRunId"  # the tag of a run with the id of the run that it
 TRIAL = "trial"  # the tag of a run with the name of the trial of a sweep that it is
 _KIND = "mlflow.experimentKind"  # makes MLflow's UI show training runs, instead of asking what the experiment is for
 MILLISECONDS = "onnxruntime/ms_per_image"  # the metric of a run with the time that its file takes on one thread
+TEST_DIGEST = "dataset.test.sha256"  # the tag of a run with the digest of all test images
 MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
 
 
@@ -221,16 +222,15 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     return search_runs(experiment_id(create), " AND ".join(parts))
 
 
-def baselines(dataset: str, metric: str = "psnr") -> dict[str, dict[str, float]]:
-    """The classical denoisers that were scored on `dataset`: `{name (images): {label of the noise: metric}}`."""
+def baselines(test_digest: str, metric: str = "psnr") -> dict[str, dict[str, float]]:
+    """The classical denoisers scored on these test images: `{name (images): {label of the noise: metric}}`."""
     found: dict[str, dict[str, float]] = {}
     for run in find_runs("tags.`test.images` != ''"):
-        if run.data.tags.get("dataset") == dataset:
+        tags, metrics = run.data.tags, run.data.metrics.items()
+        if tags.get(TEST_DIGEST) == test_digest:
             prefix = noise_metric(metric, "")
-            by_label = {
-                name.removeprefix(prefix): of for name, of in run.data.metrics.items() if name.startswith(prefix)
-            }
-            found.setdefault(f"{run.data.tags['model']} ({run.data.tags['test.images']} images)", by_label)
+            by_label = {name.removeprefix(prefix): value for name, value in metrics if name.startswith(prefix)}
+            found.setdefault(f"{tags['model']} ({tags['test.images']} images)", by_label)
     return found
 
 

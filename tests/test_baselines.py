@@ -58,6 +58,21 @@ def test_each_baseline_is_a_run_with_the_metrics_of_a_model(cli: Cli, tmp_path: 
     for run in runs:
         assert run.data.tags["test.images"] == "2"
         assert 10 < run.data.metrics["test/psnr/0.01"] < 40
+        assert run.inputs.dataset_inputs
+
+    # A model trained on the same images is shown beside them; one on others is not.
+    for folder in ("digits", "others"):
+        if folder == "others":
+            write_digits(tmp_path / folder, digits[20:35])
+        done = cli("run", "--dataset", folder, "--epochs", 1, "--batch-size", 4, "--name", folder)
+        assert done.code == 0, done
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    others, same = (
+        Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))).read_text()
+        for run in client.search_runs(["0"], max_results=2)
+    )
+    assert "nlm (2 images)" in same
+    assert "nlm (2 images)" not in others
 
 
 def test_the_reader_reads_clean_digits_and_not_noisy_ones(digits: np.ndarray) -> None:

@@ -36,6 +36,7 @@ def score_baselines(config: Config, count: int) -> None:
             denoiser = baseline_denoiser(name, sigma, chosen[f"{variance:g}"])
             results[noise.label] = {"denoised": means(score(test, noise, {name: denoiser}, METRICS)[name])}
         with tracking.start_baseline(name, config.dataset, len(test), config.data_dir) as run:
+            run.log_dataset(data, config.dataset_name)
             run.log_dict({"protocol": PROTOCOL, "images": len(test), "parameters": chosen, "results": results}, TEST)
             run.log_scores(results)
         psnrs = ", ".join(f"{of['denoised']['psnr']:.2f} dB at {label}" for label, of in results.items())

@@ -143,7 +143,7 @@ def _by_noise(entries: Mapping[str, Entry], metric: str, unit: str) -> Figure:
     lines = {name: [entry.levels[metric][level] for level in LEVELS] for name, entry in entries.items()}
     first = next(iter(entries.values()))
     if first.params.get("clip_input") != "True":
-        for name, values in store.baselines(first.tags["dataset"], metric).items():
+        for name, values in store.baselines(first.group[0], metric).items():
             if set(LEVELS) <= set(values):
                 lines[name] = [values[level] for level in LEVELS]
     variances = [float(level) for level in LEVELS]

@@ -181,7 +181,7 @@ def _export(
             extra_files=[new / "MODEL_CARD.md", new / MANIFEST],
         )
         run.log_folder(new, "handoff")
-        run.log_text(run_report(handoff, report, _figures(run), _baselines(handoff.config)), "report.html")
+        run.log_text(run_report(handoff, report, _figures(run), _baselines(run)), "report.html")
         timed = probes[:_TIMED_IMAGES]
         seconds = seconds_in_turn({new / MODEL: timed})[new / MODEL]
         figures = {"parity/max_abs_difference": report.max_abs, MILLISECONDS: 1000 * seconds / len(timed)}
@@ -209,9 +209,9 @@ def _figures(run: Run) -> dict[str, bytes]:
     return figures
 
 
-def _baselines(config: Config) -> dict[str, dict[str, float]]:
+def _baselines(run: Run) -> dict[str, dict[str, float]]:
     try:
-        return store.baselines(config.dataset)
+        return store.baselines(run.tag(store.TEST_DIGEST) or "")
     except PipelineError:  # the store does not answer: the report does without
         return {}
 

@@ -120,7 +120,7 @@ class _Search:
         import optuna
 
         known, name, curve = self._known(), run.data.tags[TRIAL], self._curve(run)
-        if not curve or max(curve) == 100:  # nothing to save
+        if not curve or 100 in curve:  # nothing to save
             return False
         others = self._study({other: choice for other, choice in known.items() if other != name}, 0)
         pruner = optuna.pruners.MedianPruner(n_startup_trials=_BEFORE_PRUNING, n_warmup_steps=_UNPRUNED)
@@ -200,7 +200,7 @@ class _Search:
         return study
 
     def _curve(self, run: MlflowRun) -> dict[int, float]:
-        """The training loss by percent of the training."""
+        """The training loss by percent of the training, at the tenths that it has passed: every training has these."""
         run_id = run.info.run_id
         if run_id in self._curves:
             return self._curves[run_id]
@@ -209,7 +209,8 @@ class _Search:
         history = store.connect().get_metric_history(run_id, _CURVE)
         epochs = int(run.data.params["epochs"])
         points = epochs * -(-POINTS // epochs)
-        curve = {100 * (index + 1) // points: point.value for index, point in enumerate(history)}
+        ends = {100 * part // POINTS: -(-part * points // POINTS) for part in range(1, POINTS + 1)}
+        curve = {percent: history[end - 1].value for percent, end in ends.items() if end <= len(history)}
         if run.info.status != "RUNNING":
             self._curves[run_id] = curve
         return curve
