@@ -70,6 +70,35 @@ def test_a_correct_file_passes_every_gate(exported: Exported) -> None:
     assert far == {"distance from float64"}
 
 
+class Magnifier(nn.Module):
+    """The identity, but where the input is exactly 0 it adds the rounding of a sum whose terms cancel."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.wide, self.sum = nn.Conv2d(1, 512, 1), nn.Conv2d(512, 1, 1)
+        with torch.no_grad():
+            self.sum.weight.copy_(1000 * torch.randn_like(self.sum.weight))
+            assert self.sum.bias is not None
+            self.sum.bias.copy_(-self.sum(self.wide(torch.zeros(1, 1, 1, 1)))[0, :, 0, 0])
+
+    def forward(self, noisy: torch.Tensor) -> torch.Tensor:
+        return noisy + torch.where(noisy == 0, 1e-2 * self.sum(self.wide(noisy)), torch.zeros_like(noisy))
+
+
+def test_a_model_that_magnifies_rounding_on_made_up_images(digits: np.ndarray, tmp_path: Path) -> None:
+    """Two correct runtimes differ there by more than the limit, and from float64 no more than torch does."""
+    model, test = Magnifier().eval(), digits[:300, np.newaxis]
+    export_onnx(model, 1, tmp_path / "model.onnx", METADATA)
+    scores = score(test, NOISE, {"model": model_denoiser(model, torch.device("cpu"))}, {"psnr": psnr})
+    report = check(tmp_path / "model.onnx", model, test, NOISE, float(scores["model"]["psnr"].mean()))
+    assert report.failures == []
+    assert report.max_abs < 1e-5  # what is said of the file is of the real images
+    found = {gate.where: gate for gate in report.gates if gate.gate == "difference from torch"}
+    assert any(float(gate.value) > 1e-5 for where, gate in found.items() if where.endswith("constant 0"))
+    assert all(gate.limit == "at most 1e-05" for where, gate in found.items() if where.endswith("test images"))
+
+
 def largest_weight_off(proto: onnx.ModelProto) -> None:
     """One weight, the largest of the first convolution, 0.1 % too large."""
     _change(proto, 0, lambda values: values.flat.__setitem__(np.abs(values).argmax(), _largest(values) * 1.001))

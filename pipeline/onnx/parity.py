@@ -35,6 +35,8 @@ from pipeline.onnx.verify import (
 )
 
 MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: a weight off by 0.1 % makes 1.4e-5
+# On made-up inputs it may be ORACLE_FACTOR times torch's own distance from float64, where that is more: a U-Net that
+# has seen noisy images only magnified rounding at a constant 0, and torch itself was 2.6e-5 away.
 ORACLE_FACTOR = 8  # how much further than torch the file may be from the float64 copy of the model ...
 # ... or this much, times the largest input where that is above 1, where torch is closer than float32 can promise. (At
 # 255, a file was 2.3e-6 away where torch happened to be nearly exact.)
@@ -57,6 +59,7 @@ _SESSIONS: dict[str, Callable[[Path], Session]] = {
 }
 
 _REAL_BATCHES = (1, 2, 7, 64, 257)  # 257 is prime, and above any block size in use
+_REAL = "noisy test images"  # with their number the names of the probes that are not made up
 _LARGEST_SIDE = 64  # of the real images in the probes; the whole images are used for the PSNR
 
 
@@ -81,6 +84,7 @@ class Report:
             "tolerances": {
                 "max_abs": MAX_ABS,
                 "max_abs_for_inputs_up_to": MAX_ABS_UP_TO,
+                "made_up_inputs": f"max({MAX_ABS:g}, {ORACLE_FACTOR} x torch's own distance)",
                 "oracle": f"max({ORACLE_FACTOR} x torch's own distance, {ORACLE_FLOOR:g} x max(1, largest input))",
                 "batch_invariance": BATCH_INVARIANCE,
                 "psnr_db": PSNR_TOLERANCE,
@@ -146,7 +150,7 @@ def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr:
     quality = math.nan
     try:
         session = _SESSIONS[SERVING](path)
-        gates.append(_batch_invariance(session, probes["64 noisy test images"]))
+        gates.append(_batch_invariance(session, probes[f"64 {_REAL}"]))
         quality = _psnr(session, test, noise)
         gates.append(
             at_most("PSNR equals the evaluated one", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
@@ -161,7 +165,7 @@ def make_probes(test: Images, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
     channels = test[0].shape[0]
     noisy = real_probes(test, noise)
     for size in _REAL_BATCHES:
-        yield f"{size} noisy test images", noisy[:size]
+        yield f"{size} {_REAL}", noisy[:size]
 
     random = np.random.default_rng(0)
     shape = (2, *noisy.shape[1:])
@@ -199,7 +203,7 @@ def _torch_outputs(model: nn.Module, probe: np.ndarray) -> tuple[np.ndarray, np.
 def _compare(
     found: np.ndarray, wanted: np.ndarray, exact: np.ndarray, probe: np.ndarray, where: str
 ) -> tuple[float, list[Gate]]:
-    """The largest difference from torch (NaN where it is not judged), and the gates of one probe in one runtime."""
+    """The largest difference from torch (NaN if more than MAX_ABS is allowed), and the gates of one probe."""
     kind = f"{found.dtype} {list(found.shape)}"
     wanted_kind = f"{wanted.dtype} {list(wanted.shape)}"
     if kind != wanted_kind:
@@ -221,8 +225,9 @@ def _compare(
     gates.append(at_most("distance from float64", where, file_error, allowed))
     if magnitude > MAX_ABS_UP_TO:
         return math.nan, gates
-    gates.append(at_most("difference from torch", where, difference, MAX_ABS))
-    return difference, gates
+    limit = MAX_ABS if where.endswith(_REAL) else max(MAX_ABS, ORACLE_FACTOR * torch_error)
+    gates.append(at_most("difference from torch", where, difference, limit))
+    return (difference if limit == MAX_ABS else math.nan), gates
 
 
 def _batch_invariance(session: Session, probe: np.ndarray) -> Gate:
