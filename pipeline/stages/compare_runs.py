@@ -128,7 +128,7 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
         if points := client.get_metric_history(entry.id, "train/loss"):
             curves[f"{entry.name} ({entry.id[:4]})"] = [(point.step, point.value) for point in points]
     drawn.append(("curves", figures.learning_curves(curves)))
-    if samples := _samples(list(shown.values())):
+    if samples := _samples(shown):
         drawn.append(("denoised", figures.denoised_by(samples, f"Test images, {group[0].noise}")))
     pictures = []
     for name, figure in drawn:
@@ -150,21 +150,21 @@ def _by_noise(entries: Mapping[str, Entry], metric: str, unit: str) -> Figure:
     return figures.quality_comparison(variances, lines, "Gaussian noise; the best run of every model", unit)
 
 
-def _samples(entries: Sequence[Entry]) -> dict[str, figures.Sample]:
-    """The test images that `evaluate` has shown, by the name of the run."""
+def _samples(entries: Mapping[str, Entry]) -> dict[str, figures.Sample]:
+    """The test images that `evaluate` has shown, by the name of the model."""
     found: dict[str, figures.Sample] = {}
     with tempfile.TemporaryDirectory() as folder:
-        for entry in entries:
+        for name, entry in entries.items():
             try:
                 with np.load(store.download(entry.id, SAMPLES, folder), allow_pickle=False) as arrays:
-                    clean, noisy, denoised = (torch.from_numpy(arrays[name]) for name in SAMPLE)
+                    clean, noisy, denoised = (torch.from_numpy(arrays[part]) for part in SAMPLE)
             except PipelineError as error:  # deleted: the rest is worth showing
                 click.echo(f"compare: no pictures: {error}")
                 continue
             except (OSError, ValueError, KeyError, BadZipFile):
                 click.echo(f"compare: no pictures: {SAMPLES} of run {entry.id} is damaged")
                 continue
-            found[f"{entry.name} ({entry.id[:4]})"] = clean, noisy, denoised
+            found[name] = clean, noisy, denoised
     return found
 
 
