@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import socket
 from pathlib import Path
 
 import mlflow
@@ -46,10 +47,13 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     rows = re.findall(r"^\| ([0-9a-f]{8}) \|", done.out, re.MULTILINE)
     assert rows[0] == best.info.run_id[:8]
 
-    # The same again has nothing to do; with one more, only that is run: it learns nothing, and does not get to its end.
+    # The same again has nothing to do; with one more, only that is run. It was chosen already, by a sweep that died
+    # before its run began; it learns nothing, and does not get to its end.
     again = cli(*SEARCH, "--epochs", 5, "--lr", "0.01:0.03", "--trials", 3, "--resume", parent.info.run_id)
     assert "is finished" in again.err
     client.set_terminated(parent.info.run_id, "KILLED")
+    chosen = {"choice": {"lr": 1.5e-7}, "host": socket.gethostname()}
+    client.set_tag(parent.info.run_id, "trial.lost", json.dumps(chosen))
     few = ("--lr", "0.0000001:0.0000002", "--trials", 4, "--resume", parent.info.run_id)
     done = cli(*SEARCH, "--epochs", 200, *few)
     assert (done.code, done.err) == (0, ""), done
@@ -58,6 +62,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     parent, children = found()
     (hopeless,) = (child for child in children if child.info.status != "FINISHED")
     assert (hopeless.info.status, hopeless.data.tags["pruned"]) == ("KILLED", "true")
+    assert (hopeless.data.tags["trial"], hopeless.data.params["lr"]) == ("lost", "1.5e-07")
     assert "best/validation_loss" not in hopeless.data.metrics
     assert parent.data.tags["best.run_id"] == best.info.run_id
 

@@ -7,6 +7,7 @@ sweep have given so far. So a search goes on after whatever befell it, and on se
 from __future__ import annotations
 
 import json
+import socket
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import product
@@ -78,9 +79,16 @@ class _Search:
         self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended
 
     def trials(self) -> Iterator[Trial]:
-        """Those that were stopped half-way first, then new ones. Each is chosen when it is asked for."""
+        """Those that were stopped first, then new ones. Each is chosen when it is asked for."""
         for name, run in stopped_trials(self._run.id).items():
-            yield Trial(name, name, store.read_config(run.info.run_id))
+            config = store.read_config(run.info.run_id)
+            if name not in self._known():  # the sweep died before the store was told
+                self._note_choice(name, {option: getattr(config, option) for option in self._space})
+            yield Trial(name, name, config)
+        known = self._known()
+        for name in known.keys() - self._runs(known).keys():
+            if known[name].get("host") == socket.gethostname():  # the sweep died before its run began
+                yield Trial(name, name, Config.from_options(**{**self._fixed, **known[name]["choice"]}))
         while len(known := self._known()) < self._count:
             chosen = self._choose(known)
             if chosen is None:
@@ -95,7 +103,7 @@ class _Search:
             config = Config.from_options(**{**self._fixed, **params})
             name = trial_name(config, params)
             if name not in known:
-                self._note(name, {"choice": params})
+                self._note_choice(name, params)
                 return Trial(name, name, config)
         return None
 
@@ -110,6 +118,9 @@ class _Search:
         """Note which run a trial is; it may be one of earlier, which is not the sweep's own."""
         if run_id:
             self._note(trial.name, {**self._known()[trial.name], "run": run_id})
+
+    def _note_choice(self, name: str, params: dict[str, Any]) -> None:
+        self._note(name, {"choice": params, "host": socket.gethostname()})
 
     def _note(self, name: str, known: dict[str, Any]) -> None:
         self._own[name] = known
