@@ -122,15 +122,36 @@ def test_what_processes_cannot_do_together(folder: Path, cli: Cli) -> None:
     assert not (folder / "mlflow.db").exists()
 
 
-BATCH_NORM = """
+FOUR = """
 import copy
+from dataclasses import replace
+import numpy as np
 import torch
-from pipeline.distributed import join
-from pipeline.models import build_model
+from pipeline.batches import WholeImages
+from pipeline.datasets.bundled_mnist import BundledMNIST
+from pipeline.distributed import ALONE, join
+from pipeline.models import PAGE, build_model
+from pipeline.noise import make_noise
+from pipeline.training import fit
 
+def losses(team):
+    found = []
+    torch.manual_seed(0)
+    fit(
+        build_model("resunet", "s"), WholeImages(digits[:81]), digits[81:], make_noise("gaussian", "0.01"),
+        recipe=replace(PAGE, epochs=2, batch_size=16), target="clean", seed=0, team=team,
+        on_point=lambda point: found.append(point.loss), on_epoch=lambda epoch: found.append(epoch.validation_loss),
+    )
+    return found
+
+digits = torch.from_numpy(BundledMNIST().images()[1][:100].copy())
+alone = losses(ALONE)
+assert len(alone) == 2 * (5 + 1)
 torch.manual_seed(0)
 with join(torch.device("cpu")) as team:
+    assert team.count == 4
     team.has_begun = True
+    np.testing.assert_allclose(losses(team), alone, rtol=1e-5, atol=1e-5)
     for images in (7, 1):
         model, noisy = build_model("autoencoder"), torch.rand(images, 1, 28, 28)
         model.to(memory_format=torch.channels_last)
@@ -146,8 +167,8 @@ with join(torch.device("cpu")) as team:
 """
 
 
-def test_batchnorm_is_over_the_batches_of_all(tmp_path: Path) -> None:
-    """Against float64: on a CPU, torch's own is off by up to 4e-3 of a gradient in the memory layout that is used."""
-    (tmp_path / "check.py").write_text(BATCH_NORM)
+def test_four_processes_have_the_losses_of_one_and_batchnorm_over_the_batches_of_all(tmp_path: Path) -> None:
+    """BatchNorm against float64: on a CPU, torch's is off by up to 4e-3 of a gradient in the memory layout in use."""
+    (tmp_path / "check.py").write_text(FOUR)
     done = torchrun(PROJECT, 4, str(tmp_path / "check.py"))
     assert done.code == 0, done.err

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import statistics
 import subprocess
 import sys
@@ -18,6 +17,7 @@ from PIL import Image
 from benchmarks.speed.timing import ratio
 from pipeline.datasets.bundled_mnist import BundledMNIST
 from pipeline.models import build_model
+from pipeline.stages.inputs import SAMPLES
 from pipeline.training import batch_norms
 
 ROOT = Path(__file__).parents[2]
@@ -76,6 +76,7 @@ def compare() -> None:
         _pipeline(folder, "run", "--dataset", "digits", "--batch-size", "16")
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
         (run,) = client.search_runs(["0"])
+        samples = Path(folder, "mlruns", "0", run.info.run_id, "artifacts", SAMPLES)
         losses = client.get_metric_history(run.info.run_id, "train/loss")
         for number in range(1, RUNS):
             metrics = {**run.data.metrics, "test/psnr/0.01": run.data.metrics["test/psnr/0.01"] + number / RUNS}
@@ -86,8 +87,7 @@ def compare() -> None:
                 [Param(name, value) for name, value in {**run.data.params, "seed": str(number)}.items()],
                 [RunTag(name, value) for name, value in run.data.tags.items() if not name.startswith("mlflow.")],
             )
-            figures = Path(folder, "mlruns", "0", copy.info.run_id, "artifacts", "figures")
-            shutil.copytree(Path(folder, "mlruns", "0", run.info.run_id, "artifacts", "figures"), figures)
+            client.log_artifact(copy.info.run_id, str(samples))
             client.set_terminated(copy.info.run_id)
         times = []
         for _ in range(ROUNDS):
