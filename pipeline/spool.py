@@ -26,7 +26,7 @@ _SENT, _FILES = "sent", "files"
 _MOST = 32  # groups sent at once; only one after a failure, so that something gets through
 _IN_ANY_ORDER = {"values", "artifact", "dataset"}
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
-_PATIENCE = 15.0  # seconds without success after which one who waits is told that the store does not answer
+_PATIENCE = 10.0  # seconds of waiting without success after which one is told that the store does not answer
 _TELL_AFTER = 3.0  # seconds after which one who waits is told what for
 
 unsent: list[str] = []  # a line for every spool of this process that was closed with something left in it
@@ -62,7 +62,9 @@ class Spool:
         self._sent = _read_sent(folder / _SENT, len(self._groups))
         self.error: Exception | None = None  # of the last try
         self._failure: ParityError | None = None  # for whoever waits
-        self._failing_since: float | None = None
+        self._failed_at = 0.0  # when the last try that failed was begun
+        self._hurry = False  # somebody waits: try at once
+        self._in_vain = False  # somebody has waited, and nothing was sent since
         self._changed = threading.Condition()
         self._closing = False
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
@@ -110,17 +112,22 @@ class Spool:
     def flush(self) -> bool:
         """Wait until all is sent. False: the store does not answer, or has refused something.
 
+        However long a store has been away before, it is given time to answer now; after a wait in vain, one try.
+
         Raises:
             ParityError: the store has something else than was sent.
         """
         began = time.monotonic()
         told = False
         with self._changed:
+            self._hurry = True
+            self._changed.notify_all()
             while self._sent < len(self._groups):
                 now = time.monotonic()
                 if isinstance(self.error, RefusedError) or not self._thread.is_alive():
                     return False
-                if self._failing_since and now - self._failing_since > _PATIENCE:
+                if self.error and (now - began > _PATIENCE or (self._in_vain and self._failed_at > began)):
+                    self._in_vain = True
                     return False
                 if not told and now - began > _TELL_AFTER:
                     left = len(self._groups) - self._sent
@@ -147,7 +154,7 @@ class Spool:
             self._thread.join(timeout=0.5)
             left = len(self._groups) - self._sent
             if left:
-                reason = f": {' '.join(str(self.error).split())[:200]}" if self.error else ""
+                reason = f": {_shortened(self.error)}" if self.error else ""
                 unsent.append(f"{left} of {len(self._groups)} records are not sent, and kept in {self.folder}{reason}")
             else:
                 for name in (EVENTS, _SENT):
@@ -164,6 +171,7 @@ class Spool:
                     return
                 groups = self._groups[self._sent :]
             count = _sent_together(groups, most)
+            began = time.monotonic()
             try:
                 self._send(self.folder, [event for group in groups[:count] for event in group])
             except RefusedError as error:
@@ -175,16 +183,17 @@ class Spool:
                 self._failure = error  # there is no more to send of it
             except Exception as error:
                 with self._changed:
-                    self.error = error
-                    self._failing_since = self._failing_since or time.monotonic()
-                    self._changed.wait_for(lambda: self._closing, pause)
-                pause, most = min(2 * pause, _LONGEST_PAUSE), 1
+                    self.error, self._failed_at = error, began
+                    self._changed.notify_all()
+                    hurry = self._changed.wait_for(lambda: self._closing or self._hurry, pause)
+                    self._hurry = False
+                pause, most = _FIRST_PAUSE if hurry else min(2 * pause, _LONGEST_PAUSE), 1
                 continue
             with suppress(OSError):  # a full disk: sending twice does no harm
                 write_file(self.folder / _SENT, str(self._sent + count).encode())
             pause, most = _FIRST_PAUSE, min(2 * most, _MOST)
             with self._changed:
-                self.error = self._failing_since = None
+                self.error, self._hurry, self._in_vain = None, False, False
                 self._sent += count
                 self._changed.notify_all()
 
@@ -203,6 +212,12 @@ def _sent_together(groups: list[list[Event]], most: int) -> int:
     ):
         count += 1
     return count
+
+
+def _shortened(error: Exception) -> str:
+    """One line: what was asked stands at the beginning of an error, and why it failed at the end."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= 240 else f"{text[:100]} ... {text[-140:]}"
 
 
 def _read(path: Path) -> tuple[list[list[Event]], int, list[int]]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import re
+import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,8 +18,10 @@ from conftest import Cli, check_curve, environment, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
 
+from pipeline.spool import Event, Spool, unsent
+
 EPOCHS = 8
-LONG = 30  # epochs that take as long as a server takes to start
+LONG = 12
 TRAIN = ("--dataset", "digits", "--batch-size", "8")
 
 
@@ -97,12 +101,43 @@ def test_the_server_goes_away_and_comes_back(server: Server, folder: Path, cli: 
     assert cli("prepare", "--dataset", "digits").code == 0
     process = start(folder, server.uri, "back", "train", LONG)
     server.stop()
-    time.sleep(2)
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 4/" in line:
+            break
+    # However long a server takes to start on this machine: it is back while the training goes on.
+    process.send_signal(signal.SIGSTOP)
     server.start()
+    process.send_signal(signal.SIGCONT)
     out, err = process.communicate(timeout=200)
     assert (process.returncode, err) == (0, ""), (out, err)
     check_points(server, the_run(server, "back"), LONG)
     assert list((folder / "data" / "runs").iterdir()) == []
+
+
+def test_a_store_that_was_away_for_long_is_given_time_to_answer_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.spool._PATIENCE", 2.0)
+    answers = threading.Event()
+    sent: list[Event] = []
+
+    def send(folder: Path, events: list[Event]) -> None:
+        if not answers.is_set():
+            raise ConnectionError
+        sent.extend(events)
+
+    spool = Spool(tmp_path / "run", send)
+    spool.append([{"kind": "values"}])
+    time.sleep(2.5)  # longer than one waits
+    threading.Timer(0.5, answers.set).start()
+    assert spool.flush()
+    assert sent == spool.events
+    answers.clear()
+    spool.append([{"kind": "end"}])
+    assert not spool.flush()
+    spool.close()
+    assert unsent.pop() == f"1 of 2 records are not sent, and kept in {spool.folder}: ConnectionError"
 
 
 def test_the_server_goes_away_for_good_and_doctor_sends_what_is_left(server: Server, folder: Path, cli: Cli) -> None:
