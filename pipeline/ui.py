@@ -45,18 +45,21 @@ def serve(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except (OSError, ValueError) as error:
         raise cannot_serve(host, port, error) from error
-    # One process is enough for one user, and there after two thirds of the time that MLflow's four take.
+    # One process is enough for one user, and there after two thirds of the time that MLflow's four take. Without eight
+    # more for the judging of language models it takes a quarter of the memory.
     command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"]
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     click.echo(f"ui: the store is {uri}")
     tell_address("ui", host, port, _RUNS, "change all runs in the store")
-    with subprocess.Popen([*command, "--host", host, "--port", str(port)], start_new_session=True) as server:
+    command += ["--host", host, "--port", str(port)]
+    with subprocess.Popen(command, env=settings, start_new_session=True) as server:
         try:
             code = server.wait()
         except Stopped:
             server.terminate()
             with suppress(subprocess.TimeoutExpired):
                 server.wait(_GRACE)
-            with suppress(ProcessLookupError):  # MLflow takes ten seconds
+            with suppress(ProcessLookupError):  # it waits for pages that are still open
                 os.killpg(server.pid, signal.SIGKILL)
             click.echo("ui: stopped")
             return

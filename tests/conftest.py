@@ -10,7 +10,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +21,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from PIL import Image
 from server import free_port
-from warm import forkserver, run_pipeline
+from warm import forkserver, run_forked
 
 from pipeline.datasets.bundled_mnist import BundledMNIST
 from pipeline.files import sha256_file
@@ -35,10 +35,6 @@ os.environ["OMP_NUM_THREADS"] = "1"
 # process that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 signal.signal(signal.SIGHUP, signal.SIG_DFL)
-
-# Tests run side by side: more threads than cores would make all of them slower.
-workers = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", 1))
-os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // workers)))
 
 # A test must not write to the store of whoever runs it, nor to the run of an `mlflow run` around it.
 for variable in [name for name in os.environ if name.startswith("MLFLOW_")]:
@@ -63,12 +59,17 @@ def environment(**variables: str) -> dict[str, str]:
 
 
 def run_cli(*arguments: object, cwd: Path, **variables: str) -> Result:
-    """Run `python -m pipeline` in a process of its own, which need not import torch and MLflow: that takes seconds."""
+    """Run `python -m pipeline` in a process of its own."""
+    return run_module("pipeline", arguments, cwd, environment(**variables))
+
+
+def run_module(module: str, arguments: Iterable[object], cwd: Path, environment: dict[str, str]) -> Result:
+    """Run `python -m module` in a process of its own, which need not import torch and MLflow: that takes seconds."""
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
-        process = forkserver.Process(target=run_pipeline, args=(words, cwd, environment(**variables), folder))
+        process = forkserver.Process(target=run_forked, args=(module, words, cwd, environment, folder))
         process.start()
-        process.join(300)
+        process.join(400)
         if process.is_alive():
             process.kill()
             raise TimeoutError(words)
@@ -134,7 +135,7 @@ def kill_while_training(folder: Path, *arguments: str, seconds: float, number: s
     """Start a training, kill it so many seconds after its first epoch began, and return its exit code."""
     before = _states(folder)
     with tempfile.TemporaryDirectory() as said:
-        process = forkserver.Process(target=run_pipeline, args=(list(arguments), folder, environment(), said))
+        process = forkserver.Process(target=run_forked, args=("pipeline", list(arguments), folder, environment(), said))
         process.start()
         while process.is_alive() and _states(folder) <= before:
             time.sleep(0.02)

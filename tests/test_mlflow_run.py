@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import PROJECT, Result, write_digits
+from conftest import PROJECT, Result, run_module, write_digits
 from filelock import FileLock
 from mlflow.entities import Run
 from PIL import Image
@@ -46,15 +46,9 @@ def mlflow_run(project: Path, *arguments: str, env_manager: str | None = "local"
     # environment.
     path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
     manager = ["--env-manager", env_manager] if env_manager else []
-    done = subprocess.run(
-        [sys.executable, "-m", "mlflow", "run", ".", *manager, *arguments],
-        cwd=project,
-        env={**os.environ, "PATH": path, **environment},
-        capture_output=True,
-        text=True,
-        timeout=400,
+    return run_module(
+        "mlflow", ["run", ".", *manager, *arguments], project, {**os.environ, "PATH": path, **environment}
     )
-    return Result(done.returncode, done.stdout, done.stderr)
 
 
 def runs(project: Path) -> list[Run]:

@@ -1,4 +1,4 @@
-"""Processes of `python -m pipeline` that are forked from one with the slow imports behind it; see `run_cli`."""
+"""Processes that are forked from one with the slow imports behind it; see `run_module`."""
 
 from __future__ import annotations
 
@@ -23,13 +23,13 @@ forkserver = multiprocessing.get_context("forkserver")
 forkserver.set_forkserver_preload(list(_SLOW))
 
 
-def run_pipeline(arguments: list[str], cwd: Path, environment: dict[str, str], folder: str) -> None:
-    """`python -m pipeline`, with what it prints in the files `out` and `err` in `folder`."""
+def run_forked(module: str, arguments: list[str], cwd: Path, environment: dict[str, str], folder: str) -> None:
+    """`python -m module`, with what it prints in the files `out` and `err` in `folder`."""
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(Path(folder) / name, os.O_CREAT | os.O_WRONLY), descriptor)
     _go_to(cwd, environment)
-    sys.argv = ["pipeline", *arguments]
-    runpy.run_module("pipeline", run_name="__main__")
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
 
 
 def run_calls(calls: Sequence[Sequence[str]], cwd: Path, environment: dict[str, str], results: Path) -> None:
@@ -64,4 +64,4 @@ def _go_to(cwd: Path, environment: dict[str, str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
-    sys.path[:0] = environment["PYTHONPATH"].split(os.pathsep)
+    sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
