@@ -14,68 +14,17 @@ from __future__ import annotations
 import json
 import math
 import os
-from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from pipeline.errors import PipelineError
+from pipeline.ranges import DRAWS, Range
 from pipeline.spec import split_spec, unknown
 
 if TYPE_CHECKING:
     import torch
-
-# How a number is drawn from a range: the function that makes it uniform, and back. A variance is drawn uniformly in its
-# square root, the standard deviation: log-uniformly, a blind model loses 1.2 dB at the top of its range (0.1) to gain
-# 0.1 dB at the bottom; uniformly, it loses 3 dB at the bottom (0.001).
-_DRAWS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
-    "log": (math.log, lambda value: value.exp()),
-    "sqrt": (math.sqrt, lambda value: value.square()),
-    "uniform": (float, lambda value: value),
-}
-
-
-@dataclass(frozen=True)
-class Range:
-    """A number (`low` equals `high`), or an interval from which one is drawn for every image."""
-
-    low: float
-    high: float
-
-    @classmethod
-    def parse(cls, text: str, what: str, highest: float = math.inf, zero: bool = True) -> Range:
-        """From `NUMBER` or `LOW:HIGH`, from 0 (or above it, if not `zero`) to `highest`; `what` names it in errors.
-
-        Raises:
-            PipelineError: it is neither.
-        """
-        try:
-            numbers = [float(part) for part in text.split(":")]
-        except ValueError:
-            numbers = []
-        valid = all(math.isfinite(number) and (number > 0 or (zero and number == 0)) for number in numbers)
-        if len(numbers) not in (1, 2) or not valid or max(numbers) > highest:
-            bounds = ("from 0" if zero else "above 0") + (f" to {highest:g}" if highest < math.inf else "")
-            raise PipelineError(f"{what}: '{text}' is not a number {bounds}, nor LOW:HIGH of two such numbers")
-        if numbers[0] > numbers[-1]:
-            raise PipelineError(f"{what}: '{text}': LOW must not be above HIGH")
-        return cls(numbers[0], numbers[-1])
-
-    @property
-    def is_number(self) -> bool:
-        return self.low == self.high
-
-    def __str__(self) -> str:
-        low, high = f"{self.low:.12g}", f"{self.high:.12g}"
-        return low if self.is_number else f"{low}:{high}"
-
-    def values(self, like: torch.Tensor, draw: str, generator: torch.Generator) -> torch.Tensor:
-        """One number an image of `like` [N, C, H, W]: [N, 1, 1, 1]. A single number takes nothing from `generator`."""
-        shape = (len(like), 1, 1, 1)
-        if self.is_number:
-            return like.new_full(shape, self.low)
-        forth, back = _DRAWS[draw]
-        return back(like.new_empty(shape).uniform_(forth(self.low), forth(self.high), generator=generator))
 
 
 @dataclass(frozen=True)
@@ -87,6 +36,16 @@ class Noise:
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         """Return a noisy copy of `clean`, float [N, C, H, W], of the same type and on the same device."""
         raise NotImplementedError
+
+    def check(self) -> None:
+        """Raise `PipelineError` for values that are not allowed, though each parameter by itself is."""
+        for field in fields(self):
+            value = getattr(self, field.name)
+            if isinstance(value, Range) and value.low == 0 < value.high and getattr(self, "draw", "") == "log":
+                raise PipelineError(
+                    f"--noise {self.name}: {field.name} {value}: a logarithm cannot be drawn from 0; "
+                    "start above 0, or add draw=sqrt or draw=uniform"
+                )
 
     def _options(self) -> dict[str, str]:
         """The parameters as text, without a `draw` or a `clip` that is the default."""
@@ -164,6 +123,11 @@ class PoissonNoise(Noise):
     peak: Range = Range(100, 10_000)
     draw: str = "log"
 
+    def check(self) -> None:
+        super().check()
+        if self.peak.low == 0:
+            raise PipelineError(f"--noise poisson: peak {self.peak} must be above 0")
+
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         import torch
 
@@ -225,6 +189,11 @@ class QuantizationNoise(Noise):
     name = "quantization"
     levels: Range = Range(8, 8)
     draw: str = "log"
+
+    def check(self) -> None:
+        super().check()
+        if self.levels.low < 2:
+            raise PipelineError(f"--noise quantization: levels {self.levels} must be 2 or more")
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         steps = self.levels.values(clean, self.draw, generator).round_().clamp_(min=2) - 1
@@ -301,6 +270,9 @@ class CameraNoise(Noise):
     name = "camera"
     profile: str = ""
 
+    def check(self) -> None:
+        _camera_profile(self.profile)
+
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         a, b = _camera_profile(self.profile)
         return _normal(clean, generator).mul_((a * clean + b).clamp_(min=0).sqrt_()).add_(clean)
@@ -373,14 +345,14 @@ def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:
     for key, text in given.items():
         if key not in defaults:
             raise unknown(f"parameter of --noise {name}", key, defaults)
-        if key == "draw" and text not in _DRAWS:
-            raise unknown(f"--noise {name}: draw", text, _DRAWS)
+        if key == "draw" and text not in DRAWS:
+            raise unknown(f"--noise {name}: draw", text, DRAWS)
         if isinstance(defaults[key], Range):
             values[key] = Range.parse(text, f"--noise {name}: {key}", _HIGHEST.get(key, math.inf))
         else:
             values[key] = text
     noise = NOISES[name](**values)
-    _check(noise)
+    noise.check()
     return Clipped(noise) if clip else noise
 
 
@@ -400,25 +372,8 @@ def describe_noises() -> str:
         parameters = ", ".join(f"{field.name}={field.default}" for field in fields(kind))
         text = "\n".join(f"    {line.strip()}".rstrip() for line in (kind.__doc__ or "").strip().splitlines())
         lines.append(f"{name}{':' if parameters else ''}{parameters}\n{text}\n")
-    draws = ", ".join(_DRAWS)
+    draws = ", ".join(DRAWS)
     return "\n".join(lines) + f"\nA parameter that is a number may be LOW:HIGH; draw says how one is drawn: {draws}.\n"
-
-
-def _check(noise: Noise) -> None:
-    """What no parameter by itself can show."""
-    for field in fields(noise):
-        value = getattr(noise, field.name)
-        if isinstance(value, Range) and not value.is_number and value.low == 0 and getattr(noise, "draw", "") == "log":
-            raise PipelineError(
-                f"--noise {noise.name}: {field.name} {value}: a logarithm cannot be drawn from 0; "
-                "start above 0, or add draw=sqrt or draw=uniform"
-            )
-    if isinstance(noise, PoissonNoise) and noise.peak.low == 0:
-        raise PipelineError(f"--noise poisson: peak {noise.peak} must be above 0")
-    if isinstance(noise, QuantizationNoise) and noise.levels.low < 2:
-        raise PipelineError(f"--noise quantization: levels {noise.levels} must be 2 or more")
-    if isinstance(noise, CameraNoise):
-        _camera_profile(noise.profile)
 
 
 def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
@@ -434,6 +389,11 @@ def _camera_profile(words: str) -> tuple[float, float]:
             "--noise camera: darktable's noiseprofiles.json was not found; install darktable, "
             "or set DARKTABLE_NOISEPROFILES to the path of that file"
         )
+    return _profile_in(path, words)
+
+
+@cache  # the file has megabytes, and every batch asks
+def _profile_in(path: Path, words: str) -> tuple[float, float]:
     try:
         profiles = {
             f"{maker['maker']} {model['model']} ISO {profile['iso']}": (profile["a"][1], profile["b"][1])

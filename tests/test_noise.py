@@ -12,7 +12,8 @@ import torch
 from conftest import Cli, write_digits
 
 from pipeline.errors import PipelineError
-from pipeline.noise import NOISES, Clipped, Noise, Range, make_noise, parse_variance
+from pipeline.noise import NOISES, Clipped, Noise, make_noise, parse_variance
+from pipeline.ranges import Range
 
 SPECS = [name for name in NOISES if name != "camera"]
 
