@@ -7,22 +7,18 @@ from __future__ import annotations
 
 import os
 import sys
-import traceback
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import Any, NoReturn
 
 import click
 
 from pipeline import __version__, ranks
 from pipeline.config import REFERENCE_VARIANCES, Config
 from pipeline.errors import PipelineError
-from pipeline.mlflow_project import in_mlflow_run
+from pipeline.exits import USAGE_ERROR, Commands, fail, run_to_exit
 from pipeline.noise import describe_noises, make_noise, parse_variance
 from pipeline.options import (
-    DEFAULTS,
     NAME,
     PREPARE,
     RUN_ID,
@@ -33,46 +29,12 @@ from pipeline.options import (
     parse_variants,
     with_options,
 )
-from pipeline.signals import Stopped, install, stop_with_launcher
-from pipeline.spool import unsent
-
-if TYPE_CHECKING:
-    from pipeline.run import Run
-
-USAGE_ERROR, UNSENT = 2, 4  # exit codes; `PipelineError` and `Stopped` bring their own
-
-
-def _config(options: dict[str, Any]) -> Config:
-    try:
-        return Config.from_options(**options)
-    except PipelineError as error:
-        raise click.UsageError(str(error)) from error
-
-
-class _Commands(click.Group):
-    """Ends a stage that fails with one line and the right exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        ctx.obj = {"debug": False}
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
-        except Exception as error:
-            if ctx.obj["debug"]:
-                traceback.print_exc()
-            if isinstance(error, OSError) and error.strerror:
-                message = f"{error.filename or 'the system'}: {error.strerror}"
-            elif isinstance(error, PipelineError):
-                message = str(error)
-            else:
-                hint = "" if ctx.obj["debug"] else " (--debug shows the traceback)"
-                message = f"{type(error).__name__}: {error}{hint}"
-            _fail(" ".join(message.split()), error.exit_code if isinstance(error, PipelineError) else 1)
+from pipeline.signals import stop_with_launcher
+from pipeline.training_run import config_of, open_run, plan, resumed_run
 
 
 @click.group(
-    cls=_Commands,
+    cls=Commands,
     # `mlflow run . -P batch_size=32` is passed on as --batch_size where MLproject does not know the parameter.
     context_settings={
         "token_normalize_func": lambda text: text.replace("_", "-"),
@@ -103,75 +65,6 @@ def prepare_command(force: bool, **options: Any) -> None:
             run.log_dataset(data, config.dataset_name)
 
 
-def _plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
-    """The config to train with, and the id of the run to resume, "" for none; the options must not contradict it."""
-    if not resume:
-        return _divided(_config(options)), ""
-    from pipeline import store
-
-    run_id = _resumed(resume)
-    config = store.read_config(run_id)
-    here = {"data_dir", "device"}  # may be others than before
-    for name in set(TRAIN) - here:
-        # `mlflow run` gives every option, so that one that has its default says nothing.
-        if options[name] not in (DEFAULTS[name], getattr(config, name)):
-            option = f"--{name.replace('_', '-')}"
-            raise click.UsageError(
-                f"{option} {options[name]}: run {run_id} was started with {option} {getattr(config, name)}"
-            )
-    config = replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]})
-    return _divided(config), run_id
-
-
-def _divided(config: Config) -> Config:
-    """The config, if the processes that torchrun has started can share its batches out."""
-    if config.batch_size % ranks.count():
-        raise click.UsageError(
-            f"--batch-size {config.batch_size}: torchrun has started {ranks.count()} processes; "
-            f"a multiple of {ranks.count()} is needed"
-        )
-    return config
-
-
-def _resumed(resume: str) -> str:
-    """The id of the run to resume, "" for none."""
-    if resume != "true":
-        return resume
-    if "MLFLOW_RUN_ID" not in os.environ:
-        raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
-    return os.environ["MLFLOW_RUN_ID"]
-
-
-@contextmanager
-def _open_run(config: Config, resume: str, force: bool, parent: str = "", trial: str = "") -> Iterator[Run]:
-    """The run to train in: the one to resume, or a finished one that has trained the same, or a new one.
-
-    The last two become children of the run `parent`, if it is given.
-    """
-    from pipeline import tracking
-    from pipeline.stages.train import find_trained
-
-    found = None if resume or force else find_trained(config)
-    if found and parent:
-        with tracking.adopt_run(found, config, parent) as run:
-            yield run
-        return
-    if found:
-        with tracking.continue_run(found, config.data_dir) as (run, _):
-            yield run
-        return
-    with (
-        tracking.resume_run(resume, config.data_dir)
-        if resume
-        else tracking.start_run(config, parent or None, trial) as run
-    ):
-        try:
-            yield run
-        except Stopped as stopped:
-            stopped.add_note(f"go on with: --resume {run.id}")
-            raise
-
-
 @cli.command("train", cls=CommandWithConfig)
 @with_options("config", *TRAIN, "resume", "checkpoint_every", "force")
 def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
@@ -180,8 +73,8 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
 
     if ranks.rank() > 0:
         assist(options["device"])
-    config, resumed = _plan(resume, options)
-    with _open_run(config, resumed, force) as run:
+    config, resumed = plan(resume, options)
+    with open_run(config, resumed, force) as run:
         train(config, run, checkpoint_every)
     click.echo(f"train: run {run.id}")
 
@@ -272,9 +165,9 @@ def run_command(
         assist(options["device"])
     if parent:
         stop_with_launcher()  # a sweep that is killed takes its trials along
-    config, resumed = _plan(resume, options)
+    config, resumed = plan(resume, options)
     prepare(config, force)
-    with _open_run(config, resumed, force, parent, trial) as run:
+    with open_run(config, resumed, force, parent, trial) as run:
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force)
         folder = Path(artifacts_dir) / (name or config.run_name)
@@ -294,7 +187,7 @@ def blind_command(force: bool, **options: Any) -> None:
 
     if parse_variance(options["variance"]).is_number:
         raise click.UsageError(f"--variance {options['variance']}: a range LOW:HIGH is needed to train blind")
-    blind = _config(options)
+    blind = config_of(options)
     specialists = {
         f"trained at {variance:g}": replace(blind, noise="gaussian", variance=f"{variance:g}")
         for variance in REFERENCE_VARIANCES
@@ -311,7 +204,7 @@ def unet_command(force: bool, **options: Any) -> None:
     from pipeline.stages.compare import compare
 
     models = ("autoencoder", "unet", "resunet")
-    configs = {model: _config({**options, "model": model, "size": ""}) for model in models}
+    configs = {model: config_of({**options, "model": model, "size": ""}) for model in models}
     unet = configs["unet"]
     with tracking.start_comparison(f"unet-{unet.run_name}", unet.data_dir) as run:
         compare(configs, run, force)
@@ -343,7 +236,7 @@ def sweep_command(seeds: int, jobs: int, artifacts_dir: str, resume: str, **opti
         raise click.UsageError(str(error)) from error
     data_dir = options["data_dir"]
     name = f"search-{method}-{count}-trials" if method else f"sweep-{len(trials)}-trials"
-    resumed = _resumed(resume)
+    resumed = resumed_run(resume)
     with tracking.resume_run(resumed, data_dir) if resumed else tracking.start_comparison(name, data_dir) as run:
         if method:
             search(values, space, method, count, run, jobs, artifacts_dir)
@@ -396,7 +289,7 @@ def verify_command(folder: Path, runtime: str) -> None:
     if table:
         click.echo(table)
     if error:
-        _fail(error, code)
+        fail(error, code)
 
 
 @cli.command("denoise")
@@ -460,45 +353,8 @@ def noises_command() -> None:
 
 
 def main(arguments: list[str] | None = None) -> NoReturn:
-    """Run the command line and exit: 0 done, 1 a failure, 2 a usage error, 3 a failed parity gate, 4 done but not all
-    of it is in the tracking store, 130, 143 or 129 stopped by SIGINT, SIGTERM or SIGHUP."""
-    install()
+    """Run the command line `arguments`, by default that of the process, and exit; `pipeline.exits` has the codes."""
     words = sys.argv[1:] if arguments is None else arguments
     if ranks.count() > 1 and words[:1] not in (["train"], ["run"]):
-        _fail("torchrun is for `train` and `run`", USAGE_ERROR)
-    os.umask(os.umask(0o002) | 0o002)  # what is written here, not everybody may change
-    if in_mlflow_run():
-        stop_with_launcher()
-    try:
-        code = _invoke(arguments)
-    except SystemExit as end:
-        code = end.code
-    except Stopped as stopped:
-        click.echo("; ".join([f"Stopped by {stopped.name}", *getattr(stopped, "__notes__", [])]), err=True)
-        code = stopped.exit_code
-        if run_id := os.environ.get("MLFLOW_RUN_ID"):  # made by `mlflow run`, and not opened yet
-            from pipeline.store import end_run
-
-            end_run(run_id, "KILLED")
-    for line in unsent:
-        click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
-    sys.exit(code or (UNSENT if unsent else 0))
-
-
-def _invoke(arguments: list[str] | None) -> Any:
-    try:
-        return cli.main(arguments, prog_name="denoise-pipeline", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return USAGE_ERROR
-    except click.NoSuchOption as error:
-        known = [option for parameter in error.ctx.command.params for option in parameter.opts] if error.ctx else []
-        _fail(f"{error.message} Allowed: {', '.join(sorted(known))}", USAGE_ERROR)
-    except click.ClickException as error:
-        _fail(" ".join(error.format_message().split()), error.exit_code)
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    if ranks.rank() == 0:  # which says it for all
-        click.echo(f"Error: {message}", err=True)
-    sys.exit(code)
+        fail("torchrun is for `train` and `run`", USAGE_ERROR)
+    run_to_exit(cli, words)

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
@@ -20,9 +19,6 @@ from pipeline.run import Run
 from pipeline.signals import Stopped
 from pipeline.spool import Spool
 from pipeline.store import PARENT, TRIAL
-
-if TYPE_CHECKING:
-    pass
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
