@@ -155,7 +155,6 @@ def run_command(
     **options: Any,
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run. What is done already is reused."""
-    from pipeline import store
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.export import export
     from pipeline.stages.prepare import prepare
@@ -172,7 +171,7 @@ def run_command(
         evaluate(config, run, force=force)
         folder = Path(artifacts_dir) / (name or config.run_name)
         export(config, run, folder, parse_variants(variant), register, force)
-    click.echo(f"run: {run.id}; compare runs with: mlflow ui --backend-store-uri {store.store()}")
+    click.echo(f"run: {run.id}; compare runs with: python -m pipeline ui")
 
 
 _BLIND = {"variance": "0.0005:0.1", "model": "resunet"}

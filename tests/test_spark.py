@@ -90,10 +90,31 @@ def test_all_of_mnist_is_what_onnxruntime_makes_of_it(trained: Trained, tmp_path
     assert b"".join(pixels[len(train) :]) == denoised(noisy).tobytes()
 
 
-def test_a_folder_gives_the_files_that_denoise_writes(
-    trained: Trained, digits: np.ndarray, tmp_path: Path, cli: Cli
-) -> None:
-    source = write_digits(tmp_path / "in", digits[:20])
+MODEL = "trained"  # stands for the hand-off folder of a real run
+# What is asked of one Spark, because each takes seconds to start: (model, input, output), and what is said.
+ASKED = {
+    (MODEL, "in", "out.parquet"): "2 of 25 images were skipped; the column `error` says why",
+    ("nothing", "rows.parquet", "out"): "a hand-off folder or an MLflow model URI is needed",
+    ("models:/nobody@champion", "rows.parquet", "out"): "Registered Model",
+    (MODEL, "missing.parquet", "out"): "[PATH_NOT_FOUND]",
+    (MODEL, "missing", "out"): "[PATH_NOT_FOUND]",
+    (MODEL, "folder", "out"): "no images in folder",
+    (MODEL, "empty.parquet", "out"): "no images in empty.parquet",
+    (MODEL, "broken.parquet", "out"): "broken.parquet",
+    (MODEL, "columns.parquet", "out"): "has the columns key bigint, image string; needed are path, content or ",
+    (MODEL, "rows.parquet", "there"): "already exists",
+    (MODEL, "rows.parquet", "rows.parquet/out"): "rows.parquet",
+    (MODEL, "rows.parquet", "partly"): "4 of 5 images were skipped",
+}
+
+
+@pytest.fixture(scope="module")
+def asked(
+    trained: Trained, digits: np.ndarray, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, dict[tuple[str, str, str], Result]]:
+    """The folder of all that is read and written, and the answers to `ASKED`."""
+    cwd = tmp_path_factory.mktemp("spark")
+    source = write_digits(cwd / "in", digits[:20])
     (source / "deep").mkdir()
     colour = np.stack([digits[0], digits[1], digits[2], np.full_like(digits[0], 77)], axis=-1)
     Image.fromarray(colour).save(source / "deep" / "alpha.PNG")
@@ -103,18 +124,56 @@ def test_a_folder_gives_the_files_that_denoise_writes(
     (source / "broken.png").write_bytes((source / "0001.png").read_bytes()[:60])
     np.save(source / "range.npy", digits[0].astype(np.float32))
 
-    done = submit(tmp_path, "--model", trained.handoff, "--input", source, "--output", tmp_path / "out.parquet")
-    assert done.code == 1, done
-    skipped = [line for line in done.out.splitlines() if line.startswith(("skipped", "Error"))]
-    assert [line.split(":")[0] for line in skipped] == ["skipped file", "skipped file", "Error"]
+    rows = {
+        "key": [1, 2, 3, 4, 5],
+        "height": [28, None, 28, 28, 28],
+        "width": [28, 28, 28, 28, 28],
+        "channels": [1, 1, 2, 1, 1],
+        "pixels": [b"short", digits[0].tobytes(), digits[:2].tobytes(), None, digits[0].tobytes()],
+    }
+    pq.write_table(pa.table(rows), cwd / "rows.parquet")
+    pq.write_table(pa.table({"key": [1], "image": ["text"]}), cwd / "columns.parquet")
+    pq.write_table(pa.table(rows).slice(0, 0), cwd / "empty.parquet")
+    (cwd / "broken.parquet").write_text("no table")
+    (cwd / "folder").mkdir()
+    (cwd / "there").mkdir()
+
+    code = (
+        "import io, json, runpy, sys\nfrom contextlib import redirect_stderr, redirect_stdout\n"
+        "for arguments in json.loads(sys.argv[1]):\n"
+        "    sys.argv = ['-', *sum(zip(('--model', '--input', '--output'), arguments), ())]\n"
+        "    with redirect_stderr(io.StringIO()) as err, redirect_stdout(io.StringIO()) as out:\n"
+        f"        try: runpy.run_path({str(COMMAND)!r}, run_name='__main__')\n"
+        "        except SystemExit as end: code = end.code\n"
+        "    print('>', json.dumps([code, out.getvalue(), err.getvalue()]))\n"
+    )
+    model = {MODEL: str(trained.handoff)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, json.dumps([(model.get(case[0], case[0]), *case[1:]) for case in ASKED])],
+        cwd=cwd,
+        env=environment(SPARK_LOCAL_IP="127.0.0.1"),
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done
+    answers = [Result(*json.loads(line[2:])) for line in done.stdout.splitlines() if line.startswith("> ")]
+    return cwd, dict(zip(ASKED, answers, strict=True))
+
+
+def test_a_folder_gives_the_files_that_denoise_writes(
+    trained: Trained, cli: Cli, tmp_path: Path, asked: tuple[Path, dict[tuple[str, str, str], Result]]
+) -> None:
+    folder, answers = asked
+    done = answers[MODEL, "in", "out.parquet"]
+    skipped = [line for line in done.err.splitlines() if line.startswith("skipped")]
+    assert [line.split(":")[0] for line in skipped] == ["skipped file", "skipped file"]
     assert "/broken.png: cannot be read: " in skipped[0]
     assert "/range.npy: its values go from 0 to 255, " in skipped[1]
-    assert skipped[2] == "Error: 2 of 25 images were skipped; the column `error` says why"
     assert "denoise: 23 of 25 images in " in done.out
-    assert "Traceback" not in done.out
 
-    assert cli("denoise", "--model", trained.handoff, source, "--output", tmp_path / "out").code == 1
-    rows = pq.read_table(tmp_path / "out.parquet").to_pylist()
+    assert cli("denoise", "--model", trained.handoff, folder / "in", "--output", tmp_path / "out").code == 1
+    rows = pq.read_table(folder / "out.parquet").to_pylist()
     assert [row["path"] for row in rows] == sorted(row["path"] for row in rows)
     for row in rows:
         name = row["path"].rpartition("/in/")[2]
@@ -125,61 +184,15 @@ def test_a_folder_gives_the_files_that_denoise_writes(
             assert row["content"] == (tmp_path / "out" / name).read_bytes(), name
 
 
-def test_what_cannot_be_done_is_one_line(trained: Trained, digits: np.ndarray, tmp_path: Path) -> None:
-    """One Spark for all of them, because each takes seconds to start."""
-    rows = {
-        "key": [1, 2, 3, 4, 5],
-        "height": [28, None, 28, 28, 28],
-        "width": [28, 28, 28, 28, 28],
-        "channels": [1, 1, 2, 1, 1],
-        "pixels": [b"short", digits[0].tobytes(), digits[:2].tobytes(), None, digits[0].tobytes()],
-    }
-    pq.write_table(pa.table(rows), tmp_path / "rows.parquet")
-    pq.write_table(pa.table({"key": [1], "image": ["text"]}), tmp_path / "columns.parquet")
-    pq.write_table(pa.table(rows).slice(0, 0), tmp_path / "empty.parquet")
-    (tmp_path / "broken.parquet").write_text("no table")
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "there").mkdir()
-    model = str(trained.handoff)
-    cases = {
-        ("nothing", "rows.parquet", "out"): "a hand-off folder or an MLflow model URI is needed",
-        ("models:/nobody@champion", "rows.parquet", "out"): "Registered Model",
-        (model, "missing.parquet", "out"): "[PATH_NOT_FOUND]",
-        (model, "missing", "out"): "[PATH_NOT_FOUND]",
-        (model, "folder", "out"): "no images in folder",
-        (model, "empty.parquet", "out"): "no images in empty.parquet",
-        (model, "broken.parquet", "out"): "broken.parquet",
-        (model, "columns.parquet", "out"): "has the columns key bigint, image string; needed are path, content or ",
-        (model, "rows.parquet", "there"): "already exists",
-        (model, "rows.parquet", "rows.parquet/out"): "rows.parquet",
-        (model, "rows.parquet", "partly"): "4 of 5 images were skipped",
-    }
-    code = (
-        "import io, json, runpy, sys\nfrom contextlib import redirect_stderr\n"
-        "for arguments in json.loads(sys.argv[1]):\n"
-        "    sys.argv = ['-', *sum(zip(('--model', '--input', '--output'), arguments), ())]\n"
-        "    with redirect_stderr(io.StringIO()) as said:\n"
-        f"        try: runpy.run_path({str(COMMAND)!r}, run_name='__main__')\n"
-        "        except SystemExit as end: code = end.code\n"
-        "    print('>', json.dumps([code, said.getvalue()]))\n"
-    )
-    done = subprocess.run(
-        [sys.executable, "-c", code, json.dumps(list(cases))],
-        cwd=tmp_path,
-        env=environment(SPARK_LOCAL_IP="127.0.0.1"),
-        capture_output=True,
-        text=True,
-        timeout=300,
-    )
-    answers = [json.loads(line[2:]) for line in done.stdout.splitlines() if line.startswith("> ")]
-    assert done.returncode == 0, done
-    for message, (exit_code, said) in zip(cases.values(), answers, strict=True):
-        lines = [line for line in said.splitlines() if line.startswith("Error: ")]
-        assert (exit_code, len(lines)) == (1, 1), said
-        assert message in lines[0], lines
-        assert "Traceback" not in said
-    assert not (tmp_path / "out").exists()
-    errors = pq.read_table(tmp_path / "partly").to_pylist()
+def test_what_cannot_be_done_is_one_line(asked: tuple[Path, dict[tuple[str, str, str], Result]]) -> None:
+    folder, answers = asked
+    for case, answer in answers.items():
+        lines = [line for line in answer.err.splitlines() if line.startswith("Error: ")]
+        assert (answer.code, len(lines)) == (1, 1), answer
+        assert ASKED[case] in lines[0], lines
+        assert "Traceback" not in answer.err
+    assert not (folder / "out").exists()
+    errors = pq.read_table(folder / "partly").to_pylist()
     assert [row["error"] for row in errors] == [
         "has 5 bytes, but 28x28 pixels with 1 channels are given; channels are 1 or 3, values of 1, 2 or 4 bytes",
         "has no pixels, or no size: [nan, 28, 1]",
