@@ -11,14 +11,11 @@ interval from which one is drawn for every image.
 
 from __future__ import annotations
 
-import json
 import math
-import os
 from dataclasses import dataclass, fields
-from functools import cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
+from pipeline.darktable import camera_profile
 from pipeline.errors import PipelineError
 from pipeline.ranges import DRAWS, Range
 from pipeline.spec import split_spec, unknown
@@ -271,10 +268,10 @@ class CameraNoise(Noise):
     profile: str = ""
 
     def check(self) -> None:
-        _camera_profile(self.profile)
+        camera_profile(self.profile)
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        a, b = _camera_profile(self.profile)
+        a, b = camera_profile(self.profile)
         return _normal(clean, generator).mul_((a * clean + b).clamp_(min=0).sqrt_()).add_(clean)
 
     @property
@@ -378,38 +375,3 @@ def describe_noises() -> str:
 
 def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     return like.new_empty(like.shape).normal_(generator=generator)
-
-
-def _camera_profile(words: str) -> tuple[float, float]:
-    """a and b of the green channel of the one profile in which all `words` occur."""
-    places = [os.environ.get("DARKTABLE_NOISEPROFILES"), "/usr/share/darktable/noiseprofiles.json"]
-    path = next((Path(place) for place in places if place and Path(place).is_file()), None)
-    if path is None:
-        raise PipelineError(
-            "--noise camera: darktable's noiseprofiles.json was not found; install darktable, "
-            "or set DARKTABLE_NOISEPROFILES to the path of that file"
-        )
-    return _profile_in(path, words)
-
-
-@cache  # the file has megabytes, and every batch asks
-def _profile_in(path: Path, words: str) -> tuple[float, float]:
-    try:
-        profiles = {
-            f"{maker['maker']} {model['model']} ISO {profile['iso']}": (profile["a"][1], profile["b"][1])
-            for maker in json.loads(path.read_text())["noiseprofiles"]
-            for model in maker["models"]
-            for profile in model["profiles"]
-        }
-    except (OSError, ValueError, KeyError, TypeError, IndexError) as error:
-        raise PipelineError(f"--noise camera: cannot read {path}: {type(error).__name__}: {error}") from error
-    wanted = words.lower().split()
-    found = [name for name in profiles if set(wanted) <= set(name.lower().split())] if wanted else []
-    exact = [name for name in found if len(name.split()) == len(wanted)]
-    if len(exact or found) != 1:
-        some = ", ".join(f"'{name}'" for name in (found or list(profiles))[:4])
-        raise PipelineError(
-            f"--noise camera: '{words}' fits {len(found)} profiles of {path.name}; "
-            f"give maker, model and ISO of one, such as {some}"
-        )
-    return profiles[(exact or found)[0]]

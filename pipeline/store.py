@@ -7,7 +7,7 @@ import os
 import sqlite3
 import subprocess
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass
 from functools import cache
@@ -222,15 +222,18 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     return search_runs(experiment_id(create), " AND ".join(parts))
 
 
-def baselines(test_digest: str, metric: str = "psnr") -> dict[str, dict[str, float]]:
-    """The classical denoisers scored on these test images: `{name (images): {label of the noise: metric}}`."""
-    found: dict[str, dict[str, float]] = {}
+def baselines(test_digest: str, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """The classical denoisers scored on these test images: `{name (images): {metric: {label of the noise: value}}}`."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
     for run in find_runs("tags.`test.images` != ''"):
-        tags, metrics = run.data.tags, run.data.metrics.items()
+        tags, values = run.data.tags, run.data.metrics.items()
         if tags.get(TEST_DIGEST) == test_digest:
-            prefix = noise_metric(metric, "")
-            by_label = {name.removeprefix(prefix): value for name, value in metrics if name.startswith(prefix)}
-            found.setdefault(f"{tags['model']} ({tags['test.images']} images)", by_label)
+            prefixes = {metric: noise_metric(metric, "") for metric in metrics}
+            by_metric = {
+                metric: {name.removeprefix(prefix): value for name, value in values if name.startswith(prefix)}
+                for metric, prefix in prefixes.items()
+            }
+            found.setdefault(f"{tags['model']} ({tags['test.images']} images)", by_metric)
     return found
 
 

@@ -47,11 +47,13 @@ def serve(host: str, port: int) -> None:
         raise cannot_serve(host, port, error) from error
     # One process is enough for one user, and there after two thirds of the time that MLflow's four take. Without eight
     # more for the judging of language models it takes a quarter of the memory.
-    command = [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"]
+    command = [
+        *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"),
+        *("--host", host, "--port", str(port)),
+    ]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     click.echo(f"ui: the store is {uri}")
     tell_address("ui", host, port, _RUNS, "change all runs in the store")
-    command += ["--host", host, "--port", str(port)]
     with subprocess.Popen(command, env=settings, start_new_session=True) as server:
         try:
             code = server.wait()

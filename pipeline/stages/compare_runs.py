@@ -113,8 +113,12 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     for entry in group:  # the best is the first
         best.setdefault(entry.model, entry)
     shown = dict(list(best.items())[:_SHOWN])
+    units = {"psnr": "PSNR in dB", "ssim": "SSIM"}
+    # The classical denoisers had their input as it is.
+    clipped = group[0].params.get("clip_input") == "True"
+    baselines = {} if clipped else store.baselines(group[0].group[0], list(units))
     drawn = [
-        *((metric, _by_noise(shown, metric, unit)) for metric, unit in {"psnr": "PSNR in dB", "ssim": "SSIM"}.items()),
+        *((metric, _by_noise(shown, baselines, metric, unit)) for metric, unit in units.items()),
         ("parameters", _by_cost(group, lambda entry: entry.parameters, "parameters", "Quality by parameters")),
     ]
     timed = [entry for entry in group if entry.milliseconds is not None]
@@ -138,14 +142,14 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     return pictures
 
 
-def _by_noise(entries: Mapping[str, Entry], metric: str, unit: str) -> Figure:
-    """Of the entries by the name of their model, and of the classical denoisers where they had the same input."""
+def _by_noise(
+    entries: Mapping[str, Entry], baselines: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, unit: str
+) -> Figure:
+    """Of the entries by the name of their model, and of the classical denoisers."""
     lines = {name: [entry.levels[metric][level] for level in LEVELS] for name, entry in entries.items()}
-    first = next(iter(entries.values()))
-    if first.params.get("clip_input") != "True":
-        for name, values in store.baselines(first.group[0], metric).items():
-            if set(LEVELS) <= set(values):
-                lines[name] = [values[level] for level in LEVELS]
+    for name, values in baselines.items():
+        if set(LEVELS) <= set(values[metric]):
+            lines[name] = [values[metric][level] for level in LEVELS]
     variances = [float(level) for level in LEVELS]
     return figures.quality_comparison(variances, lines, "Gaussian noise; the best run of every model", unit)
 

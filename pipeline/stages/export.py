@@ -211,9 +211,10 @@ def _figures(run: Run) -> dict[str, bytes]:
 
 def _baselines(run: Run) -> dict[str, dict[str, float]]:
     try:
-        return store.baselines(run.tag(store.TEST_DIGEST) or "")
+        found = store.baselines(run.tag(store.TEST_DIGEST) or "", ["psnr"])
     except PipelineError:  # the store does not answer: the report does without
         return {}
+    return {name: values["psnr"] for name, values in found.items()}
 
 
 def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
