@@ -21,7 +21,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(PROJECT / "tests"))
+sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "cli")]
 
 import mlflow
 from conftest import environment, kill_while_training, run_cli, write_digits
@@ -29,7 +29,7 @@ from mlflow.entities import Run
 from server import Proxy, Server
 from test_hostile import check_nothing_is_half_written, hostile_calls, run_all
 
-from pipeline.datasets.bundled_mnist import BundledMNIST
+from pipeline.data.sources.bundled_mnist import BundledMNIST
 
 EPOCHS = 10
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")

@@ -25,13 +25,13 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
-from pipeline.datasets.bundled_mnist import BundledMNIST
-from pipeline.evaluation import noisy_batches
+from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.handoff.onnx_file import export_onnx
+from pipeline.handoff.verify import RUNTIMES, is_installed
 from pipeline.models import build_model
 from pipeline.models.facts import halo
 from pipeline.noise import make_noise
-from pipeline.onnx.export import export_onnx
-from pipeline.onnx.verify import RUNTIMES, is_installed
+from pipeline.scoring.score import noisy_batches
 
 RELEASED = Path(__file__).parent.parent / "artifacts" / "mnist-blind"
 FILES, FILE_ROUNDS = 10_000, 3

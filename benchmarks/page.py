@@ -15,15 +15,15 @@ import copy
 import numpy as np
 import torch
 
-from pipeline.batches import WholeImages
 from pipeline.config import Config
-from pipeline.data import PreparedData
-from pipeline.evaluation import Denoiser, clipped, score
-from pipeline.metrics import psnr
+from pipeline.data.batches import WholeImages
+from pipeline.data.prepared import PreparedData
 from pipeline.models import PAGE, build_model
 from pipeline.noise import make_noise
+from pipeline.scoring.metrics import psnr
+from pipeline.scoring.score import Denoiser, clipped, score
 from pipeline.stages.prepare import prepare
-from pipeline.training import Best, Epoch, fit
+from pipeline.training.loop import Best, Epoch, fit
 
 VARIANCE = "0.01"
 

@@ -25,9 +25,9 @@ os.environ.setdefault("MLFLOW_TRACKING_URI", "sqlite:///results.db")
 import mlflow
 from mlflow.entities import Run
 
-from pipeline.cli import cli
+from pipeline.cli.commands import cli
+from pipeline.cli.options import TRAIN
 from pipeline.config import REFERENCE_VARIANCES, Config
-from pipeline.options import TRAIN
 
 LEVELS = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
 BLIND = ["--recipe", "best", "--variance", "0.0005:0.1"]

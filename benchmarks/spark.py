@@ -21,8 +21,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
-from pipeline.datasets.bundled_mnist import BundledMNIST
-from pipeline.denoise import open_model
+from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.denoising.command import open_model
 
 PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT / "deploy" / "spark"))

@@ -25,7 +25,7 @@ _DEFAULT = MODELS["autoencoder"].fast
 class Config:
     """Everything that decides the result of a run. The defaults are those of the command line."""
 
-    dataset: str = "mnist"  # a name in `pipeline.datasets.DATASETS`, or the path of a folder of images
+    dataset: str = "mnist"  # a name in `pipeline.data.sources.DATASETS`, or the path of a folder of images
     data_dir: str = "data"  # where prepared and downloaded data live
     channels: int = 1  # 1: gray, 3: colour (RGB)
     seed: int = 0  # of the train/validation split, the initial weights, the batch order and the training noise
@@ -34,7 +34,7 @@ class Config:
     clip_input: bool = False  # clip noisy images to [0, 1], in training and in tests, as a stored image is
     model: str = "autoencoder"  # NAME[:key=value,…], a name in `pipeline.models.MODELS`
     size: str = ""  # one of those of the model; "": its default
-    target: str = "clean"  # what the output is compared with: a name in `pipeline.objectives.TARGETS`
+    target: str = "clean"  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
     crop: int = 0  # side of the random crops to train on, in pixels; 0: whole images
     recipe: str = "fast"  # a name in `pipeline.models.RECIPES`: where the following come from, if not given
     epochs: int = _DEFAULT.epochs

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import signal
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from types import FrameType
-from typing import NoReturn
 
 _SIGNALS = [getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)]
 _SAME_REQUEST = 1.0  # seconds: Ctrl-C under `mlflow run` comes from the terminal, and as SIGTERM from `mlflow run`
-_SHELLS = {"bash", "sh", "dash"}
 
 _asked: tuple[signal.Signals, float] | None = None  # the first signal, and when it came
 _deferring = False
@@ -72,40 +67,3 @@ def _handle(number: int, _frame: FrameType | None) -> None:
     _asked = (signal.Signals(number), now)
     if not (first and _deferring):
         raise Stopped(_asked[0])
-
-
-def stop_with_launcher() -> None:
-    """Stop this process, as SIGTERM does, when `mlflow run`, which has started it, is gone: it takes nobody along.
-
-    Where there is no /proc (macOS), this does nothing.
-    """
-    launcher = os.getppid()
-    while _name(launcher) in _SHELLS:  # `mlflow run` starts a shell, which may have made way for us
-        launcher = _parent(launcher)
-    if launcher <= 1 or _name(launcher) is None:
-        return
-
-    def watch() -> NoReturn:
-        while True:
-            time.sleep(0.5)
-            try:
-                os.kill(launcher, 0)
-            except PermissionError:
-                pass
-            except ProcessLookupError:
-                os.kill(os.getpid(), signal.SIGTERM)
-                time.sleep(3600)
-
-    threading.Thread(target=watch, name="launcher", daemon=True).start()
-
-
-def _name(process: int) -> str | None:
-    try:
-        return Path(f"/proc/{process}/comm").read_text().strip()
-    except OSError:
-        return None
-
-
-def _parent(process: int) -> int:
-    # pid (name) state parent …; the name may hold spaces and brackets.
-    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -23,7 +23,7 @@ from PIL import Image
 from server import free_port
 from warm import forkserver, run_forked
 
-from pipeline.datasets.bundled_mnist import BundledMNIST
+from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.files import sha256_file
 
 PROJECT = Path(__file__).parent.parent
@@ -81,7 +81,7 @@ def run_module(module: str, arguments: Iterable[object], cwd: Path, environment:
 def without(modules: tuple[str, ...], *arguments: object) -> Result:
     """`python -m pipeline` where the modules cannot be imported."""
     blocked = "".join(f"sys.modules[{name!r}] = None; " for name in modules)
-    code = f"import sys; {blocked}from pipeline.cli import main; main({[str(word) for word in arguments]!r})"
+    code = f"import sys; {blocked}from pipeline.cli.commands import main; main({[str(word) for word in arguments]!r})"
     done = subprocess.run(
         [sys.executable, "-c", code],
         env={**os.environ, "PYTHONPATH": str(PROJECT)},

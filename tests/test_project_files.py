@@ -13,7 +13,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 
-from pipeline.cli import cli
+from pipeline.cli.commands import cli
 from pipeline.config import AUTO, RECIPE
 
 ENTRY_POINTS: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
@@ -121,14 +121,16 @@ def test_only_their_own_modules_import_mlflow_and_onnx() -> None:
         return {path.relative_to(PROJECT).as_posix() for path in paths if pattern.search(_runtime_text(path))}
 
     assert importing("mlflow") == {
-        *(f"pipeline/{name}.py" for name in ("store", "sending", "registry")),
-        "pipeline/onnx/denoiser_serving.py",
+        *(f"pipeline/tracking/{name}.py" for name in ("store", "to_mlflow", "registry")),
+        "pipeline/handoff/mlflow_loader.py",
     }
-    assert importing("matplotlib") == {"pipeline/figures.py"}
-    assert {name for name in importing("onnxruntime") if not name.startswith("pipeline/onnx/")} == {
-        "pipeline/denoise.py"
+    assert importing("matplotlib") == {"pipeline/reports/figures.py"}
+    assert {name for name in importing("onnxruntime") if not name.startswith("pipeline/handoff/")} == {
+        "pipeline/denoising/command.py"
     }
-    assert {name for name in importing("onnx") if not name.startswith("pipeline/onnx/")} == {"pipeline/sending.py"}
+    assert {name for name in importing("onnx") if not name.startswith("pipeline/handoff/")} == {
+        "pipeline/tracking/to_mlflow.py"
+    }
 
 
 def _runtime_text(path: Path) -> str:

@@ -38,7 +38,7 @@ def run_calls(calls: Sequence[Sequence[str]], cwd: Path, environment: dict[str, 
     What is printed goes through the encodings that a terminal has.
     """
     _go_to(cwd, environment)
-    from pipeline.cli import main
+    from pipeline.cli.commands import main
 
     found = []
     for arguments in calls:

@@ -14,14 +14,14 @@ import numpy as np
 import torch
 
 from benchmarks.speed.timing import in_processes
-from pipeline.batches import training_batches
 from pipeline.config import Config
-from pipeline.data import load_prepared, write_prepared
-from pipeline.datasets.bundled_mnist import BundledMNIST
-from pipeline.devices import choose_device
+from pipeline.data.batches import training_batches
+from pipeline.data.prepared import load_prepared, write_prepared
+from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import MODELS, build_model
 from pipeline.noise import make_noise
-from pipeline.training import Progress, fit
+from pipeline.training.devices import choose_device
+from pipeline.training.loop import Progress, fit
 
 TIMES = (1, 10, 100)
 SIDES = (28, 64, 128, 256)

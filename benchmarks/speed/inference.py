@@ -16,16 +16,16 @@ import torch
 from torch import nn
 
 from benchmarks.speed.timing import in_turn, ratio
-from pipeline.baselines import BASELINES, baseline_denoiser, missing, tune
-from pipeline.batches import WholeImages
-from pipeline.datasets.bundled_mnist import BundledMNIST
-from pipeline.evaluation import Denoiser, noisy_batches
-from pipeline.metrics import psnr
+from pipeline.data.batches import WholeImages
+from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.handoff.onnx_file import export_onnx
+from pipeline.handoff.verify import open_onnxruntime
 from pipeline.models import MODELS, build_model
 from pipeline.noise import make_noise
-from pipeline.onnx.export import export_onnx
-from pipeline.onnx.verify import open_onnxruntime
-from pipeline.training import fit
+from pipeline.scoring.classical import BASELINES, baseline_denoiser, missing, tune
+from pipeline.scoring.metrics import psnr
+from pipeline.scoring.score import Denoiser, noisy_batches
+from pipeline.training.loop import fit
 
 BATCHES, ROUNDS = (1, 64, 512), 15
 IMAGES = 100  # to score; BM3D takes a third of a second for one

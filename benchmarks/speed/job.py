@@ -19,8 +19,8 @@ import mlflow
 from pipeline.config import Config
 from pipeline.stages import train as train_stage
 from pipeline.stages.prepare import prepare
-from pipeline.tracking import start_run
-from pipeline.training import fit
+from pipeline.tracking.opening import start_run
+from pipeline.training.loop import fit
 
 ROOT = Path(__file__).parents[2]
 

@@ -9,15 +9,15 @@ from dataclasses import replace
 import torch
 
 from benchmarks.speed.timing import in_turn, ratio
-from pipeline.batches import WholeImages
-from pipeline.datasets.bundled_mnist import BundledMNIST
-from pipeline.devices import choose_device
+from pipeline.data.batches import WholeImages
+from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import MODELS, build_model
 from pipeline.models.facts import multiply_adds_per_pixel
 from pipeline.noise import make_noise
-from pipeline.objectives import LOSSES, Pair, image_errors
-from pipeline.optimizers import OPTIMIZERS
-from pipeline.training import fit, to_images
+from pipeline.training.devices import choose_device
+from pipeline.training.loop import fit, to_images
+from pipeline.training.objectives import LOSSES, Pair, image_errors
+from pipeline.training.optimizers import OPTIMIZERS
 
 IMAGES, ROUNDS = 48_000, 5
 FAST = MODELS["autoencoder"].fast

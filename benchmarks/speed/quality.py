@@ -17,17 +17,17 @@ from torch.nn import functional
 from torch.utils.data import DataLoader
 
 from benchmarks.speed.timing import in_processes, ratio, spread
-from pipeline.batches import WholeImages
 from pipeline.config import Config
-from pipeline.data import PreparedData
-from pipeline.devices import choose_device
-from pipeline.evaluation import model_denoiser, score
-from pipeline.metrics import psnr
+from pipeline.data.batches import WholeImages
+from pipeline.data.prepared import PreparedData
 from pipeline.models import MODELS, PAGE, Recipe, build_model
 from pipeline.noise import make_noise
+from pipeline.scoring.metrics import psnr
+from pipeline.scoring.score import model_denoiser, score
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import VALIDATION_IMAGES
-from pipeline.training import Epoch, batch_norms, fit
+from pipeline.training.devices import choose_device
+from pipeline.training.loop import Epoch, batch_norms, fit
 
 GOAL = 29.7  # dB, mean over the test digits: where the page's recipe ends
 SEEDS = 3

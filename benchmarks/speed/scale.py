@@ -15,10 +15,10 @@ from mlflow.entities import Metric, Param, RunTag
 from PIL import Image
 
 from benchmarks.speed.timing import ratio
-from pipeline.datasets.bundled_mnist import BundledMNIST
+from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import build_model
 from pipeline.stages.inputs import SAMPLES
-from pipeline.training import batch_norms
+from pipeline.training.loop import batch_norms
 
 ROOT = Path(__file__).parents[2]
 ROUNDS = 3

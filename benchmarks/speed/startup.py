@@ -13,7 +13,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.speed.timing import in_turn, ratio
-from pipeline.datasets.bundled_mnist import BundledMNIST
+from pipeline.data.sources.bundled_mnist import BundledMNIST
 
 ROUNDS = 7
 ROOT = Path(__file__).parents[2]

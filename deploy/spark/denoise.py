@@ -19,12 +19,15 @@ from pyspark.sql import DataFrame, SparkSession
 from pyspark.sql import functions as F  # noqa: N812
 
 import pipeline
-from pipeline.denoise import located_model
+from pipeline.data.image_files import SUFFIXES
+from pipeline.denoising.command import located_model
 from pipeline.errors import PipelineError
-from pipeline.images import SUFFIXES
 
 FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")  # columns: a key, and an image
-_WORKERS_NEED = ("__init__", "denoise", "errors", "files", "images", "tiling")  # modules of the pipeline
+_WORKERS_NEED = (  # of the pipeline
+    *("__init__.py", "errors.py", "files.py", "data/__init__.py", "data/image_files.py"),
+    *("denoising/__init__.py", "denoising/command.py", "denoising/tiling.py"),
+)
 
 
 def denoise_collection(spark: SparkSession, model: str, source: str, output: str) -> tuple[DataFrame, DataFrame]:
@@ -92,9 +95,9 @@ def _read(spark: SparkSession, source: str) -> DataFrame:
 def _row_model(file: Path, folder: Path) -> str:
     """The ONNX file as a model of rows: MLflow gives `spark_udf` no tensors of any height and width."""
     modules = folder / "pipeline"
-    modules.mkdir()
     for name in _WORKERS_NEED:
-        shutil.copy(Path(pipeline.__file__).with_name(f"{name}.py"), modules)
+        (modules / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(Path(pipeline.__file__).parent / name, modules / name)
     mlflow.pyfunc.save_model(
         folder / "model",
         loader_module="denoise_rows",

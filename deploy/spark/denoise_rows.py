@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.denoise import batches, check_picture, denoise_images, open_model
+from pipeline.data.image_files import SUFFIXES, Picture, read_picture, write_picture
+from pipeline.denoising.command import batches, check_picture, denoise_images, open_model
 from pipeline.errors import PipelineError
-from pipeline.images import SUFFIXES, Picture, read_picture, write_picture
 
 _TYPES: dict[int, type] = {1: np.uint8, 2: np.uint16, 4: np.float32}  # by bytes a value
 

@@ -27,11 +27,11 @@ class Recipe:
 
     epochs: int = 12
     batch_size: int = 128
-    optimizer: str = "adam"  # a key of `pipeline.optimizers.OPTIMIZERS`
+    optimizer: str = "adam"  # a key of `pipeline.training.optimizers.OPTIMIZERS`
     lr: float = 0.003  # learning rate at the peak of the schedule
     beta2: float = 0.99  # decay of the squared gradients; a residual U-Net loses 1.2 dB with Adam's usual 0.999
-    schedule: str = "linear"  # a key of `pipeline.schedules.SCHEDULES`
-    loss: str = "psnr"  # a key of `pipeline.objectives.LOSSES`
+    schedule: str = "linear"  # a key of `pipeline.training.schedules.SCHEDULES`
+    loss: str = "psnr"  # a key of `pipeline.training.objectives.LOSSES`
     precision: str = "bfloat16"  # of the arithmetic in training; the weights are float32
     bn_momentum: float = 0.1  # weight of the newest batch in BatchNorm's running statistics; no BatchNorm, no effect
 

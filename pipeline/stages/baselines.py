@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import click
 
-from pipeline import tracking
-from pipeline.baselines import BASELINES, baseline_denoiser, missing, tune
 from pipeline.config import REFERENCE_VARIANCES, Config
-from pipeline.evaluation import PROTOCOL, means, noisy_batches, score
-from pipeline.metrics import METRICS
 from pipeline.noise import make_noise
+from pipeline.scoring.classical import BASELINES, baseline_denoiser, missing, tune
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.score import PROTOCOL, means, noisy_batches, score
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
+from pipeline.tracking import opening
 
 _TUNING_IMAGES = 50  # of the validation images
 
@@ -35,7 +35,7 @@ def score_baselines(config: Config, count: int) -> None:
             chosen[f"{variance:g}"] = tune(name, pairs, sigma)
             denoiser = baseline_denoiser(name, sigma, chosen[f"{variance:g}"])
             results[noise.label] = {"denoised": means(score(test, noise, {name: denoiser}, METRICS)[name])}
-        with tracking.start_baseline(name, config.dataset, len(test), config.data_dir) as run:
+        with opening.start_baseline(name, config.dataset, len(test), config.data_dir) as run:
             run.log_dataset(data, config.dataset_name)
             run.log_dict({"protocol": PROTOCOL, "images": len(test), "parameters": chosen, "results": results}, TEST)
             run.log_scores(results)

@@ -8,14 +8,15 @@ from typing import Any
 
 import click
 
-from pipeline import figures, store, tracking
 from pipeline.config import Config
-from pipeline.run import Run, metric_text
+from pipeline.reports import figures
+from pipeline.reports.tables import markdown_table
 from pipeline.stages.evaluate import evaluate, reference_noises
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import find_trained, train
-from pipeline.tables import markdown_table
+from pipeline.tracking import opening, store
+from pipeline.tracking.run import Run, metric_text
 
 
 def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> None:
@@ -32,7 +33,7 @@ def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> Non
     for name, config in configs.items():
         prepare(config)
         found = None if force else find_trained(config)
-        with tracking.adopt_run(found, config, run.id) if found else tracking.start_run(config, run.id) as child:
+        with opening.adopt_run(found, config, run.id) if found else opening.start_run(config, run.id) as child:
             click.echo(f"compare: {name}: run {child.id}")
             train(config, child)
             evaluate(config, child, force=force)

@@ -13,12 +13,13 @@ import click
 import numpy as np
 import torch
 
-from pipeline import figures, leaderboard, page, store, tracking
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
-from pipeline.leaderboard import LEVELS, Entry
+from pipeline.reports import figures, html, leaderboard
+from pipeline.reports.leaderboard import LEVELS, Entry
+from pipeline.reports.tables import markdown_table
 from pipeline.stages.inputs import SAMPLE, SAMPLES
-from pipeline.tables import markdown_table
+from pipeline.tracking import opening, store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,7 +76,7 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
             write_file(output / name, content)
     except OSError as error:
         raise PipelineError(f"cannot write {error.filename or output}: {error.strerror}") from error
-    with tracking.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
+    with opening.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
         for name in files:
             run.log_file(output / name, "comparison")
         run.describe("\n\n".join(tables))
@@ -182,11 +183,11 @@ def _page(
     pictures: dict[str, bytes],
     lines: Sequence[str],
 ) -> str:
-    parts = [page.heading("What changed"), page.items(lines)] if lines else []
+    parts = [html.heading("What changed"), html.items(lines)] if lines else []
     for number, (group, board) in enumerate(zip(groups, boards, strict=True), 1):
-        parts += [page.heading(_title(group)), page.table(board, "board"), page.paragraph(_STAR)]
+        parts += [html.heading(_title(group)), html.table(board, "board"), html.paragraph(_STAR)]
         plots = {name: content for name in _CAPTIONS if (content := pictures.get(f"{name}{number}.png"))}
-        parts.append(page.beside([page.picture(_CAPTIONS[name], content) for name, content in plots.items()]))
+        parts.append(html.beside([html.picture(_CAPTIONS[name], content) for name, content in plots.items()]))
         if content := pictures.get(f"denoised{number}.png"):
-            parts.append(page.picture("The same images denoised by the best run of every model", content))
-    return page.document("Comparison of denoising runs", parts)
+            parts.append(html.picture("The same images denoised by the best run of every model", content))
+    return html.document("Comparison of denoising runs", parts)

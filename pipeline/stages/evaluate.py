@@ -11,14 +11,16 @@ import click
 import numpy as np
 import torch
 
-from pipeline import figures
-from pipeline.checkpoint import Checkpoint
-from pipeline.classifier import WEIGHTS, load_classifier
 from pipeline.config import CURVE_VARIANCES, REFERENCE_VARIANCES, Config
-from pipeline.data import Images, PreparedData
-from pipeline.datasets import open_source
-from pipeline.devices import choose_device
-from pipeline.evaluation import (
+from pipeline.data.prepared import Images, PreparedData
+from pipeline.data.sources import open_source
+from pipeline.files import sha256_file
+from pipeline.models import count_parameters, other_modules
+from pipeline.noise import Noise, make_noise
+from pipeline.reports import figures
+from pipeline.scoring.digit_reader import WEIGHTS, load_classifier
+from pipeline.scoring.metrics import METRICS, Metric
+from pipeline.scoring.score import (
     PROTOCOL,
     Denoiser,
     Scores,
@@ -29,14 +31,12 @@ from pipeline.evaluation import (
     noisy_copy,
     score,
 )
-from pipeline.files import sha256_file
-from pipeline.fingerprint import Fingerprint, fingerprint
-from pipeline.metrics import METRICS, Metric
-from pipeline.models import count_parameters, other_modules
-from pipeline.noise import Noise, make_noise
-from pipeline.objectives import TARGETS
-from pipeline.run import Run
 from pipeline.stages.inputs import SAMPLE, SAMPLES, TEST, load_checkpoint, load_training_data
+from pipeline.tracking.fingerprint import Fingerprint, fingerprint
+from pipeline.tracking.run import Run
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.devices import choose_device
+from pipeline.training.objectives import TARGETS
 
 _TEST_SHA256 = "test.sha256"  # the tag with the digest of TEST
 _GRID_IMAGES = 8

@@ -15,27 +15,27 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline import registry, store
 from pipeline.config import REFERENCE_VARIANCES, Config
-from pipeline.data import PreparedData
+from pipeline.data.prepared import PreparedData
 from pipeline.errors import ParityError, PipelineError
-from pipeline.evaluation import noisy_batches
 from pipeline.files import new_folder, sha256_bytes, sha256_file
-from pipeline.fingerprint import digest, fingerprint
+from pipeline.handoff import mlflow_loader
+from pipeline.handoff.folder import FILES, Handoff, write_handoff
+from pipeline.handoff.onnx_file import export_onnx
+from pipeline.handoff.parity import MAX_ABS, Report, check, real_probes
+from pipeline.handoff.report import CAPTIONS, run_report
+from pipeline.handoff.timing import seconds_in_turn
+from pipeline.handoff.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
+from pipeline.handoff.verify import MANIFEST, MODEL, SUMS, verify
 from pipeline.models import count_parameters, other_modules
 from pipeline.models.facts import halo
 from pipeline.noise import GaussianNoise, Noise, make_noise
-from pipeline.onnx import denoiser_serving
-from pipeline.onnx.export import export_onnx
-from pipeline.onnx.handoff import FILES, Handoff, write_handoff
-from pipeline.onnx.parity import MAX_ABS, Report, check, real_probes
-from pipeline.onnx.report import CAPTIONS, run_report
-from pipeline.onnx.timing import seconds_in_turn
-from pipeline.onnx.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
-from pipeline.onnx.verify import MANIFEST, MODEL, SUMS, verify
-from pipeline.run import Run
+from pipeline.scoring.score import noisy_batches
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
-from pipeline.store import MILLISECONDS, MODEL_ID, noise_metric
+from pipeline.tracking import registry, store
+from pipeline.tracking.fingerprint import digest, fingerprint
+from pipeline.tracking.run import Run
+from pipeline.tracking.store import MILLISECONDS, MODEL_ID, noise_metric
 
 _GOLDEN_IMAGES = 7  # to check a runtime with
 _TIMED_IMAGES = 64
@@ -53,7 +53,7 @@ def export(
         config: that of the run.
         run: is written to.
         folder: the hand-off folder; one that is there is replaced.
-        variants: other forms of the file to hand off with it, keys of `pipeline.onnx.variants.VARIANTS`.
+        variants: other forms of the file to hand off with it, keys of `pipeline.handoff.variants.VARIANTS`.
         register: name of the registered model that it becomes a version of; "" for none.
         force: export again in any case.
 
@@ -174,7 +174,7 @@ def _export(
         model_id = run.log_onnx(
             new / MODEL,
             probes[:1],
-            loader=Path(denoiser_serving.__file__),
+            loader=Path(mlflow_loader.__file__),
             step=handoff.checkpoint.images,
             requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
             metadata={"sha256": onnx_digest, "weights_sha256": handoff.checkpoint.digest},

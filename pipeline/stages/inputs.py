@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pipeline.checkpoint import Checkpoint
 from pipeline.config import Config
-from pipeline.data import PreparedData, load_prepared
+from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.errors import PipelineError
-from pipeline.run import Run
+from pipeline.tracking.run import Run
+from pipeline.training.checkpoint import Checkpoint
 
 CHECKPOINT = "checkpoints/best.pt"  # the artifact with the best epoch
 TEST = "test.json"  # the artifact with what `evaluate` found

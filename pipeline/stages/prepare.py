@@ -9,7 +9,7 @@ import click
 import numpy as np
 
 from pipeline.config import Config
-from pipeline.data import (
+from pipeline.data.prepared import (
     Images,
     Part,
     PreparedData,
@@ -19,10 +19,10 @@ from pipeline.data import (
     read_manifest,
     write_prepared,
 )
-from pipeline.datasets import open_source
+from pipeline.data.sources import open_source
 from pipeline.errors import PipelineError
-from pipeline.fingerprint import describe_changes, fingerprint
 from pipeline.models import other_modules
+from pipeline.tracking.fingerprint import describe_changes, fingerprint
 
 VALIDATION_SHARE = 0.2  # of the images that are not test images: the page's 80/20 split
 TEST_SHARE = 1 / 7  # where a dataset sets no test images apart: as in MNIST, 10,000 of 70,000

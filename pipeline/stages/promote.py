@@ -12,14 +12,14 @@ import click
 import numpy as np
 import torch
 
-from pipeline import registry
-from pipeline.data import PreparedData, load_prepared
+from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.errors import PipelineError
-from pipeline.evaluation import Denoiser, score
-from pipeline.metrics import METRICS
+from pipeline.handoff.verify import open_onnxruntime
 from pipeline.noise import Noise
-from pipeline.onnx.verify import open_onnxruntime
-from pipeline.store import read_config
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.score import Denoiser, score
+from pipeline.tracking import registry
+from pipeline.tracking.store import read_config
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

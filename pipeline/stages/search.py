@@ -15,17 +15,18 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline import figures, store
+from pipeline.cli.options import PREPARE
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.options import PREPARE
-from pipeline.run import Run
-from pipeline.space import SEARCHES, Interval
+from pipeline.reports import figures
+from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
-from pipeline.stages.trials import PRUNED, Trial, run_trials, stopped_trials, trial_name
-from pipeline.store import TRIAL
-from pipeline.tables import markdown_table
-from pipeline.training import POINTS
+from pipeline.tracking import store
+from pipeline.tracking.run import Run
+from pipeline.tracking.store import TRIAL
+from pipeline.training.loop import POINTS
+from pipeline.trials.running import PRUNED, Trial, run_trials, stopped_trials, trial_name
+from pipeline.trials.space import SEARCHES, Interval
 
 if TYPE_CHECKING:
     import optuna

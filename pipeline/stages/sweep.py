@@ -13,16 +13,16 @@ from typing import Any
 
 import click
 
-from pipeline import store
 from pipeline.config import Config
 from pipeline.errors import PipelineError
-from pipeline.figures import quality_comparison
-from pipeline.run import Run, metric_text
-from pipeline.space import Interval
+from pipeline.reports.figures import quality_comparison
+from pipeline.reports.tables import markdown_table
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
-from pipeline.stages.trials import Trial, run_trials, running_elsewhere, trial_name
-from pipeline.tables import markdown_table
+from pipeline.tracking import store
+from pipeline.tracking.run import Run, metric_text
+from pipeline.trials.running import Trial, run_trials, running_elsewhere, trial_name
+from pipeline.trials.space import Interval
 
 MOST_TRIALS = 10_000
 

@@ -15,22 +15,24 @@ import click
 import torch
 from torch import nn
 
-from pipeline import figures, ranks, store
-from pipeline.batches import Batches, training_batches, validation_images
-from pipeline.checkpoint import Checkpoint
+from pipeline import launcher
 from pipeline.config import Config
-from pipeline.data import PreparedData, load_prepared, read_manifest
-from pipeline.devices import choose_device, choose_precision
-from pipeline.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
+from pipeline.data.batches import Batches, training_batches, validation_images
+from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError
-from pipeline.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.models import build_model, count_parameters, other_modules
-from pipeline.progress import TrainingProgress
-from pipeline.resume import States
-from pipeline.run import Run
+from pipeline.reports import figures
 from pipeline.signals import deferred
 from pipeline.stages.inputs import CHECKPOINT, read_checkpoint
-from pipeline.training import Best, Epoch, Point, batch_norms, fit, to_images
+from pipeline.tracking import store
+from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
+from pipeline.tracking.run import Run
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.devices import choose_device, choose_precision
+from pipeline.training.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
+from pipeline.training.loop import Best, Epoch, Point, batch_norms, fit, to_images
+from pipeline.training.progress import TrainingProgress
+from pipeline.training.states import States
 
 _SLIDER_IMAGES = 8
 VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only cost time
@@ -70,7 +72,7 @@ def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
         "pipeline.stages.train",
         packages=("numpy", "torch"),
         # The digest of the data says it all, and other models have no part in this.
-        ignore=["pipeline.datasets", *other_modules(config.model)],
+        ignore=["pipeline.data.sources", *other_modules(config.model)],
         dataset=config.dataset_name,
         data=data_digest,
         model=config.model,
@@ -274,7 +276,7 @@ def _train(config: Config, run: Run, states: States, state_every: float, team: T
 
 def _machine() -> dict[str, Any]:
     """What else decides the last bits of a sum."""
-    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "processes": ranks.count()}
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "processes": launcher.count()}
 
 
 def _check_state(state: dict[str, Any], config: Config, run: Run) -> None:

@@ -1,0 +1,58 @@
+"""The idx format of MNIST and its relatives: a 4-byte magic number, big-endian sizes, then the values."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+
+from pipeline.data.prepared import SMALLEST_SIDE
+from pipeline.errors import PipelineError
+
+_UNSIGNED_BYTE = 0x08
+
+
+def parse_idx(data: bytes, name: str, dimensions: int = 3) -> np.ndarray:
+    """The content of an uncompressed idx file: uint8 [N, H, W] for images, [N] for labels.
+
+    Args:
+        data: the whole file: 0, 0, type (8 is unsigned byte), number of dimensions, then a 4-byte big-endian size for
+            each dimension, then one byte a value.
+        name: what error messages call it.
+        dimensions: 3 for images, 1 for labels.
+
+    Raises:
+        PipelineError: `data` is not such a file, is shorter or longer than its sizes say, or holds images that are too
+            small.
+    """
+    header = 4 + dimensions * 4
+    magic = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
+    if len(data) < header or data[:4] != magic:
+        raise PipelineError(
+            f"{name} is not an idx file of {dimensions} dimensions: it starts with 0x{data[:4].hex()} "
+            f"and has {len(data):,} bytes; expected 0x{magic.hex()} and at least {header} bytes"
+        )
+    shape = struct.unpack(f">{dimensions}I", data[4:header])
+    if len(data) - header != math.prod(shape):
+        raise PipelineError(
+            f"{name} is truncated or damaged: its header promises {' x '.join(map(str, shape))} = "
+            f"{math.prod(shape):,} bytes, {len(data) - header:,} follow"
+        )
+    if dimensions == 3 and min(shape[1:]) < SMALLEST_SIDE:
+        raise PipelineError(
+            f"{name} holds images of {shape[1]}x{shape[2]} pixels (height x width); at least "
+            f"{SMALLEST_SIDE}x{SMALLEST_SIDE} are needed (SSIM's window)"
+        )
+    return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
+
+
+def as_gray(images: np.ndarray, channels: int, dataset: str) -> np.ndarray:
+    """[N, 1, H, W] of [N, H, W].
+
+    Raises:
+        PipelineError: `channels` is not 1.
+    """
+    if channels != 1:
+        raise PipelineError(f"--channels {channels}: the images of {dataset} are gray, with 1 channel")
+    return images[:, np.newaxis]

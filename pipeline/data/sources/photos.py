@@ -1,0 +1,115 @@
+"""Free photographs that come with packages: nothing is downloaded."""
+
+from __future__ import annotations
+
+import io
+from functools import cached_property
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from pipeline.data.prepared import Images, as_images
+from pipeline.data.sources.folder import read_image
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_file
+
+# In the package of a module: photographs to train on, and to test on.
+_TRAIN = {
+    "sklearn.datasets": ("images/china.jpg", "images/flower.jpg"),
+    "skimage.data": (
+        *("motorcycle_left.png", "motorcycle_right.png", "astronaut.png"),
+        *("coffee.png", "chelsea.png", "rocket.jpg"),
+    ),
+}
+_TEST_GRAY = {
+    "skimage.data": ("camera.png", "brick.png", "grass.png", "gravel.png", "coins.png", "moon.png", "page.png"),
+    "pywt.data": ("ascent.npz", "aero.npz"),
+}
+_TEST_COLOUR = ("astronaut.png", "coffee.png", "chelsea.png")  # there are no others in colour: not trained on then
+_PACKAGES = {"sklearn.datasets": "scikit-learn", "skimage.data": "scikit-image", "pywt.data": "PyWavelets"}
+_MATE = ("/usr/share/backgrounds/mate/nature", "mate-backgrounds")  # where Debian puts them; or in the data folder
+_LARGE = 2000  # pixels
+
+
+class Photos:
+    """Photographs inside the wheels of scikit-image, scikit-learn and PyWavelets, and Debian's mate-backgrounds.
+
+    Gray: tested on nine well-known pictures (camera, ascent, aero, brick, grass, gravel, coins, moon, page), trained on
+    the rest. Colour: tested on astronaut, coffee and chelsea. The twelve large photographs of the Debian package
+    mate-backgrounds are trained on where they are found: installed, or its `.jpg` files in `DATA_DIR/mate-backgrounds`.
+    """
+
+    licence = (
+        "scikit-image's photographs: public domain or CC0, for the most part; china and flower: CC BY 2.0; "
+        "ascent, aero: MIT (with PyWavelets); mate-backgrounds: GPL-2+"
+    )
+
+    def __init__(self, data_dir: Path) -> None:
+        self._mate = next(
+            (
+                found
+                for folder in (Path(_MATE[0]), data_dir / _MATE[1])
+                if (found := sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png")))
+            ),
+            [],
+        )
+        self.origin = "photographs in scikit-image, scikit-learn and PyWavelets" + (
+            f", and {len(self._mate)} of mate-backgrounds" if self._mate else "; mate-backgrounds was not found"
+        )
+
+    def inputs(self) -> dict[str, str]:
+        paths = {path.name: path for path in [*self._train, *self._test, *self._mate]}
+        return {name: sha256_file(path) for name, path in paths.items()}
+
+    def images(self, channels: int) -> tuple[Images, Images]:
+        train = self._train
+        test = self._test
+        if channels == 3:
+            train = [path for path in train if path.name not in _TEST_COLOUR]
+            test = [path for path in self._train if path.name in _TEST_COLOUR]
+        reduced = [_reduce(read_image(path, channels)) for path in self._mate]
+        small = [read_image(path, channels) for path in train]
+        return as_images([*small, *reduced]), as_images([_read(path, channels) for path in test])
+
+    def test_labels(self) -> None:
+        return None
+
+    @cached_property
+    def _train(self) -> list[Path]:
+        return _paths(_TRAIN)
+
+    @cached_property
+    def _test(self) -> list[Path]:
+        return _paths(_TEST_GRAY)
+
+
+def _paths(names: dict[str, tuple[str, ...]]) -> list[Path]:
+    paths = []
+    for module, files in names.items():
+        try:
+            folder = Path(str(import_module(module).__file__)).parent
+        except ImportError as error:
+            raise PipelineError(
+                f"dataset 'photos' needs {_PACKAGES[module]}; install it with: pip install -e '.[photos]'"
+            ) from error
+        for name in files:
+            if not (folder / name).is_file():
+                raise PipelineError(f"dataset 'photos': {_PACKAGES[module]} holds no {name}")
+            paths.append(folder / name)
+    return paths
+
+
+def _read(path: Path, channels: int) -> np.ndarray:
+    if path.suffix != ".npz":
+        return read_image(path, channels)
+    (array,) = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False).values()
+    return array.astype(np.uint8)[np.newaxis]
+
+
+def _reduce(image: np.ndarray) -> np.ndarray:
+    """uint8 [C, H, W], each pixel the mean of 2x2, or of 3x3 in the largest: it removes the traces of JPEG."""
+    pixels = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
+    reduced = np.atleast_3d(np.asarray(pixels.reduce(3 if max(pixels.size) > _LARGE else 2)))
+    return np.ascontiguousarray(reduced.transpose(2, 0, 1))

@@ -1,0 +1,241 @@
+"""The gate: is the file on disk the model that was trained and scored?
+
+Every check ends as a `Gate`, passed or failed; nothing here raises because a file is wrong, so that a report
+always shows all of it.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import onnxruntime
+import torch
+from torch import nn
+
+from pipeline.data.prepared import Images
+from pipeline.handoff.verify import (
+    Gate,
+    Session,
+    at_most,
+    check_structure,
+    failed,
+    open_onnxruntime,
+    open_reference,
+)
+from pipeline.noise import Noise
+from pipeline.scoring.metrics import psnr
+from pipeline.scoring.score import noisy_batches, score
+
+MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: a weight off by 0.1 % makes 1.4e-5
+# On made-up inputs it may be ORACLE_FACTOR times torch's own distance from float64, where that is more: a U-Net that
+# has seen noisy images only magnified rounding at a constant 0, and torch itself was 2.6e-5 away.
+ORACLE_FACTOR = 8  # how much further than torch the file may be from the float64 copy of the model ...
+# ... or this much, times the largest input where that is above 1, where torch is closer than float32 can promise. (At
+# 255, a file was 2.3e-6 away where torch happened to be nearly exact.)
+ORACLE_FLOOR = 1e-6
+# Rounding grows with the input: torch itself was 1.8e-5 from float64 at inputs of 255. Beyond this magnitude, which
+# no image with noise reaches, MAX_ABS would ring for correct files, and the float64 gates alone judge.
+MAX_ABS_UP_TO = 16.0
+BATCH_INVARIANCE = 1e-6  # images at once against one by one
+PSNR_TOLERANCE = 0.001  # dB, against what `evaluate` logged
+
+SERVING = "onnxruntime ORT_ENABLE_ALL"  # onnxruntime's default, which a consumer gets
+_REFERENCE = "onnx ReferenceEvaluator"
+_REFERENCE_PIXELS = 1024  # the largest probe that it runs in reasonable time
+_SESSIONS: dict[str, Callable[[Path], Session]] = {
+    **{
+        f"onnxruntime {level}": partial(open_onnxruntime, level=level)
+        for level in onnxruntime.GraphOptimizationLevel.__members__
+    },
+    _REFERENCE: open_reference,
+}
+
+_REAL_BATCHES = (1, 2, 7, 64, 257)  # 257 is prime, and above any block size in use
+_REAL = "noisy test images"  # with their number the names of the probes that are not made up
+_LARGEST_SIDE = 64  # of the real images in the probes; the whole images are used for the PSNR
+
+
+@dataclass(frozen=True)
+class Report:
+    """All gates of one file."""
+
+    gates: list[Gate]
+    max_abs: float  # largest difference from torch in onnxruntime on finite inputs; NaN if none could be taken
+    psnr: float  # of the file on the test set, in dB; NaN if it could not be taken
+
+    @property
+    def failures(self) -> list[Gate]:
+        return [gate for gate in self.gates if not gate.passed]
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `parity_report.json`."""
+        return {
+            "passed": not self.failures,
+            "max_abs_difference": self.max_abs,
+            "psnr_db": self.psnr,
+            "tolerances": {
+                "max_abs": MAX_ABS,
+                "max_abs_for_inputs_up_to": MAX_ABS_UP_TO,
+                "made_up_inputs": f"max({MAX_ABS:g}, {ORACLE_FACTOR} x torch's own distance)",
+                "oracle": f"max({ORACLE_FACTOR} x torch's own distance, {ORACLE_FLOOR:g} x max(1, largest input))",
+                "batch_invariance": BATCH_INVARIANCE,
+                "psnr_db": PSNR_TOLERANCE,
+            },
+            "versions": {"onnx": onnx.__version__, "torch": torch.__version__, "onnxruntime": onnxruntime.__version__},
+            "gates": [asdict(gate) for gate in self.gates],
+        }
+
+    def to_markdown(self) -> str:
+        """For `parity_report.md`."""
+        verdict = "passed" if not self.failures else f"{len(self.failures)} FAILED"
+        lines = [
+            "# Parity report",
+            "",
+            f"{len(self.gates)} gates, {verdict}. Largest difference from torch: {self.max_abs:.2g}. "
+            f"PSNR of the file on the test set: {self.psnr:.3f} dB.",
+            "",
+            f"Made with torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}.",
+            "",
+            "| gate | where | found | allowed | |",
+            "|---|---|---|---|---|",
+        ]
+        for gate in sorted(self.gates, key=lambda gate: gate.passed):
+            verdict = "passed" if gate.passed else "**FAILED**"
+            lines.append(f"| {gate.gate} | {gate.where} | {gate.value} | {gate.limit} | {verdict} |")
+        return "\n".join(lines) + "\n"
+
+
+def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr: float) -> Report:
+    """Hold the file at `path` against the model that it was made from.
+
+    Args:
+        path: the ONNX file; it is read back from disk by every runtime.
+        model: the torch model with the weights of the best epoch.
+        test: the test images, uint8 [N, C, H, W] or a list of [C, H, W].
+        noise: what the model was trained for.
+        logged_psnr: the mean PSNR on the test set, in dB, that `evaluate` logged.
+    """
+    model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
+    gates = list(check_structure(path, test[0].shape[0]))
+    probes = dict(make_probes(test, noise))
+    wanted = {name: _torch_outputs(model, probe) for name, probe in probes.items()}
+
+    largest = math.nan
+    for runtime, open_session in _SESSIONS.items():
+        try:
+            session = open_session(path)
+        except Exception as error:
+            gates.append(failed("loads", runtime, error))
+            continue
+        for probe_name, probe in probes.items():
+            if runtime == _REFERENCE and probe.size > _REFERENCE_PIXELS:
+                continue
+            where = f"{runtime}: {probe_name}"
+            try:
+                difference, found = _compare(session(probe), *wanted[probe_name], probe, where)
+            except Exception as error:
+                gates.append(failed("runs", where, error))
+                continue
+            gates.extend(found)
+            largest = np.fmax(largest, difference)
+
+    quality = math.nan
+    try:
+        session = _SESSIONS[SERVING](path)
+        gates.append(_batch_invariance(session, probes[f"64 {_REAL}"]))
+        quality = _psnr(session, test, noise)
+        gates.append(
+            at_most("PSNR equals the evaluated one", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
+        )
+    except Exception as error:
+        gates.append(failed("runs", f"{SERVING}: test set", error))
+    return Report(gates, float(largest), quality)
+
+
+def make_probes(test: Images, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
+    """Named inputs, float32 [N, C, H, W]: real images first, which find the most faults; then the edges."""
+    channels = test[0].shape[0]
+    noisy = real_probes(test, noise)
+    for size in _REAL_BATCHES:
+        yield f"{size} {_REAL}", noisy[:size]
+
+    random = np.random.default_rng(0)
+    shape = (2, *noisy.shape[1:])
+    yield "uniform in [0, 1]", random.random(shape, np.float32)
+    yield "normal, far out of range", random.normal(0.5, 2.0, shape).astype(np.float32)
+    for constant in (0.0, 0.5, 1.0, -1.0, 255.0, 1e-40):
+        yield f"constant {constant:g}", np.full(shape, constant, np.float32)
+    impulse = np.zeros(shape, np.float32)
+    impulse[:, :, shape[2] // 2, shape[3] // 2] = 1
+    yield "impulse", impulse
+    checkerboard = np.indices(shape[2:]).sum(axis=0) % 2
+    yield "checkerboard", np.broadcast_to(checkerboard, shape).astype(np.float32)
+    for height, width in ((1, 1), (2, 3), (5, 7), (31, 64), (101, 99)):
+        yield f"size {height}x{width}", random.random((2, channels, height, width), np.float32)
+    broken = noisy[:2].copy()
+    broken[0, 0, 0, 0], broken[1, 0, -1, -1] = np.nan, np.inf
+    yield "NaN and infinity", broken
+
+
+def real_probes(test: Images, noise: Noise) -> np.ndarray:
+    """257 noisy test images, float32 [N, C, H, W], cut down to a small size that they all have."""
+    height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test)) for axis in (1, 2))
+    # Small test sets are repeated: the noise makes every copy another image.
+    real = np.stack([test[index % len(test)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
+    return torch.cat([batch for _, batch in noisy_batches(real, noise)]).numpy()
+
+
+@torch.no_grad()
+def _torch_outputs(model: nn.Module, probe: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Of the model, and of its float64 copy."""
+    noisy = torch.from_numpy(probe)
+    return model(noisy).numpy(), copy.deepcopy(model).double()(noisy.double()).numpy()
+
+
+def _compare(
+    found: np.ndarray, wanted: np.ndarray, exact: np.ndarray, probe: np.ndarray, where: str
+) -> tuple[float, list[Gate]]:
+    """The largest difference from torch (NaN if more than MAX_ABS is allowed), and the gates of one probe."""
+    kind = f"{found.dtype} {list(found.shape)}"
+    wanted_kind = f"{wanted.dtype} {list(wanted.shape)}"
+    if kind != wanted_kind:
+        return math.nan, [Gate("type and shape", where, kind, wanted_kind, False)]
+    finite = np.isfinite(wanted)
+    gates = []
+    if not finite.all() or not np.isfinite(found).all():
+        same = np.array_equal(np.isnan(found), np.isnan(wanted)) and np.array_equal(np.isfinite(found), finite)
+        gates.append(Gate("NaN where torch has NaN", where, "same" if same else "differs", "same", same))
+        if not same:
+            return math.nan, gates
+    if not finite.any():
+        return math.nan, gates
+    difference = float(np.abs(found - wanted)[finite].max())
+    torch_error = float(np.abs(wanted - exact)[finite].max())
+    file_error = float(np.abs(found - exact)[finite].max())
+    magnitude = float(np.abs(probe[np.isfinite(probe)]).max())
+    allowed = max(ORACLE_FACTOR * torch_error, ORACLE_FLOOR * max(1.0, magnitude))
+    gates.append(at_most("distance from float64", where, file_error, allowed))
+    if magnitude > MAX_ABS_UP_TO:
+        return math.nan, gates
+    limit = MAX_ABS if where.endswith(_REAL) else max(MAX_ABS, ORACLE_FACTOR * torch_error)
+    gates.append(at_most("difference from torch", where, difference, limit))
+    return (difference if limit == MAX_ABS else math.nan), gates
+
+
+def _batch_invariance(session: Session, probe: np.ndarray) -> Gate:
+    one_by_one = np.concatenate([session(probe[i : i + 1]) for i in range(len(probe))])
+    difference = float(np.abs(session(probe) - one_by_one).max())
+    return at_most("at once = one by one", f"{SERVING}: {len(probe)} noisy test images", difference, BATCH_INVARIANCE)
+
+
+def _psnr(session: Session, test: Images, noise: Noise) -> float:
+    denoisers = {"file": lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)}
+    return float(score(test, noise, denoisers, {"psnr": psnr})["file"]["psnr"].mean())

@@ -1,0 +1,26 @@
+"""How long files take in onnxruntime."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from pipeline.handoff.verify import open_onnxruntime
+
+_ROUNDS = 7  # of which the first does not count
+
+
+def seconds_in_turn(inputs: Mapping[Path, np.ndarray]) -> dict[Path, float]:
+    """Seconds that each ONNX file takes for its input on one thread: medians of runs in turn."""
+    sessions = {file: open_onnxruntime(file, threads=1) for file in inputs}
+    seconds: dict[Path, list[float]] = {file: [] for file in inputs}
+    for _ in range(_ROUNDS):
+        for file, session in sessions.items():
+            start = time.perf_counter()
+            session(inputs[file])
+            seconds[file].append(time.perf_counter() - start)
+    return {file: statistics.median(times[1:]) for file, times in seconds.items()}

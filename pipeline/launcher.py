@@ -1,0 +1,78 @@
+"""Who started this process: torchrun, `mlflow run`, or a sweep. Imports nothing slow."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import NoReturn
+
+_SHELLS = {"bash", "sh", "dash"}
+
+
+def count() -> int:
+    """How many processes torchrun has started; 1 where torchrun has not started this one."""
+    return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def rank() -> int:
+    """Which of them this is, from 0; process 0 is the one that talks to MLflow, writes files and says things."""
+    return int(os.environ["RANK"]) if count() > 1 else 0
+
+
+def in_mlflow_run() -> bool:
+    """Whether `mlflow run` has started this process."""
+    return {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ)
+
+
+def without_defaults(arguments: list[str], defaults: dict[str, str]) -> list[str]:
+    """The arguments without the pairs that only repeat a default, as `mlflow run` gives every option."""
+    kept: list[str] = []
+    pairs = iter(arguments)
+    for argument in pairs:
+        if argument in defaults:
+            value = next(pairs, None)
+            if value != defaults[argument]:
+                kept += [argument, *([] if value is None else [value])]
+        else:
+            kept.append(argument)
+    return kept
+
+
+def stop_with_launcher() -> None:
+    """Stop this process, as SIGTERM does, when `mlflow run`, which has started it, is gone: it takes nobody along.
+
+    Where there is no /proc (macOS), this does nothing.
+    """
+    launcher = os.getppid()
+    while _name(launcher) in _SHELLS:  # `mlflow run` starts a shell, which may have made way for us
+        launcher = _parent(launcher)
+    if launcher <= 1 or _name(launcher) is None:
+        return
+
+    def watch() -> NoReturn:
+        while True:
+            time.sleep(0.5)
+            try:
+                os.kill(launcher, 0)
+            except PermissionError:
+                pass
+            except ProcessLookupError:
+                os.kill(os.getpid(), signal.SIGTERM)
+                time.sleep(3600)
+
+    threading.Thread(target=watch, name="launcher", daemon=True).start()
+
+
+def _name(process: int) -> str | None:
+    try:
+        return Path(f"/proc/{process}/comm").read_text().strip()
+    except OSError:
+        return None
+
+
+def _parent(process: int) -> int:
+    # pid (name) state parent …; the name may hold spaces and brackets.
+    return int(Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[1])

@@ -1,0 +1,276 @@
+"""All drawing. Figures are plain `Figure` objects: no pyplot, so no state and no window system."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from textwrap import fill
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+
+from pipeline.noise import Clipped, GaussianNoise, Noise
+from pipeline.scoring.metrics import psnr
+from pipeline.training.loop import Epoch, Point
+from pipeline.training.objectives import LOSSES, TARGETS
+
+if TYPE_CHECKING:
+    from pipeline.reports.leaderboard import Entry
+
+# Colours that people with colour blindness can tell apart (Okabe and Ito).
+_COLOURS = {"noisy": "#999999", "clipped": "#E69F00", "denoised": "#0072B2", "clean": "#009E73"}
+
+_PALETTE = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#999999",
+    "#7F3C8D",
+    "#8B5A2B",
+)
+
+Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
+"""Clean, noisy and denoised images, each float32 [N, C, H, W]."""
+
+
+def to_pixels(image: torch.Tensor) -> np.ndarray:
+    """uint8 [H, W], or [H, W, 3] for colour, of an image [C, H, W] on the [0, 1] scale, clipped."""
+    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+
+
+def image_strip(rows: Sequence[torch.Tensor], zoom: int = 3) -> np.ndarray:
+    """Rows of images side by side, uint8 [H, W] or [H, W, 3], enlarged by whole pixels: for MLflow's step slider."""
+
+    def framed(pixels: np.ndarray) -> np.ndarray:
+        return np.pad(pixels, ((1, 1), (1, 1), (0, 0))[: pixels.ndim], constant_values=128)
+
+    strip = np.vstack([np.hstack([framed(to_pixels(image)) for image in row]) for row in rows])
+    return strip.repeat(zoom, axis=0).repeat(zoom, axis=1)
+
+
+def denoising_grid(sample: Sample, title: str) -> Figure:
+    """Noisy, denoised and clean rows, what was removed, and the PSNR of each noisy (clipped) and denoised image.
+
+    What was removed should look like the noise, not like the image.
+    """
+    clean, noisy, denoised = sample
+    removed = noisy - denoised
+    spread = 6 * removed.std().clamp(min=1e-3)  # black at -3 standard deviations, white at 3
+    return _image_table(
+        f"{title}. Below each image as shown: PSNR in dB",
+        [
+            ("noisy", noisy, clean),
+            ("denoised", denoised, clean),
+            ("clean", clean, None),
+            ("removed", removed / spread + 0.5, None),
+        ],
+    )
+
+
+def denoised_by(samples: Mapping[str, Sample], title: str) -> Figure:
+    """The same noisy images denoised by several models, by their names; clean and noisy are those of the first."""
+    clean, noisy, _ = next(iter(samples.values()))
+    rows: list[_Row] = [("noisy", noisy, clean)]
+    rows += [(name, denoised, clean) for name, (_, _, denoised) in samples.items()]
+    return _image_table(f"{title}. Below each image as shown: PSNR in dB", [*rows, ("clean", clean, None)])
+
+
+def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
+    """The same images at every noise level: a noisy and a denoised row a level, then the clean images."""
+    clean = next(iter(samples.values()))[0]
+    rows: list[_Row] = []
+    for label, (_, noisy, denoised) in samples.items():
+        rows += [(f"noisy {label}", noisy, clean), ("denoised", denoised, clean)]
+    return _image_table(
+        f"The same test images with every noise; the model was trained on {trained_on}.\n"
+        "Below each image as shown: PSNR in dB",
+        [*rows, ("clean", clean, None)],
+    )
+
+
+def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:
+    """Training loss at the points of the learning curve and validation loss by epoch, with the best epoch marked."""
+    figure = Figure(figsize=(6.4, 4))
+    axes = figure.add_axes((0.15, 0.13, 0.82, 0.78))  # to find a layout takes as long as to draw
+    epoch_images = epochs[0].images
+    times = [point.images / epoch_images for point in points]
+    numbers = [epoch.epoch for epoch in epochs]
+    axes.plot(times, [point.loss for point in points], "o-", color=_COLOURS["clipped"], label="training", markersize=4)
+    axes.plot(
+        numbers, [epoch.validation_loss for epoch in epochs], "o-", color=_COLOURS["denoised"], label="validation"
+    )
+    axes.axvline(best, color=_COLOURS["clean"], linestyle=":", label=f"best epoch: {best}")
+    axes.set(xlabel="epoch", ylabel=f"{LOSSES[loss][1]},\nagainst {TARGETS[target][1]}", title="Loss")
+    if loss == "mse":
+        axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    axes.set_xlim(0, len(epochs) * 1.04)
+    axes.legend()
+    axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
+    """Mean PSNR against the variance of Gaussian noise, of the model and of its input; the training range shaded.
+
+    `curve` is what `evaluate` stores: the number of images, the variances, and the PSNR of every denoiser.
+    """
+    lines = {
+        label: (curve["psnr"][name], _COLOURS[name])
+        for name, label in {"denoised": "model", "clipped": "input, clipped to [0, 1]", "noisy": "input"}.items()
+    }
+    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    axes = figure.add_subplot()
+    _quality_lines(axes, curve["variances"], lines, mark=("model",))
+    noise = trained_on.noise if isinstance(trained_on, Clipped) else trained_on
+    if isinstance(noise, GaussianNoise):
+        low, high = (_place(level, curve["variances"]) for level in (noise.variance.low, noise.variance.high))
+        axes.axvspan(low - 0.06, high + 0.06, color=_COLOURS["clean"], alpha=0.2, label="trained here")
+    axes.set_title(
+        f"Gaussian noise, {curve['images']:,} test images; trained on\n{trained_on.description}", fontsize=11
+    )
+    axes.legend()
+    return figure
+
+
+def quality_comparison(
+    variances: Sequence[float], quality: Mapping[str, Sequence[float]], title: str, metric: str = "PSNR in dB"
+) -> Figure:
+    """Mean quality of several denoisers against the variance of the noise: `{denoiser: value at each variance}`."""
+    figure = Figure(figsize=(7.6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    lines = {name: (values, _PALETTE[index % len(_PALETTE)]) for index, (name, values) in enumerate(quality.items())}
+    _quality_lines(axes, variances, lines, metric=metric)
+    axes.set_title(title, fontsize=11)
+    axes.legend(fontsize=9)
+    return figure
+
+
+def quality_by_cost(
+    entries: Sequence[Entry], front: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str
+) -> Figure:
+    """PSNR at the noise of the runs against what they cost, one colour a model; the Pareto front as a line."""
+    figure = Figure(figsize=(7.6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(
+        [cost(entry) for entry in front],
+        [entry.psnr for entry in front],
+        "--",
+        color=_COLOURS["noisy"],
+        label="nothing cheaper is better",
+    )
+    models = list(dict.fromkeys(entry.model for entry in entries))
+    for index, model in enumerate(models):
+        of_model = [entry for entry in entries if entry.model == model]
+        axes.plot(
+            [cost(entry) for entry in of_model],
+            [entry.psnr for entry in of_model],
+            "o",
+            color=_PALETTE[index % len(_PALETTE)],
+            label=model,
+        )
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:,g}")
+    axes.xaxis.set_minor_formatter(NullFormatter())
+    axes.set(xlabel=unit, ylabel="PSNR in dB, mean over the test images", title=title)
+    axes.margins(0.15)
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3)
+    return figure
+
+
+def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
+    """Training loss against the images seen: `{run: [(images, loss), …]}`."""
+    figure = Figure(figsize=(7.6, 5), layout="constrained")
+    axes = figure.add_subplot()
+    for index, (name, points) in enumerate(curves.items()):
+        images, losses = zip(*points, strict=True)
+        axes.plot(images, losses, ".-", color=_PALETTE[index % len(_PALETTE)], label=name)
+    axes.set(xlabel="training images seen", ylabel="training loss", title="Learning curves")
+    if all(loss > 0 for points in curves.values() for _, loss in points):
+        axes.set_yscale("log")
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def search_history(losses: Sequence[float]) -> Figure:
+    """The validation loss of the trials of a search, in their order, and the lowest so far."""
+    figure = Figure(figsize=(7.6, 4), layout="constrained")
+    axes = figure.add_subplot()
+    trials = range(1, len(losses) + 1)
+    axes.plot(trials, losses, "o", color=_COLOURS["denoised"], label="a trial")
+    axes.step(trials, np.minimum.accumulate(losses), where="post", color=_COLOURS["clipped"], label="the best so far")
+    axes.set(xlabel="trials that finished", ylabel="best validation loss", title="What the search has found")
+    axes.set_yscale("log")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.legend(fontsize=9)
+    axes.grid(alpha=0.3, which="both")
+    return figure
+
+
+def _quality_lines(
+    axes: Axes,
+    variances: Sequence[float],
+    lines: Mapping[str, tuple[Sequence[float], str]],
+    mark: Sequence[str] = (),
+    metric: str = "PSNR in dB",
+) -> None:
+    # One step along the axis for each level: neither a linear nor a logarithmic axis shows 0 and 0.0001 and 0.3.
+    places = range(len(variances))
+    for label, (values, colour) in lines.items():
+        axes.plot(places, values, "o-", color=colour, label=label, markersize=4)
+        if label in mark:
+            for place, value in zip(places, values, strict=True):
+                axes.annotate(f"{value:.1f}", (place, value), (0, 6), textcoords="offset points", ha="center", size=8)
+    axes.set(xlabel="variance of the noise", ylabel=f"{metric}, mean over the test images")
+    axes.set_xticks(list(places), [f"{variance:g}" for variance in variances])
+    axes.set_ylim(max(0, axes.get_ylim()[0]), min(axes.get_ylim()[1], 62))  # a clean input has no finite PSNR
+    axes.margins(y=0.12)
+    axes.grid(alpha=0.3)
+
+
+def _place(variance: float, variances: Sequence[float]) -> float:
+    """Where a variance lies between those of the axis, one step each."""
+    return float(np.interp(variance**0.5, [level**0.5 for level in variances], range(len(variances))))
+
+
+_Row = tuple[str, torch.Tensor, torch.Tensor | None]
+"""Name, images [N, C, H, W], and the clean images if the PSNR of each (clipped to [0, 1], as shown) goes below it."""
+
+
+def _image_table(title: str, rows: Sequence[_Row]) -> Figure:
+    """Rows of images, drawn as one: an axes for each image would take ten times as long."""
+    columns, (height, width) = len(rows[0][1]), rows[0][1].shape[-2:]
+    gap, text = 0.06 * width, 0.2 * width  # in pixels, as all that follows
+    below = [text if clean is not None else gap for _, _, clean in rows]
+    whole = sum(below) + len(rows) * height
+    scale = 1.1 / width  # inches
+    margins = 1.25, 0.35 * (title.count("\n") + 1) + 0.1
+    table = columns * (width + gap) * scale, whole * scale
+    size = max(margins[0] + table[0], 8.6), table[1] + margins[1]
+    figure = Figure(figsize=size)
+    figure.suptitle(title, y=1 - 0.1 / size[1], fontsize=12)
+    axes = figure.add_axes((margins[0] / size[0], 0, table[0] / size[0], table[1] / size[1]))
+    axes.axis("off")
+    top = 0.0
+    for (name, images, clean), room in zip(rows, below, strict=True):
+        values = psnr(images.clamp(0, 1), clean).tolist() if clean is not None else None
+        axes.text(-0.1 / scale, top + height / 2, fill(name, 14), ha="right", va="center", fontsize=10)
+        for column, image in enumerate(images):
+            left = column * (width + gap)
+            axes.imshow(to_pixels(image), cmap="gray", vmin=0, vmax=255, extent=(left, left + width, top + height, top))
+            if values:
+                axes.text(left + width / 2, top + height + 0.1 * room, f"{values[column]:.1f}", ha="center", va="top")
+        top += height + room
+    axes.set(xlim=(0, columns * (width + gap)), ylim=(whole, 0), aspect="auto")
+    return figure

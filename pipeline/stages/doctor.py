@@ -1,0 +1,252 @@
+"""What is wrong with the environment, the store, the runs and the folders, and mending what can safely be mended.
+
+A check is a function here, and an entry in `CHECKS`.
+"""
+
+from __future__ import annotations
+
+import configparser
+import shutil
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, requires, version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline.errors import PipelineError
+from pipeline.stages.inputs import CHECKPOINT, TEST
+from pipeline.tracking import store
+from pipeline.tracking.opening import in_use, lock_run, open_spool
+from pipeline.tracking.spool import count_unsent
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+_FREE = 2**30  # bytes that a run and its hand-off may need
+_OLD = 3600  # seconds after which what a process left half-way is nobody's
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Something wrong, and what would mend it."""
+
+    what: str
+    mend: Callable[[], str] | None = None  # mends it, and says what it did
+
+
+@dataclass(frozen=True)
+class Folders:
+    """Where to look."""
+
+    data: Path
+    artifacts: Path
+
+
+def examine(data_dir: str, artifacts_dir: str, fix: bool) -> bool:
+    """Print what every check finds, mend it if `fix` says so, and return whether all is well now."""
+    folders = Folders(Path(data_dir), Path(artifacts_dir))
+    well = True
+    for name, check in CHECKS.items():
+        try:
+            problems = list(check(folders))
+        except PipelineError as error:
+            problems = [Problem(f"not checked: {error}")]
+        if not problems:
+            click.echo(f"{name}: ok")
+        for problem in problems:
+            if problem.mend is None:
+                click.echo(f"{name}: {problem.what}")
+                well = False
+            elif not fix:
+                click.echo(f"{name}: {problem.what} [--fix mends it]")
+                well = False
+            else:
+                try:
+                    click.echo(f"{name}: {problem.what}: mended, {problem.mend()}")
+                except (PipelineError, OSError) as error:
+                    click.echo(f"{name}: {problem.what}: not mended, {error}")
+                    well = False
+    return well
+
+
+def _check_packages(folders: Folders) -> Iterator[Problem]:
+    """The versions that the project pins."""
+    for requirement in _requirements():
+        name, _, pinned = requirement.partition("==")
+        name = name.split(">")[0].split("<")[0].split("[")[0].strip()
+        try:
+            installed = version(name)
+        except PackageNotFoundError:
+            yield Problem(f"{name} is not installed; needed: {requirement}")
+            continue
+        if pinned and installed.partition("+")[0] != pinned:
+            yield Problem(f"{name} {installed} is installed; the project is proved with {pinned}")
+
+
+def _requirements() -> list[str]:
+    path = Path(__file__).parents[2] / "setup.cfg"
+    if path.is_file():  # a checkout
+        parser = configparser.ConfigParser()
+        parser.read(path)
+        return parser["options"]["install_requires"].split("\n")[1:]
+    return [entry for entry in requires("denoise-pipeline") or [] if "extra ==" not in entry]
+
+
+def _check_disk(folders: Folders) -> Iterator[Problem]:
+    """Can be written to, with space left."""
+    database = store.database_file()
+    for folder in dict.fromkeys([folders.data, folders.artifacts, *([database.absolute().parent] if database else [])]):
+        existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+        try:
+            with tempfile.TemporaryFile(dir=existing) as file:
+                file.write(b"x")
+                file.flush()
+        except OSError as error:
+            yield Problem(f"{existing} cannot be written to: {error.strerror}")
+            continue
+        if (free := shutil.disk_usage(existing).free) < _FREE:
+            yield Problem(f"{existing} has {free / 2**20:,.0f} MiB left; {_FREE / 2**20:,.0f} MiB should be free")
+
+
+def _check_store(folders: Folders) -> Iterator[Problem]:
+    """The store answers; a database is whole, and has the schema of this MLflow."""
+    database = store.database_file()
+    if database is not None and not database.exists():
+        return  # the first run makes it
+    if database is not None:
+        try:
+            with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+                (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
+        except sqlite3.Error as error:
+            answer = str(error)
+        if answer != "ok":
+            yield Problem(f"{database} is damaged: {answer}")
+            return
+    try:
+        store.connect()
+    except store.OldSchemaError as error:
+        yield Problem(str(error).partition(":")[0], lambda: _upgrade(database) if database else "")
+    except PipelineError as error:
+        yield Problem(str(error))
+
+
+def _upgrade(database: Path) -> str:
+    copy = database.with_name(f"{database.name}.before-upgrade-{time.strftime('%Y%m%d-%H%M%S')}")
+    with sqlite3.connect(database) as source, sqlite3.connect(copy) as target:
+        source.backup(target)
+    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode:
+        with sqlite3.connect(copy) as source, sqlite3.connect(database) as target:
+            source.backup(target)
+        raise PipelineError(f"mlflow db upgrade: {done.stderr.strip().splitlines()[-1]}")
+    return f"upgraded; as it was, it is in {copy}"
+
+
+def _check_unsent(folders: Folders) -> Iterator[Problem]:
+    """Records that the store did not take."""
+    for folder in sorted((folders.data / "runs").glob("*/")):
+        if (count := count_unsent(folder)) and not in_use(folder):
+            yield Problem(
+                f"{count} records of run {folder.name} are not sent, and kept in {folder}",
+                lambda folder=folder: _send(folder),  # type: ignore[misc]
+            )
+
+
+def _send(folder: Path) -> str:
+    with lock_run(str(folder.parent.parent), folder.name), open_spool(folder, folder.name) as spool:
+        if not spool.flush():
+            raise PipelineError(f"the store does not take them: {spool.error}")
+    return "sent"
+
+
+def _check_running(folders: Folders) -> Iterator[Problem]:
+    """Runs that say RUNNING, and whose process is gone."""
+    for run in _all_runs("attributes.status = 'RUNNING'"):
+        tags, run_id = run.data.tags, run.info.run_id
+        if "folder" in tags and tags.get("host") != socket.gethostname():
+            yield Problem(f"run {run_id} is RUNNING on {tags.get('host')}, where only `doctor` there can tell")
+        elif "folder" in tags and not in_use(Path(tags["folder"])):
+            yield Problem(
+                f"run {run_id} ({run.info.run_name}) is RUNNING, but its process is gone",
+                lambda run_id=run_id: _end(run_id),  # type: ignore[misc]
+            )
+        elif "folder" not in tags and tags.get("mlflow.source.type") == "PROJECT":
+            seconds = time.time() - run.info.start_time / 1000
+            if seconds > _OLD:
+                yield Problem(
+                    f"run {run_id} was made by `mlflow run` {seconds / 3600:.0f} hours ago, and never began",
+                    lambda run_id=run_id: _fail(run_id),  # type: ignore[misc]
+                )
+
+
+def _end(run_id: str) -> str:
+    client = store.connect()
+    client.set_tag(run_id, "interrupted", "died without a word")
+    client.set_tag(run_id, "resumable", "true")
+    client.set_terminated(run_id, "KILLED")
+    return f"marked as KILLED; go on with: --resume {run_id}"
+
+
+def _fail(run_id: str) -> str:
+    store.connect().set_terminated(run_id, "FAILED")
+    return "marked as FAILED"
+
+
+def _check_artifacts(folders: Folders) -> Iterator[Problem]:
+    """What a finished run refers to is there."""
+    for run in _all_runs("attributes.status = 'FINISHED' AND tags.weights != ''"):
+        tags = run.data.tags
+        wanted = [store.CONFIG, CHECKPOINT]
+        wanted += [TEST] if "test.sha256" in tags else []
+        wanted += ["handoff/model.onnx"] if tags.get("parity") == "passed" else []
+        for path in wanted:
+            parent = Path(path).parent.as_posix()
+            listed = store.connect().list_artifacts(run.info.run_id, None if parent == "." else parent)
+            if path not in {entry.path for entry in listed}:
+                yield Problem(f"run {run.info.run_id} ({run.info.run_name}) has lost its artifact {path}")
+
+
+def _check_leftovers(folders: Folders) -> Iterator[Problem]:
+    """What dead processes left half-way, and states of trainings that are over."""
+    for parent in (folders.data / "prepared", folders.data, folders.artifacts):
+        for path in parent.glob(".*.????????/") if parent.is_dir() else []:
+            if time.time() - path.stat().st_mtime > _OLD:
+                yield Problem(f"{path} was left half-written", lambda path=path: _remove(path))  # type: ignore[misc]
+    finished = {run.info.run_id for run in _all_runs("attributes.status = 'FINISHED'")}
+    for path in (folders.data / "runs").glob("*/states/"):
+        if path.parent.name in finished and not in_use(path.parent):
+            yield Problem(f"{path} is of a finished run", lambda path=path: _remove(path))  # type: ignore[misc]
+
+
+def _remove(path: Path) -> str:
+    shutil.rmtree(path)
+    return "removed"
+
+
+def _all_runs(query: str) -> list[MlflowRun]:
+    """The runs of all experiments that match `query`; none where there is no store yet."""
+    database = store.database_file()
+    if database is not None and not database.exists():
+        return []
+    experiments = store.connect().search_experiments()
+    return [run for experiment in experiments for run in store.search_runs(experiment.experiment_id, query)]
+
+
+CHECKS: dict[str, Callable[[Folders], Iterator[Problem]]] = {
+    "packages": _check_packages,
+    "disk": _check_disk,
+    "store": _check_store,
+    "records": _check_unsent,
+    "running": _check_running,
+    "artifacts": _check_artifacts,
+    "leftovers": _check_leftovers,
+}

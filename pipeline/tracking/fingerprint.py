@@ -1,0 +1,119 @@
+"""What the result of a stage follows from: if that is the same, so is the result, and it need not be made again."""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from importlib.metadata import version
+from pathlib import Path
+
+from pipeline.files import sha256_file
+
+_PACKAGE = Path(__file__).parents[1]
+_MODULE = re.compile(rf"{_PACKAGE.name}(\.\w+)*")
+
+Fingerprint = Mapping[str, str]
+"""Every input of a stage by name, as text or as its SHA-256."""
+
+
+def fingerprint(
+    module: str,
+    *,
+    packages: Iterable[str],
+    ignore: Iterable[str] = (),
+    files: Iterable[Path] = (),
+    **inputs: object,
+) -> Fingerprint:
+    """The fingerprint of a stage.
+
+    Args:
+        module: its own, such as `pipeline.stages.train`; all modules of the package that it imports count with it.
+        packages: names of the distributions whose version decides the result too.
+        ignore: modules of the package that have no part in this result.
+        files: in the package: others that are read.
+        inputs: digests of data, and the options that matter. Those that are None do not count.
+    """
+    return {
+        **{name: str(value) for name, value in sorted(inputs.items()) if value is not None},
+        **{name: version(name) for name in packages},
+        **{_shown(path): _source_digest(path) for path in sorted(_closure(module, frozenset(ignore)))},
+        **{_shown(path): sha256_file(path) for path in sorted(files)},
+    }
+
+
+def digest(parts: Fingerprint) -> str:
+    """SHA-256 of a fingerprint, as 64 hex digits."""
+    return hashlib.sha256(json.dumps(parts, sort_keys=True).encode()).hexdigest()
+
+
+def describe_changes(now: Fingerprint, before: Fingerprint) -> str:
+    """What differs, such as `lr 0.01 (was 0.02), pipeline/training/loop.py`."""
+    changes = []
+    for name in [*now, *(name for name in before if name not in now)]:
+        value, former = now.get(name), before.get(name)
+        if value == former:
+            continue
+        if name.endswith(".py") or "/" in name:
+            changes.append(name)
+        elif value is None or former is None:
+            changes.append(f"{name} {'gone' if value is None else 'new'}")
+        elif len(value) == 64:  # a digest
+            changes.append(name)
+        else:
+            changes.append(f"{name} {value} (was {former})")
+    return ", ".join(changes)
+
+
+def _shown(path: Path) -> str:
+    return path.relative_to(_PACKAGE.parent).as_posix()
+
+
+@cache
+def _closure(module: str, ignore: frozenset[str]) -> frozenset[Path]:
+    """The files of `module` and of all modules of the package that it imports, directly or not."""
+    found: set[Path] = set()
+    waiting = [module]
+    while waiting:
+        name = waiting.pop()
+        path = None if name in ignore else _file(name)
+        if path is not None and path not in found:
+            found.add(path)
+            waiting.extend(_imports(ast.parse(path.read_text())))
+    return frozenset(found)
+
+
+def _file(module: str) -> Path | None:
+    path = _PACKAGE.parent.joinpath(*module.split("."))
+    return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
+
+
+def _imports(tree: ast.AST) -> Iterator[str]:
+    """The names of modules of the package in a module: what it imports, wherever, and what it names in a text."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
+            continue
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            names = [node.module, *(f"{node.module}.{alias.name}" for alias in node.names)]
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            names = [node.value.partition(":")[0]]  # for `import_module`
+        yield from (name for name in names if _MODULE.fullmatch(name))
+        yield from _imports(node)
+
+
+@cache
+def _source_digest(path: Path) -> str:
+    """Of what a file does: comments, docstrings and layout do not count."""
+    tree = ast.parse(path.read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body.pop(0)
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()

@@ -1,0 +1,204 @@
+"""Opening the MLflow run that a stage writes to: a new one, one to add to, or one that was interrupted."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+
+from filelock import FileLock, Timeout
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.signals import Stopped
+from pipeline.tracking import store
+from pipeline.tracking.run import Run
+from pipeline.tracking.spool import Spool
+from pipeline.tracking.store import PARENT, TRIAL
+
+_RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
+
+
+@contextmanager
+def start_run(config: Config, parent: str | None = None, trial: str = "") -> Iterator[Run]:
+    """Open a new run, or the one that `mlflow run` has made for this process, and log the config to it.
+
+    It ends as FINISHED, as FAILED after an exception, as KILLED after a signal.
+
+    Args:
+        config: is logged.
+        parent: id of the run that it becomes a child of.
+        trial: of the sweep `parent`, what the run is called there; it becomes a tag.
+    """
+    with _start(config.run_name, config.data_dir, parent) as run:
+        if trial:
+            run.log_tags({TRIAL: trial})
+        run.log_config(config)
+        yield run
+
+
+@contextmanager
+def start_comparison(name: str, data_dir: str) -> Iterator[Run]:
+    """Open a run that holds no model of its own, to be the parent of others."""
+    with _start(name, data_dir) as run:
+        yield run
+
+
+@contextmanager
+def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Iterator[Run]:
+    """Open a run for a denoiser that is not trained, scored on the first `images` test images of `dataset`."""
+    with _start(f"{name}-{images}-images", data_dir) as run:
+        run.log_tags({"dataset": dataset, "model": name, "test.images": str(images), **store.git_tags()})
+        yield run
+
+
+@contextmanager
+def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Run]:
+    client = store.connect()
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is None:
+        run_id = store.create_run(name, parent)
+    info = store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info
+    opened = False
+    try:
+        with _open(run_id, data_dir, ends=True) as run:
+            opened = True
+            if info.run_name is None or _RANDOM_NAME.fullmatch(info.run_name):
+                run.log_tags({"mlflow.runName": name})
+            yield run
+    except BaseException:
+        if not opened:
+            store.end_run(run_id, "FAILED")
+        raise
+
+
+@contextmanager
+def project_run(data_dir: str) -> Iterator[Run]:
+    """Open the run that `mlflow run` has made for this process, to log what a stage without a run of its own found."""
+    store.connect()
+    with _open(os.environ.pop("MLFLOW_RUN_ID"), data_dir, ends=True) as run:
+        yield run
+
+
+@contextmanager
+def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
+    """Open the run `run_id`, to add to it. Its status and its end stay what they are.
+
+    Raises:
+        PipelineError: there is no such run, or it was not made by this pipeline.
+    """
+    client = store.connect()
+    config = store.read_config(run_id)
+    # Under `mlflow run`, MLflow has made a run for this process: let it say where the results went.
+    own_run = os.environ.pop("MLFLOW_RUN_ID", None)
+    if own_run and own_run != run_id:
+        note = f"Continues run {run_id}: the results are there."
+        for key, value in {"continues": run_id, "mlflow.note.content": note}.items():
+            store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
+    with _open(run_id, data_dir, ends=False) as run:
+        yield run, config
+
+
+@contextmanager
+def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[Run]:
+    """Open the finished run `run_id`, to add to it, and make it a child of the run `parent` if it is nobody's."""
+    with _open(run_id, config.data_dir, ends=False) as run:
+        if run.tag(PARENT) is None:
+            run.log_tags({PARENT: parent})
+        yield run
+
+
+@contextmanager
+def resume_run(run_id: str, data_dir: str) -> Iterator[Run]:
+    """Open the run `run_id`, which was interrupted, again. It ends like one that was opened by `start_run`.
+
+    Raises:
+        PipelineError: it is finished.
+    """
+    client = store.connect()
+    if store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info.status == "FINISHED":
+        raise PipelineError(f"--resume {run_id}: that run is finished")
+    os.environ.pop("MLFLOW_RUN_ID", None)
+    with _open(run_id, data_dir, ends=True) as run:
+        client.update_run(run_id, "RUNNING")
+        if run.tag("interrupted"):
+            run.log_tags({"interrupted": "", "resumable": "false"})
+        yield run
+
+
+def run_folder(data_dir: str, run_id: str) -> Path:
+    """Where this machine keeps what it needs for a run that is not over: states of the training, unsent records."""
+    return Path(data_dir) / "runs" / run_id
+
+
+@contextmanager
+def lock_run(data_dir: str, run_id: str) -> Iterator[Path]:
+    """Have the folder of a run for oneself; it is removed afterwards if nothing is left in it.
+
+    Raises:
+        PipelineError: another process has it, or it cannot be made.
+    """
+    folder = run_folder(data_dir, run_id)
+    lock = FileLock(f"{folder}.lock")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        lock.acquire(timeout=0)
+    except Timeout:
+        raise PipelineError(f"run {run_id} is in use by another process") from None
+    except OSError as error:
+        raise PipelineError(f"cannot write {folder}: {error.strerror or error}") from error
+    try:
+        yield folder
+    finally:
+        try:
+            folder.rmdir()
+            Path(lock.lock_file).unlink(missing_ok=True)
+        except OSError:  # something is in it
+            pass
+        lock.release()
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process on this machine works on the run that `folder` is of."""
+    lock = FileLock(f"{folder}.lock")
+    if not Path(lock.lock_file).exists():
+        return False
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+@contextmanager
+def open_spool(folder: Path, run_id: str) -> Iterator[Spool]:
+    """The spool of a run whose folder is locked."""
+    from pipeline.tracking.to_mlflow import send  # imports onnx
+
+    spool = Spool(folder, partial(send, run_id))
+    try:
+        yield spool
+    finally:
+        spool.close()
+
+
+@contextmanager
+def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[Run]:
+    with lock_run(data_dir, run_id) as folder, open_spool(folder, run_id) as spool:
+        run = Run(run_id, folder, spool)
+        if not ends:
+            yield run
+            return
+        # For whoever finds the run RUNNING, and wonders whether it is.
+        run.log_tags({"host": socket.gethostname(), "folder": str(folder.resolve())})
+        try:
+            yield run
+        except BaseException as error:
+            run.end("KILLED" if isinstance(error, Stopped) else "FAILED", error)
+            raise
+        run.end("FINISHED")

@@ -1,0 +1,121 @@
+"""MLflow's model registry: versions of exported files, and which of them is the champion."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import re
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import mlflow
+from mlflow.entities.model_registry import ModelVersion
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model
+
+from pipeline.errors import ParityError, PipelineError
+from pipeline.files import sha256_file
+from pipeline.handoff.verify import MODEL
+from pipeline.tracking.store import ERRORS, connect, first_line
+
+CHAMPION, PREVIOUS = "champion", "previous"  # aliases
+
+
+def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> int:
+    """Make the model that `run_id` has logged the newest version of the registered model `name`; return its number."""
+    try:
+        with contextlib.redirect_stderr(io.StringIO()):  # MLflow says there what the caller says in its own words
+            return int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
+    except ERRORS as error:
+        raise not_registered(name, run_id, first_line(error)) from error
+
+
+def not_registered(name: str, run_id: str, reason: str) -> PipelineError:
+    """What to say when the hand-off is done, but not registered."""
+    return PipelineError(
+        f"--register {name}: the hand-off is written, but the registry did not take the model ({reason}); when it "
+        f"does, run: python -m pipeline export --run-id {run_id} --register {name}"
+    )
+
+
+def find_version(name: str, number: int) -> ModelVersion:
+    """A version of a registered model; the newest for 0.
+
+    Raises:
+        PipelineError: there is none, or the registry does not answer.
+    """
+    connect()
+    client = mlflow.MlflowClient()
+    try:
+        if number:
+            return client.get_model_version(name, str(number))
+        versions = client.search_model_versions(f"name = '{name}'")
+    except ERRORS as error:
+        raise PipelineError(f"registered model '{name}', version {number}: {first_line(error)}") from error
+    if not versions:
+        raise PipelineError(
+            f"no model is registered as '{name}' in {mlflow.get_registry_uri()}; "
+            f"run: python -m pipeline export --register {name}"
+        )
+    return max(versions, key=lambda version: int(version.version))
+
+
+def find_champion(name: str) -> ModelVersion | None:
+    """The version that has the alias `champion`, if any."""
+    try:
+        return mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION)
+    except MlflowException as error:
+        if error.error_code in (
+            "RESOURCE_DOES_NOT_EXIST",
+            "INVALID_PARAMETER_VALUE",
+        ):  # what stores say of no such alias
+            return None
+        raise PipelineError(f"registered model '{name}': {first_line(error)}") from error
+
+
+def make_champion(version: ModelVersion, former: ModelVersion | None, tags: Mapping[str, str]) -> None:
+    """Give `version` the alias `champion`, and `former` the alias `previous`. The champion's alias moves last."""
+    client = mlflow.MlflowClient()
+    try:
+        for key, value in tags.items():
+            client.set_model_version_tag(version.name, version.version, key, value)
+        if former is not None:
+            client.set_registered_model_alias(version.name, PREVIOUS, former.version)
+        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+    except ERRORS as error:
+        raise PipelineError(
+            f"registered model '{version.name}': the alias {CHAMPION} was not moved: {first_line(error)}"
+        ) from error
+
+
+@contextmanager
+def model_file(uri: str) -> Iterator[Path]:
+    """A local copy of the ONNX file of a model such as `models:/NAME@champion`, removed afterwards.
+
+    Raises:
+        PipelineError: there is no such model, or it holds no ONNX file.
+        ParityError: the file is not the one that passed the gates.
+    """
+    connect()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            copy = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
+            recorded = (Model.load(str(copy)).metadata or {}).get("sha256")
+        except ERRORS as error:
+            raise PipelineError(f"{uri}: {first_line(error)}") from error
+        path = copy / MODEL
+        if not path.is_file() or recorded is None:
+            raise PipelineError(f"{uri} holds no {MODEL} of this pipeline")
+        if (digest := sha256_file(path)) != recorded:
+            raise ParityError(f"{uri}: the SHA-256 of {MODEL} is {digest}, that of the exported file was {recorded}")
+        yield path
+
+
+def version_tags(labels: Mapping[str, float], **facts: str) -> dict[str, str]:
+    """The tags of a model version: `facts`, and the test PSNR by label of the noise."""
+    return {
+        **facts,
+        **{f"psnr.{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}": f"{psnr:.4f}" for label, psnr in labels.items()},
+    }

@@ -1,0 +1,344 @@
+"""An MLflow run that is open. What it is told is on disk at once, and in the store soon after."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+import numpy as np
+from PIL import Image, ImageOps
+
+from pipeline.config import Config
+from pipeline.data.prepared import PreparedData
+from pipeline.errors import PipelineError
+from pipeline.signals import Stopped
+from pipeline.tracking import store
+from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
+from pipeline.tracking.spool import Event, Spool
+from pipeline.tracking.store import CONFIG, noise_metric
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+_THUMBNAIL = (256, 256)  # pixels, of an image in the step slider
+
+
+def metric_text(name: str) -> str:
+    """`name` with what MLflow does not allow in the name of a metric replaced by `-`."""
+    return re.sub(r"[^\w. -]", "-", name)
+
+
+class Run:
+    """An MLflow run that is open: what the stages write to, and read what was written.
+
+    Nothing here waits for the store but what says so. Made by `start_run`, `resume_run` and `continue_run`.
+    """
+
+    def __init__(self, run_id: str, folder: Path, spool: Spool) -> None:
+        """Args:
+        folder: this run's own on this machine.
+        """
+        self.id = run_id
+        self.folder = folder
+        self._spool = spool
+        self._group: list[Event] | None = None
+        self._files: dict[str, Path] = {}  # artifacts that are on this machine
+        data = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data
+        self._params, self._tags, self._metrics = dict(data.params), dict(data.tags), dict(data.metrics)
+        self._steps: set[tuple[str, int | None]] = set()
+        for event in spool.events:
+            self._note(event)
+
+    @contextmanager
+    def together(self) -> Iterator[None]:
+        """What is logged inside is kept as a whole, or not at all if the process dies."""
+        if self._group is not None:  # part of a greater whole
+            yield
+            return
+        self._group = []
+        try:
+            yield
+            group, self._group = self._group, None
+            self._append(*group)
+        finally:
+            self._group = None
+
+    def log_config(self, config: Config) -> None:
+        """Keep the config: `config.json` for programs, parameters and tags for the UI.
+
+        Raises:
+            PipelineError: the store does not take it. Without it, nothing can go on with the run.
+        """
+        # A parameter that `mlflow run` logged keeps the text that the user typed ("1e-2"); tags are canonical.
+        noise = config.training_noise
+        with self.together():
+            self.log_text(config.to_json(), CONFIG)
+            self.log_params(asdict(config))
+            self.log_tags(
+                {
+                    "dataset": config.dataset,
+                    "model": config.model_name,
+                    "noise": noise.spec,
+                    **({"variance": str(noise.variance)} if hasattr(noise, "variance") else {}),
+                    "target": config.target,
+                    "seed": str(config.seed),
+                    **store.git_tags(),
+                }
+            )
+        if not self._spool.flush():
+            raise PipelineError(f"the tracking store {store.store()} does not take the config of run {self.id}")
+
+    def log_params(self, params: dict[str, Any]) -> None:
+        """Log what is not logged yet: `mlflow run` logs the parameters first, and they can't be changed."""
+        self._values(params={key: str(value) for key, value in params.items() if key not in self._params})
+
+    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+        self._values(metrics={key: float(value) for key, value in metrics.items()}, step=step)
+
+    def log_scores(self, results: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> None:
+        """Log `{label of the noise: {denoiser: {metric: mean}}}`; the metrics of `denoised` go by their bare names."""
+        self.log_metrics(
+            {
+                noise_metric(metric if denoiser == "denoised" else f"{metric}_{denoiser}", label): value
+                for label, of in results.items()
+                for denoiser, values in of.items()
+                for metric, value in values.items()
+            },
+            step,
+        )
+
+    def log_tags(self, tags: dict[str, str]) -> None:
+        self._values(tags=tags)
+
+    def describe(self, text: str) -> None:
+        """Set the description that the UI shows (Markdown)."""
+        self.log_tags({"mlflow.note.content": text})
+
+    def metrics(self) -> dict[str, float]:
+        """The last value of every metric of the run."""
+        return dict(self._metrics)
+
+    def steps(self, metric: str) -> set[int | None]:
+        """The steps at which `metric` was logged. Asks the store."""
+        history = store.ask(f"run {self.id}", lambda: store.connect().get_metric_history(self.id, metric))
+        return {entry.step for entry in history} | {step for name, step in self._steps if name == metric}
+
+    def tag(self, name: str) -> str | None:
+        """The value of a tag of the run, or None."""
+        return self._tags.get(name)
+
+    def facts(self) -> dict[str, Any]:
+        """What a table says of the run: its id, the number of parameters, and the seconds that training took."""
+        return {
+            "id": self.id,
+            "parameters": int(self._params["parameters"]),
+            "seconds": self._metrics["train/seconds"],
+        }
+
+    def log_dataset(self, data: PreparedData, name: str) -> None:
+        """Register `data` as `name`, under the digest of all its images (MLflow's own covers about twelve digits)."""
+        source = {"tags": {"origin": data.manifest["origin"], "licence": data.manifest["licence"]}}
+        with self.together():
+            for part, context in {"train": "training", "test": "testing"}.items():
+                images = getattr(data, part)
+                size = images.shape[2:] if isinstance(images, np.ndarray) else (-1, -1)
+                tensor = {"dtype": "uint8", "shape": [-1, images[0].shape[0], *size]}
+                dataset = {
+                    "name": f"{name}-{part}",
+                    "digest": data.digest[:32],  # MLflow keeps 36 characters
+                    "source_type": "code",
+                    "source": json.dumps(source),
+                    "schema": json.dumps(
+                        {"mlflow_colspec": [{"name": "clean", "type": "tensor", "tensor-spec": tensor}]}
+                    ),
+                }
+                self._append({"kind": "dataset", "dataset": dataset, "context": context})
+            self.log_dict(data.manifest, "dataset.json")
+            self.log_tags({"dataset.sha256": data.digest, store.TEST_DIGEST: data.test_digest})
+
+    def log_fingerprint(self, stage: str, parts: Fingerprint) -> None:
+        """Keep what the result of a stage followed from."""
+        with self.together():
+            self.log_dict(dict(parts), store.fingerprint_file(stage))
+            self.log_tags({store.fingerprint_tag(stage): digest(parts)})
+
+    def is_done(self, stage: str, parts: Fingerprint) -> bool:
+        """Whether the result of a stage in this run followed from the same; says what has changed if it did not."""
+        former = self.tag(store.fingerprint_tag(stage))
+        if former is None or former == digest(parts):
+            return former is not None
+        with self.artifact(store.fingerprint_file(stage)) as path:
+            changes = describe_changes(parts, json.loads(path.read_text()))
+        click.echo(f"{stage}: not reusing what run {self.id} has, changed: {changes}")
+        return False
+
+    def log_figure(self, figure: Figure, name: str) -> None:
+        """Keep a figure as `figures/<name>.png`."""
+        path = self._spool.new_file(f"{name}.png")
+        figure.savefig(path, dpi=150)
+        self._artifact(path, "figures")
+
+    def log_image(self, pixels: np.ndarray, key: str, step: int) -> None:
+        """Add an image, uint8 [H, W] or [H, W, 3], to the step slider called `key`."""
+        # Written here, as `mlflow.log_image` does, because that gives the files another name whenever it is called.
+        image = Image.fromarray(pixels)
+        name = f"{key}+step+{step}+timestamp+{_now()}+{uuid.uuid4()}"
+        for path, picture in (
+            (self._spool.new_file(f"{name}.png"), image),
+            (self._spool.new_file(f"{name}+compressed.webp"), ImageOps.contain(image, _THUMBNAIL)),
+        ):
+            picture.save(path)
+            self._artifact(path, "images")
+        self.log_tags({"mlflow.loggedImages": "True"})
+
+    def log_dict(self, value: dict[str, Any], path: str) -> None:
+        self.log_text(json.dumps(value, indent=2) + "\n", path)
+
+    def log_text(self, text: str, path: str) -> None:
+        copy = self._spool.new_file(Path(path).name)
+        copy.write_text(text)
+        self._artifact(copy, _parent(path))
+
+    def log_arrays(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
+        """Keep arrays by their names as an `.npz` file."""
+        copy = self._spool.new_file(Path(path).name)
+        np.savez_compressed(copy, **arrays)  # type: ignore[arg-type]
+        self._artifact(copy, _parent(path))
+
+    def log_file(self, path: Path, folder: str = "") -> None:
+        copy = self._spool.new_file(path.name)
+        shutil.copyfile(path, copy)
+        self._artifact(copy, folder)
+
+    def log_folder(self, path: Path, folder: str) -> None:
+        copy = self._spool.new_file(path.name)
+        shutil.copytree(path, copy)
+        self._append({"kind": "artifact", "file": self._relative(copy), "path": folder})
+
+    @contextmanager
+    def artifact(self, path: str) -> Iterator[Path]:
+        """An artifact of this run, as a file that may be gone afterwards. Asks the store, unless it was logged here.
+
+        Raises:
+            PipelineError: the run has no such artifact.
+        """
+        if path in self._files:
+            yield self._files[path]
+            return
+        with tempfile.TemporaryDirectory() as folder:
+            yield store.download(self.id, path, folder)
+
+    def log_onnx(
+        self,
+        file: Path,
+        example: np.ndarray,
+        *,
+        loader: Path,
+        step: int,
+        requirements: list[str],
+        metadata: dict[str, Any],
+        extra_files: list[Path],
+    ) -> str | None:
+        """Log an ONNX model under the name `denoiser`, and wait until the store has it.
+
+        Args:
+            file: an ONNX file.
+            example: noisy images, float32 [N, C, H, W].
+            loader: a module that MLflow loads the model with when it serves it, or as a pyfunc.
+            step: how many images the weights have seen; metrics logged at this step are linked to the model.
+            requirements: what a consumer installs, pinned.
+            metadata: stored with the model: `sha256` is that of the file.
+            extra_files: copied beside the model.
+
+        Returns:
+            The id of the logged model; None if the store does not answer: it gets the model when it does.
+
+        Raises:
+            ParityError: the store's copy is another file.
+        """
+        folder = self._spool.new_file("model")
+        folder.mkdir()
+        for path in (file, loader, *extra_files):
+            shutil.copyfile(path, folder / path.name)
+        np.save(folder / "example.npy", example)
+        self._append(
+            {
+                "kind": "model",
+                "id": uuid.uuid4().hex,
+                "folder": self._relative(folder),
+                "loader": loader.name,
+                "step": step,
+                "requirements": requirements,
+                "metadata": metadata,
+                "extra_files": [path.name for path in extra_files],
+            }
+        )
+        if not self._spool.flush():
+            return None
+        return store.connect().get_run(self.id).data.tags[store.MODEL_ID]
+
+    def end(self, status: str, reason: BaseException | None = None) -> None:
+        """Set the run's status, the time of its end, and what kept it from its end. Never fails."""
+        events: list[Event] = [{"kind": "end", "status": status, "time": _now()}]
+        if isinstance(reason, Stopped):
+            tags = {"interrupted": f"by {reason.name}", "resumable": "true"}
+            events.insert(0, {"kind": "values", "time": _now(), "step": 0, "metrics": {}, "params": {}, "tags": tags})
+        try:
+            self._append(*events)
+        except PipelineError:  # the disk is full: what is sent from memory may arrive
+            store.end_run(self.id, status)
+
+    def _values(
+        self,
+        metrics: dict[str, float] | None = None,
+        params: dict[str, str] | None = None,
+        tags: dict[str, str] | None = None,
+        step: int | None = None,
+    ) -> None:
+        if metrics or params or tags:
+            values = {"metrics": metrics or {}, "params": params or {}, "tags": tags or {}}
+            self._append({"kind": "values", "time": _now(), "step": step or 0, **values})
+
+    def _artifact(self, path: Path, folder: str) -> None:
+        self._append({"kind": "artifact", "file": self._relative(path), "path": folder})
+
+    def _append(self, *events: Event) -> None:
+        for event in events:
+            self._note(event)
+        if self._group is None:
+            self._spool.append(events)
+        else:
+            self._group.extend(events)
+
+    def _note(self, event: Event) -> None:
+        """Know what the store will know."""
+        if event["kind"] == "values":
+            self._params.update(event["params"])
+            self._tags.update(event["tags"])
+            self._metrics.update(event["metrics"])
+            self._steps.update((name, event["step"]) for name in event["metrics"])
+        elif event["kind"] == "artifact":
+            file = self._spool.folder / event["file"]
+            self._files["/".join(filter(None, (event["path"], file.name)))] = file
+
+    def _relative(self, path: Path) -> str:
+        return path.relative_to(self._spool.folder).as_posix()
+
+
+def _parent(path: str) -> str:
+    return "" if Path(path).parent == Path() else Path(path).parent.as_posix()
+
+
+def _now() -> int:
+    """Milliseconds since 1970, as MLflow counts time."""
+    return time.time_ns() // 1_000_000

@@ -1,0 +1,163 @@
+"""How the events of a spool reach MLflow. A kind of event is a function here, and an entry in `KINDS`.
+
+Every function may be called again with an event that the store has already: then nothing changes.
+"""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import mlflow
+import numpy as np
+import onnx
+from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, Metric, Param, RunTag
+from mlflow.exceptions import MlflowException
+from mlflow.models import Model, ModelSignature
+from mlflow.types import Schema, TensorSpec
+
+from pipeline.errors import ParityError
+from pipeline.files import sha256_file
+from pipeline.handoff.verify import MODEL
+from pipeline.tracking.spool import Event, RefusedError
+from pipeline.tracking.store import MODEL_ID, connect, first_line
+
+_UPLOADS = 8  # at a time
+# Asked again, a store says these again. (Not BAD_REQUEST: two that write the same dataset at once are told that, too.)
+_FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_STATE"}
+
+
+def send(run_id: str, folder: Path, events: list[Event]) -> None:
+    """Tell the store of `events`, with the files that they name in `folder`.
+
+    Raises:
+        RefusedError: the store will not take one of them.
+        ParityError: what it took is not what was sent.
+    """
+    by_kind: dict[str, list[Event]] = {}
+    for event in events:
+        by_kind.setdefault(event["kind"], []).append(event)
+    try:
+        for kind, of_kind in by_kind.items():
+            KINDS[kind](run_id, folder, of_kind)
+    except MlflowException as error:
+        if error.error_code in _FINAL:
+            raise RefusedError(f"the tracking store refuses it: {first_line(error)}") from error
+        raise
+
+
+def _send_values(run_id: str, folder: Path, events: list[Event]) -> None:
+    """Metrics with the time they were measured at, parameters and tags. The store keeps equal ones once."""
+    metrics = [
+        Metric(key, value, event["time"], event["step"]) for event in events for key, value in event["metrics"].items()
+    ]
+    params = {key: value for event in events for key, value in event["params"].items()}
+    tags = {key: value for event in events for key, value in event["tags"].items()}
+    connect().log_batch(
+        run_id,
+        metrics,
+        [Param(key, value) for key, value in params.items()],
+        [RunTag(key, value) for key, value in tags.items()],
+        synchronous=True,
+    )
+
+
+def _send_artifacts(run_id: str, folder: Path, events: list[Event]) -> None:
+    """Files, and folders with all their files, several at a time: a server far away takes its time for each."""
+    files: dict[str, tuple[Path, str]] = {}  # by their place in the store, where the last one counts
+    for event in events:
+        source = folder / event["file"]
+        for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
+            parent = path.parent.relative_to(source).as_posix() if source.is_dir() else ""
+            place = "/".join(part for part in (event["path"], parent) if part not in ("", "."))
+            if path.is_file():
+                files[f"{place}/{path.name}"] = (path, place)
+    with ThreadPoolExecutor(_UPLOADS) as pool:
+        list(pool.map(lambda file: connect().log_artifact(run_id, str(file[0]), file[1] or None), files.values()))
+
+
+def _send_datasets(run_id: str, folder: Path, events: list[Event]) -> None:
+    inputs = [
+        DatasetInput(Dataset(**event["dataset"]), [InputTag("mlflow.data.context", event["context"])])
+        for event in events
+    ]
+    connect().log_inputs(run_id, inputs)
+
+
+def _send_end(run_id: str, folder: Path, events: list[Event]) -> None:
+    connect().set_terminated(run_id, events[-1]["status"], events[-1]["time"])
+
+
+def _send_models(run_id: str, folder: Path, events: list[Event]) -> None:
+    for event in events:
+        _send_model(run_id, folder, event)
+
+
+def _send_model(run_id: str, folder: Path, event: Event) -> None:
+    """Log an ONNX file as the model `denoiser`, see that the very same bytes are kept, and tag the run with its id."""
+    client = connect()
+    file, digest = folder / event["folder"] / MODEL, event["metadata"]["sha256"]
+    experiment = client.get_run(run_id).info.experiment_id
+    for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
+        if model.tags.get("event") == event["id"] and model.status != LoggedModelStatus.READY:
+            client.delete_logged_model(model.model_id)  # broken off
+        elif model.tags.get("event") == event["id"]:
+            client.set_tag(run_id, MODEL_ID, model.model_id)
+            return
+    example = np.load(folder / event["folder"] / "example.npy")
+    # Made here, because `Model.log` would make it in the experiment of this process.
+    entry = client.create_logged_model(
+        experiment, "denoiser", run_id, tags={"event": event["id"]}, params=client.get_run(run_id).data.params
+    )
+    info = Model.log(
+        artifact_path=None,
+        model_id=entry.model_id,
+        flavor=_OnnxWithLoader,
+        flavor_name="mlflow.onnx",
+        run_id=run_id,
+        onnx_model=onnx.load(file),  # MLflow may change it in place
+        code_paths=[str(folder / event["folder"] / event["loader"])],
+        signature=ModelSignature(
+            *(
+                Schema([TensorSpec(np.dtype("float32"), (-1, example.shape[1], -1, -1), name)])
+                for name in ("noisy", "denoised")
+            )
+        ),
+        input_example={"noisy": example},
+        pip_requirements=event["requirements"],
+        onnx_execution_providers=["CPUExecutionProvider"],
+        save_as_external_data=False,
+        extra_files=[str(folder / event["folder"] / name) for name in event["extra_files"]],
+        metadata=event["metadata"],
+        step=event["step"],
+    )
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(mlflow.artifacts.download_artifacts(f"models:/{info.model_id}", dst_path=scratch))
+        if sha256_file(copy / MODEL) != digest:
+            client.delete_logged_model(info.model_id)
+            raise ParityError(
+                f"parity: MLflow's copy of {MODEL} (model {info.model_id}) differs from the exported file"
+            )
+    client.set_tag(run_id, MODEL_ID, info.model_id)
+
+
+class _OnnxWithLoader:
+    """MLflow's ONNX flavor, but as a pyfunc the model is loaded by the one module in its `code` folder."""
+
+    @staticmethod
+    def save_model(path: str, mlflow_model: Model, code_paths: list[str], **options: Any) -> None:
+        mlflow.onnx.save_model(path=path, mlflow_model=mlflow_model, code_paths=code_paths, **options)
+        mlflow_model.flavors["python_function"]["loader_module"] = Path(code_paths[0]).stem
+        mlflow_model.save(str(Path(path) / "MLmodel"))
+
+
+KINDS: dict[str, Callable[[str, Path, list[Event]], None]] = {
+    "values": _send_values,
+    "artifact": _send_artifacts,
+    "dataset": _send_datasets,
+    "model": _send_models,
+    "end": _send_end,
+}

@@ -1,0 +1,183 @@
+"""The trials of a sweep: each is a `run` in a process of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline.config import Config
+from pipeline.handoff.verify import MANIFEST
+from pipeline.tracking import store
+from pipeline.tracking.opening import in_use
+from pipeline.tracking.run import Run, metric_text
+from pipeline.tracking.store import TRIAL
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+PRUNED = "pruned"  # the tag of a run that was stopped because others were better
+_LOOK_EVERY = 1.0  # seconds
+
+
+@dataclass(frozen=True)
+class Trial:
+    """One `run` of a sweep."""
+
+    name: str  # of its hand-off folder
+    group: str  # what it has in common with those that differ in the seed only
+    config: Config
+
+
+def trial_name(config: Config, swept: Mapping[str, Any]) -> str:
+    """The name of the trial with this config, whose `swept` options others have other values of."""
+    extra = [f"{name}{value}" for name, value in swept.items() if name not in ("model", "size", "variance", "noise")]
+    return metric_text("-".join([config.run_name, *extra])).replace(" ", "-")
+
+
+@dataclass
+class _Process:
+    trial: Trial
+    popen: subprocess.Popen[bytes]
+    errors: Path
+    is_pruned: bool = False
+
+
+def run_trials(
+    trials: Iterator[Trial],
+    count: int,
+    parent: Run,
+    jobs: int,
+    artifacts_dir: str,
+    on_end: Callable[[Trial, str | None], None] = lambda trial, run_id: None,
+    is_hopeless: Callable[[MlflowRun], bool] | None = None,
+) -> dict[Trial, str | None]:
+    """Run trials until there are no more, and say how each ends.
+
+    One that an earlier call has finished is found by its fingerprint, and not run again; one that was stopped goes on
+    where it was.
+
+    Args:
+        trials: asked for the next one whenever there is room for it.
+        count: how many there will be, at most.
+        parent: the run of the sweep.
+        jobs: how many run at a time; the processor's cores are shared out among them.
+        artifacts_dir: where each trial's hand-off folder goes.
+        on_end: called with every trial that has ended, and what is returned of it.
+        is_hopeless: whether to stop the trial with this run; asked now and then.
+
+    Returns:
+        The id of the run of each that succeeded; None for the others, which do not keep the rest from going on.
+    """
+    running: list[_Process] = []
+    ends: dict[Trial, str | None] = {}
+    last_look = time.monotonic()
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            while True:
+                while len(running) < jobs and (trial := next(trials, None)):
+                    running.append(_start(trial, Path(folder), parent.id, jobs, artifacts_dir))
+                if not running:
+                    return ends
+                time.sleep(0.1)
+                if is_hopeless and time.monotonic() - last_look > _LOOK_EVERY:
+                    _prune(running, parent, is_hopeless)
+                    last_look = time.monotonic()
+                for process in [process for process in running if process.popen.poll() is not None]:
+                    running.remove(process)
+                    succeeded, end = _end(process, artifacts_dir)
+                    ends[process.trial] = end if succeeded else None
+                    on_end(process.trial, ends[process.trial])
+                    click.echo(
+                        f"sweep: trial {len(ends)} of {count}, {process.trial.name}: {'run ' if succeeded else ''}{end}"
+                    )
+        finally:
+            for process in running:
+                process.popen.terminate()
+            for process in running:
+                process.popen.wait()
+            _end_dead(parent.id)
+
+
+def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: str) -> _Process:
+    config_file = folder / f"{trial.name}.json"
+    config_file.write_text(trial.config.to_json())
+    resume = stopped_trials(parent).get(trial.name)
+    environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_RUN")}
+    if jobs > 1:  # more threads than cores make torch slower, not faster
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
+    errors = folder / f"{trial.name}.err"  # a file, because a pipe that nobody reads stops who writes to it
+    with errors.open("wb") as stderr:
+        popen = subprocess.Popen(
+            [
+                *(sys.executable, "-m", "pipeline", "run", "--parent", parent, "--trial", trial.name),
+                *(("--resume", resume.info.run_id) if resume else ("--config", str(config_file))),
+                *("--data-dir", trial.config.data_dir, "--artifacts-dir", artifacts_dir, "--name", trial.name),
+            ],
+            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
+            stdout=subprocess.DEVNULL,
+            stderr=stderr,
+            start_new_session=True,  # Ctrl-C comes here, and is handed on
+        )
+    return _Process(trial, popen, errors)
+
+
+def _end(process: _Process, artifacts_dir: str) -> tuple[bool, str]:
+    """Whether it succeeded, and the id of its run or what is wrong."""
+    if process.popen.returncode == 0:
+        manifest = Path(artifacts_dir) / process.trial.name / MANIFEST
+        return True, json.loads(manifest.read_text())["mlflow_run_id"]
+    if process.is_pruned:
+        return False, "pruned: others were better"
+    said = process.errors.read_text(errors="replace").strip().splitlines()
+    return False, said[-1] if said else f"exit code {process.popen.returncode}"
+
+
+def _prune(running: list[_Process], parent: Run, is_hopeless: Callable[[MlflowRun], bool]) -> None:
+    runs = {run.data.tags.get(TRIAL): run for run in store.children(parent.id) if run.info.status == "RUNNING"}
+    for process in running:
+        run = runs.get(process.trial.name)
+        if run and not process.is_pruned and is_hopeless(run):
+            process.is_pruned = True
+            store.connect().set_tag(run.info.run_id, PRUNED, "true")
+            process.popen.terminate()
+
+
+def stopped_trials(parent: str) -> dict[str, MlflowRun]:
+    """The runs of the trials that were stopped half-way and are worth going on with, by the name of the trial."""
+    return {
+        run.data.tags[TRIAL]: run
+        for run in store.children(parent)
+        if TRIAL in run.data.tags
+        and PRUNED not in run.data.tags
+        and (run.info.status == "KILLED" or (run.info.status == "RUNNING" and not _is_alive(run)))
+    }
+
+
+def running_elsewhere(parent: str) -> set[str]:
+    """The names of the trials that another process runs, maybe on another machine."""
+    running = [run for run in store.children(parent) if run.info.status == "RUNNING" and _is_alive(run)]
+    return {run.data.tags.get(TRIAL, "") for run in running}
+
+
+def _is_alive(run: MlflowRun) -> bool:
+    """Whether a run that says RUNNING is; of other machines it is believed."""
+    tags = run.data.tags
+    return tags.get("host") != socket.gethostname() or in_use(Path(tags["folder"]))
+
+
+def _end_dead(parent: str) -> None:
+    """A trial that was killed could not say so itself."""
+    for run in store.children(parent):
+        if run.info.status == "RUNNING" and not _is_alive(run):
+            store.end_run(run.info.run_id, "FAILED")

@@ -1,0 +1,86 @@
+"""--config: a file gives the defaults, the command line wins, and the file that a run stores repeats the run."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import click
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, write_digits
+from mlflow.entities import Run
+
+from pipeline.cli.commands import cli as command_line
+from pipeline.cli.config_files import PRESETS
+from pipeline.models import MODELS, PAGE
+
+
+def options(*arguments: str) -> dict[str, object]:
+    with command_line.commands["train"].make_context("train", list(arguments)) as context:
+        return context.params
+
+
+def test_presets_are_what_they_are_called() -> None:
+    assert set(PRESETS) == {"page", "fast", "best", "blind"}
+    for name in PRESETS:
+        assert options("--config", name)["model"] in MODELS
+    assert options("--config", "page")["recipe"] == "page"
+    assert options("--config", "blind")["variance"] == "0.0005:0.1"
+
+
+def test_the_command_line_wins(tmp_path: Path) -> None:
+    file = tmp_path / "my config.yaml"
+    file.write_text("batch-size: 32\nlr: 1e-3\nvariance: 1:2  # no minutes\nclip_input: true\n")
+    given = options("--config", str(file), "--batch-size", "16")
+    assert (given["batch_size"], given["lr"], given["variance"], given["clip_input"]) == (16, 0.001, "1:2", True)
+    # Under `mlflow run`, which gives every option, one that has its default says nothing.
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_RUN_ID", "0" * 32)
+        patch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+        given = options("--variance", "0.01", "--clip-input", "false", "--config", str(file), "--seed", "3")
+    assert (given["variance"], given["clip_input"], given["seed"]) == ("1:2", True, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("epoch: 3", "unknown option 'epoch'; the nearest is 'epochs'"),
+        ("epochs: [3]", "epochs must be one number or text"),
+        ("- epochs", "must hold lines such as 'epochs: 5'"),
+        ("", "must hold lines such as 'epochs: 5'"),
+        ("a: b: c", "is no YAML: mapping values are not allowed here"),
+        ("config: page", "unknown option 'config'"),
+        ("epochs: many", "'many' is not an integer from 1 to 100,000"),
+        (b"\xff\xfe\x00", "not a text"),
+        (None, "No such file or directory; give a file, or one of: best, blind, fast, page"),
+    ],
+)
+def test_a_bad_file_is_one_line(content: str | bytes | None, said: str, tmp_path: Path) -> None:
+    file = tmp_path / "config.yaml"
+    if content is not None:
+        file.write_bytes(content.encode() if isinstance(content, str) else content)
+    with pytest.raises(click.UsageError, match=re.escape(said)):
+        options("--config", str(file))
+
+
+def test_the_file_that_a_run_stores_repeats_it_bit_for_bit(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:300])
+    assert cli("prepare", "--dataset", "digits", "--seed", 5).code == 0
+    shape = ("--variance", "0.002:0.05", "--lr", "0.0123", "--batch-size", 16, "--model", "unet:width=4", "--seed", 5)
+    assert cli("train", "--config", "page", "--dataset", "digits", *shape, "--epochs", 1).code == 0
+
+    def runs() -> list[Run]:
+        return list(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"]))
+
+    (first,) = runs()
+    stored = Path(first.info.artifact_uri.removeprefix("file://")) / "config.json"
+    assert json.loads(stored.read_text())["optimizer"] == PAGE.optimizer
+    done = cli("train", "--config", stored, "--force")
+    assert done.code == 0, done
+    second, _ = runs()
+    assert second.info.run_id != first.info.run_id
+    assert second.data.tags["weights"] == first.data.tags["weights"]
+    assert second.data.params == first.data.params

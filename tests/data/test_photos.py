@@ -1,0 +1,154 @@
+"""Images of any size, gray and in colour: prepared, trained on in crops, evaluated whole, handed off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from conftest import Cli
+from PIL import Image
+
+from pipeline.config import Config
+from pipeline.data.batches import RandomCrops, WholeImages, training_batches, validation_images
+from pipeline.data.sources.photos import Photos
+from pipeline.stages.prepare import prepare
+
+CPU = torch.device("cpu")
+
+
+@pytest.fixture(scope="module")
+def photos() -> list[np.ndarray]:
+    """Real photographs in colour, uint8 [3, H, W], of several sizes."""
+    train, test = Photos(Path("nowhere")).images(3)
+    assert test is not None
+    return [*train, *test]
+
+
+def write_photos(folder: Path, photos: list[np.ndarray], side: int = 120, colour: bool = True) -> None:
+    """Small pieces of photographs, each of another size."""
+    folder.mkdir()
+    for index, photo in enumerate(photos[:6]):
+        piece = Image.fromarray(photo[:, 50 : 50 + side + index, 60 : 60 + side - 7 * index].transpose(1, 2, 0))
+        (piece if colour else piece.convert("L")).save(folder / f"{index}.png")
+
+
+def test_photos_are_split_into_training_and_test(tmp_path: Path) -> None:
+    data = prepare(Config(dataset="photos", data_dir=str(tmp_path)))
+    assert len(data.test) == 9
+    assert [image.shape for image in data.test][:5] == [(1, 512, 512)] * 4 + [(1, 303, 384)]
+    assert len(data.train) + len(data.validation) >= 8
+    assert min(image.std() for image in data.test) > 10  # photographs, not empty canvases
+    names = set(data.manifest["inputs"])
+    assert {"camera.png", "aero.npz", "china.jpg", "astronaut.png"} <= names
+    assert "mate-backgrounds" in data.manifest["origin"]  # whether they were found or not
+
+    colour = prepare(Config(dataset="photos", data_dir=str(tmp_path), channels=3))
+    assert {image.shape[0] for image in [*colour.train, *colour.validation, *colour.test]} == {3}
+    assert len(colour.test) == 3
+    again = prepare(Config(dataset="photos", data_dir=str(tmp_path)))
+    assert again.digest == data.digest != colour.digest
+    for one, other in zip(again.test, data.test, strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_crops_lie_in_the_images_and_are_turned(photos: list[np.ndarray]) -> None:
+    images = [np.arange(40 * 50, dtype=np.uint8).reshape(1, 40, 50), np.full((1, 64, 64), 7, np.uint8)]
+    batches = training_batches(images, 32, CPU)
+    assert isinstance(batches, RandomCrops)
+    assert len(batches) == (40 * 50 + 64 * 64) // 32**2
+    crops = torch.cat([*batches.epoch(2, torch.Generator().manual_seed(0))])
+    assert crops.shape == (len(batches), 1, 32, 32)
+    flat = torch.from_numpy(images[0])
+    seen = 0
+    for crop in crops:
+        if (crop == 7).all():
+            continue
+        turned = [t for k in range(4) for r in [crop.rot90(k, (1, 2))] for t in (r, r.flip(2))]
+        places = [flat[:, y : y + 32, x : x + 32] for y in range(9) for x in range(19)]
+        assert any(torch.equal(t, place) for t in turned for place in places)
+        seen += 1
+    assert seen
+    again = torch.cat([*batches.epoch(2, torch.Generator().manual_seed(0))])
+    assert torch.equal(again, crops)
+    assert not torch.equal(torch.cat([*batches.epoch(2, torch.Generator().manual_seed(1))]), crops)
+
+
+def test_all_of_an_image_is_used_in_the_long_run() -> None:
+    image = np.zeros((1, 40, 44), np.uint8)
+    image[0] = np.arange(44)
+    batches = RandomCrops([torch.from_numpy(image)], 33)
+    generator = torch.Generator().manual_seed(0)
+    values = torch.cat([crop for _ in range(300) for crop in batches.epoch(1, generator)])
+    assert values.min() == 0
+    assert values.max() == 43
+
+
+def test_validation_sees_squares_side_by_side() -> None:
+    images = [np.arange(70 * 100, dtype=np.uint8).reshape(1, 70, 100), np.zeros((1, 33, 33), np.uint8)]
+    squares = validation_images(images, 32, CPU)
+    assert squares.shape == (2 * 3 + 1, 1, 32, 32)
+    assert torch.equal(squares[1], torch.from_numpy(images[0][:, :32, 32:64]))
+
+
+def test_whole_images_come_once_an_epoch(digits: np.ndarray) -> None:
+    batches = training_batches(digits[:50, np.newaxis], 0, CPU)
+    assert isinstance(batches, WholeImages)
+    seen = torch.cat([*batches.epoch(8, torch.Generator().manual_seed(0))])
+    assert sorted(map(bytes, seen.numpy())) == sorted(map(bytes, digits[:50, np.newaxis]))
+
+
+def test_colour_photographs_of_any_size_run_from_end_to_end(cli: Cli, tmp_path: Path, photos: list[np.ndarray]) -> None:
+    write_photos(tmp_path / "mine", photos)
+    options = ("--dataset", "mine", "--channels", 3, "--model", "resunet", "--size", "s", "--crop", 48, "--epochs", 3)
+    done = cli("run", *options, "--batch-size", 2, "--name", "colour")
+    assert (done.code, done.err) == (0, ""), done
+    folder = tmp_path / "artifacts" / "colour"
+    session = onnxruntime.InferenceSession(folder / "model.onnx")
+    noisy = np.random.default_rng(0).random((2, 3, 37, 50), np.float32)
+    assert session.run(["denoised"], {"noisy": noisy})[0].shape == noisy.shape
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert manifest["models"][0]["input"]["shape"] == ["batch", 3, "height", "width"]
+    with Image.open(folder / "samples" / "0_denoised.png") as sample:
+        assert sample.mode == "RGB"
+    (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
+    assert run.info.run_name == "resunet-s-mine-var0.01-seed0-rgb"
+
+
+@pytest.mark.parametrize(
+    ("colour", "options", "message"),
+    [
+        (True, (), "the training images differ in size; train on random crops of them: --crop 64"),
+        (True, ("--crop", 100), "--crop 100: the smallest image is"),
+        (True, ("--crop", 8), "--crop 8: must be 0 (whole images) or at least 32 pixels"),
+        (False, ("--channels", 3), "--channels 3: {folder}/0.png is a gray image"),
+        (True, ("--channels", 2), "'2' is not one of"),
+    ],
+)
+def test_images_that_do_not_fit_are_one_line(
+    colour: bool, options: tuple[object, ...], message: str, cli: Cli, tmp_path: Path, photos: list[np.ndarray]
+) -> None:
+    write_photos(tmp_path / "mine", photos, side=90, colour=colour)
+    done = cli("run", "--dataset", "mine", *options)
+    assert done.code in (1, 2)
+    assert len(done.err.splitlines()) == 1
+    assert message.format(folder="mine") in done.err
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_a_mix_of_gray_and_colour_is_one_line_in_colour_and_fine_in_gray(
+    cli: Cli, tmp_path: Path, photos: list[np.ndarray]
+) -> None:
+    write_photos(tmp_path / "mine", photos)
+    Image.open(tmp_path / "mine" / "3.png").convert("L").save(tmp_path / "mine" / "3.png")
+    done = cli("prepare", "--dataset", "mine", "--channels", 3)
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "3.png is a gray image; all must be in colour, or use --channels 1" in done.err
+    assert cli("prepare", "--dataset", "mine").code == 0
+    done = cli("prepare", "--channels", 3, "--dataset", "mnist")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "the images of mnist are gray" in done.err

@@ -1,0 +1,278 @@
+"""prepare: real files, damaged in every way that a file can be."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import json
+import lzma
+import os
+import shutil
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import PROJECT, Cli, write_digits
+from PIL import Image
+from torchvision import datasets
+
+from pipeline.config import Config
+from pipeline.data.prepared import Images, load_prepared, prepared_folder
+from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.data.sources.torchvision_sets import TorchvisionSet
+from pipeline.errors import PipelineError
+from pipeline.stages.prepare import prepare
+
+BUNDLE = PROJECT / "pipeline" / "datasets" / "mnist"
+
+
+def config(tmp_path: Path, dataset: object = "mnist", seed: int = 0) -> Config:
+    return Config(dataset=str(dataset), data_dir=str(tmp_path / "data"), seed=seed)
+
+
+def gray(images: Images) -> np.ndarray:
+    """uint8 [N, H, W] of gray images of one size."""
+    return np.stack(list(images))[:, 0]
+
+
+def left_behind(folder: Path) -> list[str]:
+    """Anything but finished folders and lock files."""
+    return [path.name for path in folder.rglob(".*") if path.suffix != ".lock"]
+
+
+def write_idx(path: Path, images: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(struct.pack(">4B3I", 0, 0, 8, 3, *images.shape) + images.tobytes())
+
+
+def narrow_image(path: Path) -> bool:
+    Image.new("L", (10, 28)).save(path)
+    return True
+
+
+def test_all_70000_digits_are_split_by_the_seed(tmp_path: Path, digits: np.ndarray) -> None:
+    data = prepare(config(tmp_path))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [48_000, 12_000, 10_000]
+    assert data.train[0].dtype == np.uint8
+    assert data.train[0].shape == (1, 28, 28)
+    assert data.test_labels is not None
+    assert data.test_labels[:10].tolist() == [7, 2, 1, 0, 4, 1, 4, 9, 5, 9]
+    assert np.array_equal(gray(data.test), digits)
+    # Every training image once: the same multiset of rows.
+    together = np.concatenate([data.train, data.validation]).reshape(60_000, -1)
+    original = BundledMNIST().images()[0].reshape(60_000, -1)
+    assert sorted(map(hash, map(bytes, together))) == sorted(map(hash, map(bytes, original)))
+
+    other = prepare(config(tmp_path, seed=1))
+    assert not np.array_equal(other.train, data.train)
+    assert other.digest != data.digest
+    manifest = json.loads((prepared_folder(config(tmp_path)) / "manifest.json").read_text())
+    assert manifest["inputs"].keys() == {
+        *("train-images-idx3-ubyte.xz", "t10k-images-idx3-ubyte.xz", "t10k-labels-idx1-ubyte.xz")
+    }
+    for name, entry in manifest["files"].items():
+        content = (prepared_folder(config(tmp_path)) / name).read_bytes()
+        assert hashlib.sha256(content).hexdigest() == entry["sha256"]
+
+
+def test_the_sums_of_the_bundle_are_those_of_the_original_files() -> None:
+    lines = (BUNDLE / "SHA256SUMS").read_text().splitlines()
+    sums = {name: digest for digest, name in (line.split() for line in lines)}
+    assert len(sums) == 8
+    for path in BUNDLE.glob("*.xz"):
+        assert hashlib.sha256(path.read_bytes()).hexdigest() == sums[path.name]
+        raw = lzma.decompress(path.read_bytes())
+        assert hashlib.sha256(raw).hexdigest() == sums[path.stem]
+        if path.stem == "train-images-idx3-ubyte":
+            assert hashlib.md5(raw).hexdigest() == "6bbc9ace898e44ae57da46a324031adb"
+
+
+def test_preparing_again_reuses_and_says_so(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:30])
+    first = cli("prepare", "--dataset", "digits")
+    assert (first.code, first.err) == (0, "")
+    assert "21 training, 5 validation and 4 test images of 28x28" in first.out
+    again = cli("prepare", "--dataset", "digits")
+    assert "reusing" in again.out
+    assert "verified" in again.out
+
+    Image.fromarray(digits[99]).save(tmp_path / "digits" / "0000.png")
+    changed = cli("prepare", "--dataset", "digits")
+    assert "preparing again, changed: inputs" in changed.out
+
+
+@pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
+def test_damaged_prepared_data_is_found_and_made_again(
+    damage: str, tmp_path: Path, digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = config(tmp_path, write_digits(tmp_path / "digits", digits[:30]))
+    prepare(where)
+    path = prepared_folder(where) / "train.npy"
+    content = bytearray(path.read_bytes())
+    if damage == "flip":
+        content[-1] ^= 1
+        path.write_bytes(content)
+    elif damage == "truncate":
+        path.write_bytes(content[:-1])
+    else:
+        path.unlink()
+    with pytest.raises(PipelineError, match=r"train\.npy"):
+        load_prepared(where)
+    prepare(where)
+    assert "preparing again: " in capsys.readouterr().out
+    load_prepared(where)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "swapped", "missing"])
+def test_a_damaged_bundle_is_one_line_with_both_sums(damage: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(BUNDLE, tmp_path / "mnist")
+    name = "t10k-images-idx3-ubyte.xz"
+    path = folder / name
+    content = bytearray(path.read_bytes())
+    if damage == "missing":
+        path.unlink()
+    else:
+        if damage == "truncated":
+            del content[len(content) // 2 :]
+        elif damage == "flipped":
+            content[1000] ^= 1
+        else:
+            content = bytearray((folder / "train-images-idx3-ubyte.xz").read_bytes())
+        path.write_bytes(content)
+    with pytest.raises(PipelineError) as error:
+        BundledMNIST(folder).inputs()
+    message = str(error.value)
+    assert name in message
+    assert "\n" not in message
+    if damage != "missing":
+        assert hashlib.sha256(content).hexdigest() in message
+        assert hashlib.sha256((BUNDLE / name).read_bytes()).hexdigest() in message
+
+
+def test_a_folder_with_train_and_test_keeps_them_apart(tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "set" / "train", digits[:20])
+    write_digits(tmp_path / "set" / "test", digits[20:25])
+    data = prepare(config(tmp_path, tmp_path / "set"))
+    assert [len(part) for part in (data.train, data.validation, data.test)] == [16, 4, 5]
+    assert np.array_equal(gray(data.test), digits[20:25])
+
+
+def test_a_folder_may_hold_many_kinds_of_image(tmp_path: Path, digits: np.ndarray) -> None:
+    folder = tmp_path / "set" / "train" / "deeper"
+    folder.mkdir(parents=True)
+    write_digits(tmp_path / "set" / "test", digits[:1])
+    digit = digits[0]
+    Image.fromarray(digit).convert("RGB").save(folder / "a.bmp")
+    Image.fromarray(digit).convert("RGBA").save(folder / "b.webp", lossless=True)
+    Image.fromarray(digit.astype(np.uint16) * 257).save(folder / "c.png")  # 16 bits a pixel
+    Image.fromarray(digit).convert("CMYK").save(folder / "d.tiff")
+    Image.fromarray(digit).convert("P").save(folder / "e.gif")
+    (folder / "notes.txt").write_text("not an image")
+    (folder / ".hidden.png").write_text("not an image")
+    data = prepare(config(tmp_path, tmp_path / "set"))
+    images = gray([*data.train, *data.validation]).astype(int)
+    assert len(images) == 5
+    assert np.abs(images - digit.astype(int)).max() <= 1  # the rounding of colour to gray
+
+
+@pytest.mark.parametrize(
+    ("break_it", "message"),
+    [
+        (lambda folder: [path.unlink() for path in folder.iterdir()], "no images in"),
+        (lambda folder: [path.unlink() for path in list(folder.iterdir())[1:]], "has 1 images; at least 3"),
+        (lambda folder: (folder / "0003.png").write_bytes(b""), "cannot read .*0003.png as an image"),
+        (lambda folder: (folder / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\n junk"), "cannot read .*0003.png"),
+        (lambda folder: Image.new("F", (28, 28)).save(folder / "0003.tiff"), "0003.tiff holds floating-point"),
+        (lambda folder: all(narrow_image(path) for path in folder.iterdir()), "28x10 pixels .*; at least 11x11"),
+    ],
+)
+def test_a_bad_folder_is_one_line(break_it, message: str, tmp_path: Path, digits: np.ndarray) -> None:  # type: ignore[no-untyped-def]
+    folder = write_digits(tmp_path / "digits", digits[:5])
+    break_it(folder)
+    with pytest.raises(PipelineError, match=message) as error:
+        prepare(config(tmp_path, folder))
+    assert "\n" not in str(error.value)
+    assert not prepared_folder(config(tmp_path, folder)).exists()
+    assert left_behind(tmp_path) == []
+
+
+def test_another_set_is_found_where_torchvision_keeps_it(tmp_path: Path, digits: np.ndarray) -> None:
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    write_idx(raw / "train-images-idx3-ubyte", digits[:50])
+    write_idx(raw / "t10k-images-idx3-ubyte", digits[50:60])
+    data = prepare(config(tmp_path, "fashion-mnist"))
+    assert np.array_equal(gray(data.test), digits[50:60])
+    assert (len(data.train), len(data.validation)) == (40, 10)
+
+
+def test_emnist_is_turned_upright(tmp_path: Path, digits: np.ndarray) -> None:
+    raw = tmp_path / "data" / "EMNIST" / "raw"
+    mirrored = digits.transpose(0, 2, 1)
+    write_idx(raw / "emnist-letters-train-images-idx3-ubyte", mirrored[:10])
+    write_idx(raw / "emnist-letters-test-images-idx3-ubyte", mirrored[10:12])
+    data = prepare(config(tmp_path, "emnist-letters"))
+    assert np.array_equal(gray(data.test), digits[10:12])
+
+
+def test_an_archive_with_the_wrong_sum_is_refused(tmp_path: Path, digits: np.ndarray) -> None:
+    raw = tmp_path / "data" / "KMNIST" / "raw"
+    raw.mkdir(parents=True)
+    content = gzip.compress(digits[:10].tobytes())
+    (raw / "train-images-idx3-ubyte.gz").write_bytes(content)
+    with pytest.raises(PipelineError) as error:
+        prepare(config(tmp_path, "kmnist"))
+    assert "train-images-idx3-ubyte.gz is damaged" in str(error.value)
+    assert hashlib.md5(content).hexdigest() in str(error.value)
+    assert dict(datasets.KMNIST.resources)["train-images-idx3-ubyte.gz"] in str(error.value)
+
+
+@pytest.mark.parametrize("cut", range(0, 17, 4))
+def test_a_truncated_idx_file_is_one_line(cut: int, tmp_path: Path, digits: np.ndarray) -> None:
+    raw = tmp_path / "data" / "FashionMNIST" / "raw"
+    write_idx(raw / "train-images-idx3-ubyte", digits[:50])
+    write_idx(raw / "t10k-images-idx3-ubyte", digits[50:60])
+    path = raw / "train-images-idx3-ubyte"
+    path.write_bytes(path.read_bytes()[:cut])
+    with pytest.raises(PipelineError, match=r"train-images-idx3-ubyte is (truncated|not an idx file)"):
+        prepare(config(tmp_path, "fashion-mnist"))
+
+
+def test_every_set_of_the_table_is_one_that_torchvision_knows(tmp_path: Path) -> None:
+    for class_name, split in [("FashionMNIST", None), ("KMNIST", None), ("QMNIST", None), ("EMNIST", "letters")]:
+        source = TorchvisionSet(tmp_path, class_name, split)
+        train, test = source._raw_names()
+        assert train.endswith("train-images-idx3-ubyte")
+        assert test.endswith(("t10k-images-idx3-ubyte", "test-images-idx3-ubyte"))
+
+
+def test_without_a_network_the_message_says_which_files_to_put_where(cli: Cli, tmp_path: Path) -> None:
+    # A proxy that nobody listens at: every download fails at once.
+    nowhere = "http://127.0.0.1:9"
+    done = cli("prepare", "--dataset", "kmnist", http_proxy=nowhere, https_proxy=nowhere)
+    assert done.code == 1
+    assert "KMNIST" in done.err
+    assert "put train-images-idx3-ubyte.gz" in done.err
+    assert "Traceback" not in done.err
+    assert left_behind(tmp_path) == []
+
+
+def test_two_at_once_do_not_disturb_each_other(tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:30])
+    command = [sys.executable, "-m", "pipeline", "prepare", "--dataset", "digits"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
+    processes = [
+        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
+    ]
+    outputs = [process.communicate(timeout=120)[0] for process in processes]
+    assert [process.returncode for process in processes] == [0, 0, 0]
+    assert sum("reusing" in output for output in outputs) == 2
+
+
+def test_a_read_only_data_folder_is_one_line(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "data").write_text("a file where the folder should be")
+    done = cli("prepare", "--data-dir", "data/below")
+    assert done.code in (1, 2)
+    assert len(done.err.splitlines()) == 1

@@ -1,0 +1,319 @@
+"""run, and the stages one by one: what they leave in MLflow, in the hand-off folder, and when they fail."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import signal
+import struct
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+from conftest import PROJECT, Cli, Trained, check_curve, write_digits
+from mlflow.entities import Run
+from PIL import Image
+
+from pipeline.config import Config
+from pipeline.scoring.score import clipped
+from pipeline.stages.evaluate import other_data
+
+
+@pytest.fixture
+def run(trained: Trained) -> Run:
+    return mlflow.MlflowClient(trained.store).get_run(trained.run_id)
+
+
+def artifacts(trained: Trained) -> Path:
+    return trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
+
+
+def test_the_run_holds_parameters_metrics_and_tags(run: Run) -> None:
+    assert run.info.status == "FINISHED"
+    assert run.info.run_name == "autoencoder-digits-var0.01-seed0"
+    assert run.data.params["variance"] == "0.01"
+    assert run.data.params["parameters"] == "16385"
+    assert run.data.tags["variance"] == "0.01"
+    assert run.data.tags["parity"] == "passed"
+    assert run.data.tags["mlflow.source.git.dirty"] in ("true", "false")
+    assert re.fullmatch("[0-9a-f]{40}", run.data.tags["mlflow.source.git.commit"])
+    assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", run.data.tags["mlflow.note.content"])
+    for variance in ("0.001", "0.01", "0.1"):
+        for metric in ("mse", "psnr", "psnr_pooled", "ssim"):
+            for suffix in ("", "_noisy", "_clipped"):
+                assert f"test/{metric}{suffix}/{variance}" in run.data.metrics
+    assert run.data.metrics["test/psnr_noisy/0.01"] == pytest.approx(20.0, abs=0.1)
+    assert run.data.metrics["test/psnr/0.01"] > run.data.metrics["test/psnr_clipped/0.01"]
+
+
+def test_the_learning_curve_has_ten_points_at_least_and_every_epoch_is_validated(trained: Trained) -> None:
+    client = mlflow.MlflowClient(trained.store)
+    check_curve(client, trained.run_id, 6)
+    losses = [point.value for point in client.get_metric_history(trained.run_id, "validation/loss")]
+    metrics = client.get_run(trained.run_id).data.metrics
+    assert metrics["best/validation_loss"] == min(losses)
+    assert metrics["best/epoch"] == losses.index(min(losses)) + 1
+
+
+def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
+    figures = artifacts(trained) / "figures"
+    assert {path.name for path in figures.iterdir()} == {
+        *("denoised.png", "loss.png", "noise_levels.png", "psnr.png", "worst.png")
+    }
+    for path in figures.iterdir():
+        with Image.open(path) as image:
+            assert min(image.size) > 300
+            assert np.asarray(image.convert("L")).std() > 20  # not an empty canvas
+    steps = [re.search(r"\+step\+(\d+)\+", path.name) for path in (artifacts(trained) / "images").glob("*.png")]
+    curve = check_curve(mlflow.MlflowClient(trained.store), trained.run_id, 6)
+    assert sorted(int(step[1]) for step in steps if step) == curve
+
+
+def test_the_report_needs_nothing_else(trained: Trained, run: Run) -> None:
+    content = (artifacts(trained) / "report.html").read_text()
+    assert not re.search(r"(src|href)=(?!'data:)|<script|@import|url\(", content)
+    assert content.count("<img") == 5
+    for said in (
+        run.info.run_id,
+        run.data.tags["weights"],
+        f"{run.data.metrics['test/psnr/0.01']:.2f} dB",
+        "passed all",
+    ):
+        assert said in content
+
+
+def test_the_run_knows_its_data_by_a_digest_of_all_images(run: Run, trained: Trained) -> None:
+    manifest = json.loads((artifacts(trained) / "dataset.json").read_text())
+    assert run.data.tags["dataset.sha256"] == manifest["digest"]
+    inputs = {entry.dataset.name: entry.dataset for entry in run.inputs.dataset_inputs}
+    assert set(inputs) == {"digits-train", "digits-test"}
+    assert {dataset.digest for dataset in inputs.values()} == {manifest["digest"][:32]}
+
+
+def test_the_onnx_file_is_an_mlflow_model(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", trained.store)
+    mlflow.set_tracking_uri(trained.store)
+    (model,) = mlflow.search_logged_models(experiment_ids=["0"], output_format="list")
+    assert model.name == "denoiser"
+    assert {metric.key for metric in model.metrics or []} >= {"test/psnr/0.01", "validation/loss"}
+    loaded = mlflow.pyfunc.load_model(model.model_uri)
+    noisy = _golden(trained, "input_0")
+    wanted = _golden(trained, "output_0")
+    assert np.abs(loaded.predict({"noisy": noisy})["denoised"] - wanted).max() < 1e-5
+    assert np.abs(loaded.predict(noisy[:1, :, :20, :13])["denoised"]).shape == (1, 1, 20, 13)
+    kept = Path(mlflow.artifacts.download_artifacts(model.model_uri)) / "model.onnx"
+    assert kept.read_bytes() == (trained.handoff / "model.onnx").read_bytes()
+
+
+def test_the_handoff_folder_is_complete_and_its_sums_hold(trained: Trained) -> None:
+    names = {path.relative_to(trained.handoff).as_posix() for path in trained.handoff.rglob("*") if path.is_file()}
+    assert {
+        "model.onnx",
+        "MODEL_CARD.md",
+        "manifest.json",
+        "parity_report.json",
+        "parity_report.md",
+        "test_data_set_0/input_0.pb",
+        "test_data_set_0/output_0.pb",
+        "samples/0_noisy.png",
+        "samples/0_denoised.png",
+        "samples/0_clean.png",
+    } <= names
+    lines = (trained.handoff / "SHA256SUMS").read_text().splitlines()
+    assert {line.split("  ")[1] for line in lines} == names - {"SHA256SUMS"}
+    for line in lines:
+        digest, name = line.split("  ")
+        assert hashlib.sha256((trained.handoff / name).read_bytes()).hexdigest() == digest
+    logged = artifacts(trained) / "handoff"
+    assert (logged / "SHA256SUMS").read_bytes() == (trained.handoff / "SHA256SUMS").read_bytes()
+
+
+def test_the_file_is_what_was_promised(trained: Trained) -> None:
+    proto = onnx.load(trained.handoff / "model.onnx", load_external_data=False)
+    assert [(entry.domain, entry.version) for entry in proto.opset_import] == [("", 18)]
+    assert proto.ir_version == 8
+    for value, name in ((proto.graph.input[0], "noisy"), (proto.graph.output[0], "denoised")):
+        assert value.name == name
+        sizes = [dim.dim_param or dim.dim_value for dim in value.type.tensor_type.shape.dim]
+        assert sizes == ["batch", 1, "height", "width"]
+    content = (trained.handoff / "model.onnx").read_bytes()
+    for path in (str(PROJECT), str(trained.cwd), "site-packages", ".py"):
+        assert path.encode() not in content
+    for file in trained.handoff.rglob("*"):
+        assert file.is_dir() or str(trained.cwd).encode() not in file.read_bytes(), file
+    metadata = {entry.key: entry.value for entry in proto.metadata_props}
+    assert metadata["Image.NominalPixelRange"] == "Normalized_0_1"
+    assert metadata["mlflow_run_id"] == trained.run_id
+
+
+def test_the_golden_vectors_hold_in_another_process_with_onnxruntime_alone(trained: Trained) -> None:
+    code = """
+import sys
+import numpy as np, onnx, onnxruntime
+from onnx import numpy_helper
+read = lambda name: numpy_helper.to_array(onnx.load_tensor(f"test_data_set_0/{name}.pb"))
+session = onnxruntime.InferenceSession("model.onnx")
+assert {"torch", "mlflow", "pipeline"} & set(sys.modules) == set()
+print(np.abs(session.run(["denoised"], {"noisy": read("input_0")})[0] - read("output_0")).max())
+"""
+    done = subprocess.run([sys.executable, "-c", code], cwd=trained.handoff, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert 0 <= float(done.stdout) < 1e-5
+
+
+def test_the_example_in_the_card_runs(trained: Trained) -> None:
+    card = (trained.handoff / "MODEL_CARD.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    example += "\nassert denoised.shape == noisy.shape and 0 <= denoised.min() and denoised.max() <= 1\n"
+    done = subprocess.run(
+        [sys.executable, "-c", example], cwd=trained.handoff, capture_output=True, text=True, timeout=60
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "{" not in re.sub(r"```.*?```", "", card, flags=re.DOTALL)  # nothing left unfilled
+
+
+def test_the_samples_are_the_digits(trained: Trained) -> None:
+    clean, noisy, denoised = (
+        np.asarray(Image.open(trained.handoff / "samples" / f"0_{name}.png"), np.float64) / 255
+        for name in ("clean", "noisy", "denoised")
+    )
+    assert ((noisy - clean) ** 2).mean() > ((denoised - clean) ** 2).mean() > 0
+
+
+def test_any_size_goes_in_and_comes_out(trained: Trained) -> None:
+    session = onnxruntime.InferenceSession(trained.handoff / "model.onnx")
+    for shape in ((1, 1, 1, 1), (3, 1, 17, 50), (0, 1, 28, 28)):
+        noisy = np.random.default_rng(0).random(shape, np.float32)
+        assert session.run(["denoised"], {"noisy": noisy})[0].shape == shape
+
+
+def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:300])
+    assert cli("prepare", "--dataset", "digits").code == 0
+    assert not (tmp_path / "mlflow.db").exists()  # prepare has no run of its own
+
+    done = cli("evaluate")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "no finished training run" in done.err
+
+    done = cli("train", "--dataset", "digits", "--epochs", 2, "--batch-size", 8)
+    assert done.code == 0, done.err
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs(["0"])
+    assert f"train: run {run.info.run_id}" in done.out
+
+    done = cli("export", "--run-id", run.info.run_id)
+    assert done.code == 1
+    assert "was not evaluated; run: python -m pipeline evaluate" in done.err
+    done = cli("export", "--dataset", "digits")
+    assert done.code == 1
+    assert "no finished and evaluated run on dataset 'digits' with gaussian noise of variance 0.01" in done.err
+
+    ended = run.info.end_time
+    done = cli("evaluate")
+    assert done.code == 0, done.err
+    assert client.get_run(run.info.run_id).info.end_time == ended
+    assert f"evaluate: run {run.info.run_id}" in done.out
+    done = cli("export", "--dataset", "digits")
+    assert done.code == 0, done.err
+    assert f"export: run {run.info.run_id}, autoencoder-digits-var0.01-seed0: test PSNR" in done.out
+    assert "the only finished run on digits with gaussian noise of variance 0.01" in done.out
+    assert (tmp_path / "artifacts" / "autoencoder-digits-var0.01-seed0" / "SHA256SUMS").is_file()
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "FINISHED"
+    assert run.data.tags["parity"] == "passed"
+
+    # Exporting again gives the same file, byte for byte.
+    handoff = tmp_path / "artifacts" / "again"
+    assert cli("export", "--run-id", run.info.run_id, "--name", "again").code == 0
+    first = tmp_path / "artifacts" / "autoencoder-digits-var0.01-seed0" / "model.onnx"
+    assert (handoff / "model.onnx").read_bytes() == first.read_bytes()
+
+    # A folder that is no hand-off is not replaced.
+    (tmp_path / "artifacts" / "mine").mkdir()
+    done = cli("export", "--run-id", run.info.run_id, "--name", "mine")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "is no hand-off folder" in done.err
+
+    # A run whose figures are not those of the file: exit code 3, the report in the run, the old folder untouched.
+    psnr = run.data.metrics["test/psnr/0.01"]
+    client.log_metric(run.info.run_id, "test/psnr/0.01", psnr + 0.01, step=10**6)
+    before = (handoff / "manifest.json").read_bytes()
+    done = cli("export", "--run-id", run.info.run_id, "--name", "again")
+    assert (done.code, len(done.err.splitlines())) == (3, 1)
+    assert "PSNR equals the evaluated one" in done.err
+    assert (handoff / "manifest.json").read_bytes() == before
+    assert [path.name for path in (tmp_path / "artifacts").iterdir() if path.name.startswith(".")] == []
+    (run,) = client.search_runs(["0"])
+    assert run.data.tags["parity"] == "failed"
+    assert run.info.status == "FINISHED"
+    report = json.loads(client_artifact(client, run.info.run_id, "parity/parity_report.json").read_text())
+    assert report["passed"] is False
+
+    # Data that changed under the run.
+    client.log_metric(run.info.run_id, "test/psnr/0.01", psnr, step=100)
+    Image.fromarray(digits[999]).save(tmp_path / "digits" / "0000.png")
+    assert cli("prepare", "--dataset", "digits").code == 0
+    done = cli("evaluate", "--run-id", run.info.run_id)
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "was trained on other data" in done.err
+
+
+def test_a_model_of_digits_is_scored_on_fashion_where_it_is_found(tmp_path: Path, digits: np.ndarray) -> None:
+    config = Config(data_dir=str(tmp_path))
+    noise = config.training_noise
+    assert other_data(config, {"clipped": clipped}, noise) == {}
+    raw = tmp_path / "FashionMNIST" / "raw"
+    raw.mkdir(parents=True)
+    for part in ("train", "t10k"):
+        content = struct.pack(">4B3I", 0, 0, 8, 3, *digits[:20].shape) + digits[:20].tobytes()
+        (raw / f"{part}-images-idx3-ubyte").write_bytes(content)
+    found = other_data(config, {"clipped": clipped}, noise)
+    assert found["fashion-mnist"]["clipped"]["psnr"] == pytest.approx(22.7, abs=0.5)
+
+
+def test_a_run_id_that_does_not_exist_is_one_line(cli: Cli) -> None:
+    for command in ("evaluate", "export"):
+        done = cli(command, "--run-id", "0" * 32)
+        assert (done.code, len(done.err.splitlines())) == (1, 1)
+        assert f"run {'0' * 32}: no such training run" in done.err
+
+
+def test_a_training_that_ctrl_c_stopped_is_marked_as_killed(tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:100])
+    with subprocess.Popen(
+        [sys.executable, "-m", "pipeline", "run", "--dataset", "digits", "--epochs", "100000"],
+        cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(PROJECT), "PYTHONUNBUFFERED": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout is not None
+        for line in process.stdout:
+            if "epoch 2/" in line:
+                break
+        time.sleep(0.2)
+        process.send_signal(signal.SIGINT)
+        process.stdout.read()
+    assert process.returncode == 130
+    (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
+    assert run.info.status == "KILLED"
+    assert not (tmp_path / "artifacts").exists()
+
+
+def client_artifact(client: mlflow.MlflowClient, run_id: str, path: str) -> Path:
+    root = client.get_run(run_id).info.artifact_uri
+    return Path(root.removeprefix("file://")) / path
+
+
+def _golden(trained: Trained, name: str) -> np.ndarray:
+    return onnx.numpy_helper.to_array(onnx.load_tensor(str(trained.handoff / "test_data_set_0" / f"{name}.pb")))

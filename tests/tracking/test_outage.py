@@ -1,0 +1,182 @@
+"""The tracking server is slow, goes away, or breaks off: training does not mind, and nothing is lost."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, check_curve, environment, write_digits
+from mlflow.entities import Run
+from server import Proxy, Server
+
+from pipeline.tracking.spool import Event, Spool, unsent
+
+EPOCHS = 8
+LONG = 12
+TRAIN = ("--dataset", "digits", "--batch-size", "8")
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    with Server(tmp_path_factory.mktemp("server")) as server:
+        yield server
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: np.ndarray) -> Path:
+    write_digits(tmp_path / "digits", digits[:1000])
+    return tmp_path
+
+
+def start(folder: Path, uri: str, experiment: str, command: str = "run", epochs: int = EPOCHS) -> subprocess.Popen[str]:
+    """Start a training, and return when its first epoch is over."""
+    name = ("--name", "small") if command == "run" else ()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", command, *TRAIN, "--epochs", str(epochs), *name],
+        cwd=folder,
+        env=environment(MLFLOW_TRACKING_URI=uri, MLFLOW_EXPERIMENT_NAME=experiment, PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 1/" in line:
+            return process
+    raise AssertionError(process.stderr.read() if process.stderr else "")
+
+
+def the_run(server: Server, experiment: str) -> Run:
+    client = mlflow.MlflowClient(server.uri)
+    found = client.get_experiment_by_name(experiment)
+    assert found is not None
+    (run,) = client.search_runs([found.experiment_id])
+    return run
+
+
+def check_points(server: Server, run: Run, epochs: int = EPOCHS) -> None:
+    """All are there in order, none lost, none twice."""
+    client = mlflow.MlflowClient(server.uri)
+    assert run.info.status == "FINISHED"
+    curve = check_curve(client, run.info.run_id, epochs)
+    images = [entry.path for entry in client.list_artifacts(run.info.run_id, "images")]
+    for kind in (r"\.png", r"\+compressed\.webp"):
+        found = [
+            int(number)
+            for path in images
+            for number in re.findall(rf"\+step\+(\d+)\+timestamp\+\d+\+[\w-]+{kind}$", path)
+        ]
+        assert sorted(found) == curve, kind
+    assert run.inputs.dataset_inputs
+    assert "weights" in run.data.tags
+
+
+def check_everything(server: Server, run: Run, folder: Path) -> None:
+    check_points(server, run)
+    client = mlflow.MlflowClient(server.uri)
+    artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
+    assert {"config.json", "test.json", "figures", "handoff"} <= artifacts
+    assert run.data.tags["parity"] == "passed"
+    (model,) = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
+    assert model.status == "READY"
+    assert run.data.tags["model_id"] == model.model_id
+    (folder / "copy").mkdir()
+    copy = Path(client.download_artifacts(run.info.run_id, "handoff", str(folder / "copy")))
+    handoff = folder / "artifacts" / "small"
+    names = sorted(path.relative_to(handoff) for path in handoff.rglob("*") if path.is_file())
+    assert names == sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+    assert all((copy / name).read_bytes() == (handoff / name).read_bytes() for name in names)
+
+
+def test_the_server_goes_away_and_comes_back(server: Server, folder: Path, cli: Cli) -> None:
+    assert cli("prepare", "--dataset", "digits").code == 0
+    process = start(folder, server.uri, "back", "train", LONG)
+    server.stop()
+    assert process.stdout is not None
+    for line in process.stdout:
+        if "epoch 4/" in line:
+            break
+    # However long a server takes to start on this machine: it is back while the training goes on.
+    process.send_signal(signal.SIGSTOP)
+    server.start()
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=200)
+    assert (process.returncode, err) == (0, ""), (out, err)
+    check_points(server, the_run(server, "back"), LONG)
+    assert list((folder / "data" / "runs").iterdir()) == []
+
+
+def test_a_store_that_was_away_for_long_is_given_time_to_answer_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("pipeline.tracking.spool._PATIENCE", 2.0)
+    answers = threading.Event()
+    sent: list[Event] = []
+
+    def send(folder: Path, events: list[Event]) -> None:
+        if not answers.is_set():
+            raise ConnectionError
+        sent.extend(events)
+
+    spool = Spool(tmp_path / "run", send)
+    spool.append([{"kind": "values"}])
+    time.sleep(2.5)  # longer than one waits
+    threading.Timer(0.5, answers.set).start()
+    assert spool.flush()
+    assert sent == spool.events
+    answers.clear()
+    spool.append([{"kind": "end"}])
+    assert not spool.flush()
+    spool.close()
+    assert unsent.pop() == f"1 of 2 records are not sent, and kept in {spool.folder}: ConnectionError"
+
+
+def test_the_server_goes_away_for_good_and_doctor_sends_what_is_left(server: Server, folder: Path, cli: Cli) -> None:
+    process = start(folder, server.uri, "good")
+    server.stop()
+    out, err = process.communicate(timeout=200)
+    # The job is done, and the hand-off is there; what is missing is said last, and by the exit code.
+    assert process.returncode == 4, (out, err)
+    assert (folder / "artifacts" / "small" / "SHA256SUMS").is_file()
+    last = err.splitlines()[-1]
+    assert re.match(r"Tracking: \d+ of \d+ records are not sent, and kept in data/runs/\w{32}: .*doctor --fix", last)
+    assert "Traceback" not in out + err
+
+    # A group that was half-way written, and a lost count of what was sent: sending twice does no harm.
+    (events,) = (folder / "data" / "runs").glob("*/events.jsonl")
+    with events.open("a") as file:
+        file.write('{"crc": 1, "eve')
+    events.with_name("sent").write_text("999")
+    server.start()
+    done = cli("doctor", "--fix", MLFLOW_TRACKING_URI=server.uri)
+    assert done.code == 0, done
+    assert "mended, sent" in done.out
+    check_everything(server, the_run(server, "good"), folder)
+    assert list((folder / "data" / "runs").iterdir()) == []
+
+
+def test_training_does_not_wait_and_an_upload_that_breaks_off_is_repeated(server: Server, folder: Path) -> None:
+    with Proxy(server, break_off=r"best\.pt|model\.onnx|\.webp", times=7) as proxy:
+        process = start(folder, proxy.uri, "slow")
+        proxy.open.clear()
+        time.sleep(0.5)
+        answered = proxy.answered
+        assert process.stdout is not None
+        for line in process.stdout:
+            if f"epoch {EPOCHS}/" in line:
+                break
+        assert proxy.answered == answered  # all that time
+        proxy.open.set()
+        out, err = process.communicate(timeout=300)
+        assert (process.returncode, err) == (0, ""), (out, err)
+        assert proxy.broken_off == 7
+    check_everything(server, the_run(server, "slow"), folder)

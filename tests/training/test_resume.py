@@ -1,0 +1,153 @@
+"""A training that is killed and resumed is, bit for bit, the one that nobody touched."""
+
+from __future__ import annotations
+
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import PROJECT, Cli, check_curve, environment, kill_while_training, write_digits
+from mlflow.entities import Run
+
+from pipeline.training.checkpoint import Checkpoint
+
+TRAIN = ("train", "--dataset", "digits", "--epochs", "6", "--batch-size", "8", "--checkpoint-every", "0.1")
+SAME = ("train/loss", "validation/loss", "learning_rate")  # the other metrics are times
+
+
+def runs(folder: Path) -> list[Run]:
+    return list(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"]))
+
+
+def histories(folder: Path, run: Run) -> dict[str, list[tuple[int, float]]]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return {
+        name: [(entry.step, entry.value) for entry in client.get_metric_history(run.info.run_id, name)] for name in SAME
+    }
+
+
+def weights(run: Run) -> str:
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoints" / "best.pt"
+    checkpoint = Checkpoint.load(path)
+    assert checkpoint.digest == run.data.tags["weights"]
+    return checkpoint.digest
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: np.ndarray, cli: Cli) -> Path:
+    write_digits(tmp_path / "digits", digits[:3000])
+    assert cli("prepare", "--dataset", "digits").code == 0
+    return tmp_path
+
+
+def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> None:
+    done = cli(*TRAIN)
+    assert done.code == 0, done
+    (untouched,) = runs(folder)
+
+    moments = random.Random(time.time_ns())
+    seconds = moments.uniform(0, 1)
+    assert kill_while_training(folder, *TRAIN, "--force", seconds=seconds) == -signal.SIGKILL, seconds
+    killed = runs(folder)[0]
+    resume = ("train", "--resume", killed.info.run_id, "--checkpoint-every", "0.1")
+    kill_while_training(folder, *resume, seconds=moments.uniform(0, 0.5))  # and once more
+
+    # A damaged state is told, and the one before it used.
+    states = sorted((folder / "data" / "runs" / killed.info.run_id / "states").glob("*.pt"))
+    if len(states) == 2:
+        states[1].write_bytes(states[1].read_bytes()[:-100])
+    done = cli("train", "--resume", killed.info.run_id)
+    if len(states) == 2:
+        assert done.code == 0, done
+        assert f"{states[1].name} is damaged; the one before it is used" in done.err
+        assert "train: goes on in epoch" in done.out
+
+    resumed = next(run for run in runs(folder) if run.info.run_id == killed.info.run_id)
+    assert resumed.info.status == "FINISHED"
+    assert weights(resumed) == weights(untouched)
+    found, wanted = histories(folder, resumed), histories(folder, untouched)
+    assert found == wanted
+    check_curve(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), resumed.info.run_id, 6)
+    assert list((folder / "data" / "runs").iterdir()) == []
+
+    done = cli("train", "--resume", killed.info.run_id)
+    assert (done.code, done.err) == (1, f"Error: --resume {killed.info.run_id}: that run is finished\n")
+
+
+def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli: Cli) -> None:
+    # No state would be kept inside an epoch but for the signal.
+    run = ("run", *TRAIN[1:-1], "1e9", "--name", "small")
+    assert kill_while_training(folder, *run, seconds=0.2, number=signal.SIGTERM) == 143
+    (stopped,) = runs(folder)
+    assert stopped.info.status == "KILLED"
+    assert stopped.data.tags["interrupted"] == "by SIGTERM"
+    assert stopped.data.tags["resumable"] == "true"
+    run_id = stopped.info.run_id
+
+    # What contradicts the run is told, and it can still be resumed.
+    done = cli("run", "--resume", run_id, "--epochs", 9)
+    assert done.code == 2
+    assert f"--epochs 9: run {run_id} was started with --epochs 6" in done.err
+    done = cli("run", "--resume", "true")
+    assert done.code == 2
+    assert "--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`" in done.err
+    done = cli("run", "--resume", run_id, "--name", "small")
+    assert done.code == 0, done
+    found = re.search(r"train: goes on in epoch (\d+), after ([\d,]+) of its images", done.out)
+    assert found, done.out
+    assert int(found[2].replace(",", "")) % 8 == 0
+    (finished,) = runs(folder)
+    assert finished.info.status == "FINISHED"
+    assert finished.data.tags["resumable"] == "false"
+    assert finished.data.tags["parity"] == "passed"
+    assert (folder / "artifacts" / "small" / "model.onnx").is_file()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
+def test_a_second_signal_stops_at_once(number: signal.Signals, code: int, tmp_path: Path) -> None:
+    """Inside a step that takes long; and two signals of one Ctrl-C are one."""
+    program = f"""
+import os, sys, time
+sys.path.insert(0, {str(PROJECT)!r})
+from pipeline.signals import Stopped, deferred, install
+install()
+try:
+    with deferred() as signals:
+        os.kill(os.getpid(), {number:d})
+        os.kill(os.getpid(), {signal.SIGTERM:d})
+        print("asked", signals.asked, flush=True)
+        time.sleep(1.1)
+        os.kill(os.getpid(), {number:d})
+        print("never", flush=True)
+except Stopped as stopped:
+    sys.exit(stopped.exit_code)
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stdout, done.stderr) == (code, "asked True\n", "")
+
+
+def test_nobody_else_may_train_the_same_run(folder: Path, cli: Cli) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *TRAIN, "--epochs", "100000"],
+        cwd=folder,
+        env=environment(),
+        stdout=subprocess.DEVNULL,
+    )
+    try:
+        while not list((folder / "data").glob("runs/*/states/*.pt")):
+            assert process.poll() is None
+            time.sleep(0.05)
+        (running,) = runs(folder)
+        done = cli("train", "--resume", running.info.run_id)
+        assert done.code == 1
+        assert done.err == f"Error: run {running.info.run_id} is in use by another process\n"
+    finally:
+        process.kill()
+        process.wait()

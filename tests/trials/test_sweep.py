@@ -1,0 +1,157 @@
+"""sweep: every combination is a run of its own; one that fails does not stop the others; nothing is run twice."""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from urllib.parse import unquote, urlparse
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, environment, write_digits
+from mlflow.entities import Run
+
+from pipeline.cli.commands import cli as command_line
+from pipeline.cli.options import DEFAULTS, SWEPT
+from pipeline.errors import PipelineError
+from pipeline.stages.sweep import grid
+
+SWEEP = ("sweep", "--dataset", "digits", "--batch-size", "16", "--variance", "0.001;0.01")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, digits: np.ndarray) -> Path:
+    write_digits(tmp_path / "digits", digits[:120])
+    return tmp_path
+
+
+def runs(folder: Path) -> tuple[list[Run], list[Run]]:
+    """Parents, and children."""
+    found = list(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"]))
+    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    return [run for run in found if run not in children], children
+
+
+def options(*arguments: str) -> dict[str, list[object]]:
+    with command_line.commands["sweep"].make_context("sweep", list(arguments)) as context:
+        chosen = {name: context.params[name] for name in DEFAULTS if name in context.params}
+    names = [name for name in chosen if name not in ("seeds", "search", "trials", "jobs", "artifacts_dir", "resume")]
+    return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in names}
+
+
+def test_the_grid_has_every_combination_once() -> None:
+    trials = grid(options("--variance", "0.001; 0.1", "--variance", "0.001", "--model", "unet", "--lr", "auto;0.1"), 3)
+    assert len(trials) == 2 * 2 * 3
+    assert len({trial.name for trial in trials}) == len(trials)
+    assert len({trial.group for trial in trials}) == 4
+    assert {(trial.config.variance, trial.config.seed) for trial in trials} == {
+        (variance, seed) for variance in ("0.001", "0.1") for seed in (0, 1, 2)
+    }
+    with pytest.raises(PipelineError, match=re.escape("the sweep has 10,001 trials; at most 10,000 are allowed")):
+        grid(options(), 10_001)
+
+
+def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> None:
+    sweep = ("sweep", "--dataset", "digits", "--batch-size", "16")
+    done = cli(*sweep, "--lr", "0.02;1e30", "--jobs", 2)
+    assert done.code == 1
+    (parent,), children = runs(folder)
+    said = f"some trials failed; the same command with --resume {parent.info.run_id} runs those again"
+    assert done.err == f"Error: {said}\n"
+    assert done.out.count("training diverged") == 1
+    assert sorted(child.info.status for child in children) == ["FAILED", "FINISHED"]
+    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert [path.name for path in (folder / "artifacts").iterdir()] == ["autoencoder-digits-var0.01-seed0-lr0.02"]
+    assert (parent.info.status, parent.data.metrics["test/psnr_std_lr-0.02/0.01"]) == ("FAILED", 0)
+
+    # What is done is not done again, and becomes part of the sweep that goes on.
+    done = cli(*sweep, "--lr", "0.02", "--seeds", 2, "--jobs", 2, "--resume", parent.info.run_id)
+    assert done.code == 0, done
+    (parent,), children = runs(folder)
+    assert parent.info.status == "FINISHED"
+    assert sorted(child.info.status for child in children) == ["FAILED"] + ["FINISHED"] * 2
+    assert re.search(r"\| autoencoder +\| +[\d.]+ ± [\d.]+ \|", done.out)
+    assert "± 0.00" not in parent.data.tags["mlflow.note.content"]
+
+    check_compare(cli, folder, parent, children)
+
+
+def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> None:
+    """Of a sweep, of all runs of the experiment, and of two."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    good = sorted((run for run in children if run.info.status == "FINISHED"), key=lambda run: run.data.params["seed"])
+    done = cli("compare", parent.info.run_id)
+    assert (done.code, done.err) == (0, ""), done
+    assert "kinds of data" not in done.out
+    assert done.out.count("is left out: it is FAILED") == 1
+    for run in good:
+        assert run.info.run_id[:8] in done.out
+    content = (folder / "comparison" / "comparison.html").read_text()
+    assert not re.search(r"(src|href)=(?!'data:)", content)  # nothing is fetched
+    assert content.count("<img") == 6
+    stored = client.list_artifacts(runs(folder)[0][0].info.run_id, "comparison")
+    assert "comparison/comparison.html" in {entry.path for entry in stored}
+
+    # Two runs.
+    first, second = good
+    done = cli("compare", first.info.run_id, second.info.run_id)
+    assert "seed: 0 -> 1\n" in done.out
+    assert re.search(r"over 2 and 2 seeds: .* dB, no more than twice the spread over seeds", done.out)
+
+    # One on other images, another whose pictures are lost and damaged, and one with a figure that is none.
+    client.set_tag(second.info.run_id, "dataset.test.sha256", "0" * 64)
+    artifacts = {run.info.run_id: Path(unquote(urlparse(run.info.artifact_uri).path)) for run in good}
+    (artifacts[first.info.run_id] / "samples.npz").unlink()
+    (artifacts[second.info.run_id] / "samples.npz").write_bytes(b"PK")
+    done = cli("compare", first.info.run_id, second.info.run_id)
+    assert (done.code, done.err) == (0, ""), done
+    assert "2 kinds of data and noise, which do not compare: a table for each" in done.out
+    assert "not the same data and noise: their own results do not compare" in done.out
+    assert f"no pictures: run {first.info.run_id} has no artifact samples.npz" in done.out
+    assert f"no pictures: samples.npz of run {second.info.run_id} is damaged" in done.out
+    assert (folder / "comparison" / "comparison.html").read_text().count("<img") == 2 * 5
+    client.log_metric(second.info.run_id, "test/psnr/0.01", float("nan"), step=10**9)
+    done = cli("compare", first.info.run_id, second.info.run_id)
+    assert f"run {second.info.run_id} is left out: it has a test/psnr/0.01 of nan" in done.out
+
+    for arguments, said in {
+        ("0" * 32,): "not found",
+        ("--query", "psnr >"): "query 'psnr >': Invalid clause(s)",
+        ("--query", "params.model = 'none'"): "no finished and evaluated runs to compare",
+    }.items():
+        done = cli("compare", *arguments)
+        assert done.code == 1, done
+        assert said in done.err
+        assert len(done.err.splitlines()) == 1
+
+
+def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(folder: Path) -> None:
+    process = subprocess.Popen(
+        [sys.executable, "-m", "pipeline", *SWEEP, "--variance", "0.1", "--epochs", "100000", "--jobs", "2"],
+        cwd=folder,
+        env=environment(PYTHONUNBUFFERED="1"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+    def wait_until_trained(trials: int) -> None:
+        while len({path.parent for path in folder.glob("data/runs/*/states/*.pt")}) < trials:
+            assert process.poll() is None
+            time.sleep(0.1)
+
+    wait_until_trained(2)
+    subprocess.run(["pkill", "-KILL", "--oldest", "-P", str(process.pid)], check=True)
+    wait_until_trained(3)
+    process.send_signal(signal.SIGTERM)
+    out, err = process.communicate(timeout=100)
+    assert "trial 1 of 3, autoencoder-digits-var0.001-seed0: exit code -9" in out
+    assert (process.returncode, err.splitlines()[-1].startswith("Stopped by SIGTERM")) == (143, True), err
+    (parent,), children = runs(folder)
+    assert parent.info.status == "KILLED"
+    assert sorted(run.info.status for run in children) == ["FAILED", "KILLED", "KILLED"]
