@@ -14,9 +14,9 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from pipeline.data.images import to_images
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.scoring.digit_reader import WEIGHTS, DigitClassifier
-from pipeline.training.loop import to_images
 
 EPOCHS, BATCH, LR = 8, 256, 0.01
 

@@ -10,12 +10,13 @@ import torch
 
 from benchmarks.speed.timing import in_turn, ratio
 from pipeline.data.batches import WholeImages
+from pipeline.data.images import to_images
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import MODELS, build_model
 from pipeline.models.facts import multiply_adds_per_pixel
 from pipeline.noise import make_noise
 from pipeline.training.devices import choose_device
-from pipeline.training.loop import fit, to_images
+from pipeline.training.loop import fit
 from pipeline.training.objectives import LOSSES, Pair, image_errors
 from pipeline.training.optimizers import OPTIMIZERS
 

@@ -12,8 +12,10 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from pipeline.data.prepared import Images
+from pipeline.data.images import Images
 from pipeline.errors import PipelineError
+
+EVALUATION_BATCH = 500  # images; larger batches gain nothing on CPU
 
 
 class Batches(Protocol):

@@ -15,11 +15,11 @@ import numpy as np
 from filelock import FileLock
 
 from pipeline.config import Config
+from pipeline.data.images import Images, as_images, describe_sizes
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
 
-SMALLEST_SIDE = 11  # pixels: the window of SSIM
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
 _LABELS = "test_labels.npy"
@@ -27,26 +27,8 @@ _FILES = {*(f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".npz")),
 
 _CHUNK = 2**26  # bytes of images to write at a time
 
-Images = np.ndarray | list[np.ndarray]
-"""uint8 [N, C, H, W] where all images have one size, else a list of uint8 [C, H, W]; 0 is black and 255 white."""
-
-
 Part = tuple[Images, np.ndarray]
 """Images, and the numbers of those that are meant, in order."""
-
-
-def as_images(images: list[np.ndarray]) -> Images:
-    """A list of uint8 [C, H, W], as one array if they all have one size."""
-    return np.stack(images) if len({image.shape for image in images}) == 1 else images
-
-
-def describe_sizes(*parts: Images) -> str:
-    """Height x width of all parts, smallest to largest: `28x28`, or `300x451 to 1080x1920`."""
-    # In an array, all are as large as the first.
-    images = [image for part in parts for image in (part[:1] if isinstance(part, np.ndarray) else part)]
-    sizes = sorted({image.shape[1:] for image in images}, key=lambda size: (size[0] * size[1], size))
-    texts = [f"{height}x{width}" for height, width in (sizes[0], sizes[-1])]
-    return texts[0] if len(sizes) == 1 else " to ".join(texts)
 
 
 @dataclass(frozen=True)

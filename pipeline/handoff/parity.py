@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from pipeline.data.prepared import Images
+from pipeline.data.images import Images
 from pipeline.handoff.verify import (
     Gate,
     Session,

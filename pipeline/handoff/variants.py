@@ -19,7 +19,7 @@ import torch
 from onnxscript import ir
 from torch import nn
 
-from pipeline.data.prepared import Images
+from pipeline.data.images import Images
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.verify import (

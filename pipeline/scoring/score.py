@@ -10,12 +10,12 @@ import numpy as np
 import torch
 from torch import nn
 
-from pipeline.data.prepared import Images
+from pipeline.data.batches import EVALUATION_BATCH
+from pipeline.data.images import Images, to_images
 from pipeline.denoising.tiling import TILE, tiled
 from pipeline.models.facts import halo
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import Metric
-from pipeline.training.loop import EVALUATION_BATCH, to_images
 
 TEST_NOISE_SEED = 20_000_003
 

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from pipeline.config import CURVE_VARIANCES, REFERENCE_VARIANCES, Config
-from pipeline.data.prepared import Images, PreparedData
+from pipeline.data.images import Images
+from pipeline.data.prepared import PreparedData
 from pipeline.data.sources import open_source
 from pipeline.files import sha256_file
 from pipeline.models import count_parameters, other_modules

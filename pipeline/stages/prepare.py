@@ -9,8 +9,8 @@ import click
 import numpy as np
 
 from pipeline.config import Config
+from pipeline.data.images import Images
 from pipeline.data.prepared import (
-    Images,
     Part,
     PreparedData,
     load_prepared,

@@ -18,6 +18,7 @@ from torch import nn
 from pipeline import launcher
 from pipeline.config import Config
 from pipeline.data.batches import Batches, training_batches, validation_images
+from pipeline.data.images import to_images
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError
 from pipeline.models import build_model, count_parameters, other_modules
@@ -30,7 +31,7 @@ from pipeline.tracking.run import Run
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.devices import choose_device, choose_precision
 from pipeline.training.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
-from pipeline.training.loop import Best, Epoch, Point, batch_norms, fit, to_images
+from pipeline.training.loop import Best, Epoch, Point, batch_norms, fit
 from pipeline.training.progress import TrainingProgress
 from pipeline.training.states import States
 

@@ -12,7 +12,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.data.batches import Batches
+from pipeline.data.batches import EVALUATION_BATCH, Batches
+from pipeline.data.images import to_images
 from pipeline.errors import PipelineError
 from pipeline.models import Recipe
 from pipeline.noise import Noise
@@ -23,7 +24,6 @@ from pipeline.training.optimizers import OPTIMIZERS, Optimizer
 from pipeline.training.schedules import SCHEDULES
 
 POINTS = 10  # of the learning curve, at least; in a long training one an epoch
-EVALUATION_BATCH = 500  # images; larger batches gain nothing on CPU
 _VALIDATION_NOISE_SEED = 1_000_003  # the same for every run, so that validation losses compare
 
 
@@ -70,11 +70,6 @@ class Best:
 
 def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
-
-
-def to_images(pixels: torch.Tensor) -> torch.Tensor:
-    """uint8 [N, C, H, W] in 0...255 to float32 of the same shape in [0, 1]."""
-    return pixels.to(torch.float32).div_(255)
 
 
 def _ignore(_: object) -> None:

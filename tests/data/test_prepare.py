@@ -20,7 +20,8 @@ from PIL import Image
 from torchvision import datasets
 
 from pipeline.config import Config
-from pipeline.data.prepared import Images, load_prepared, prepared_folder
+from pipeline.data.images import Images
+from pipeline.data.prepared import load_prepared, prepared_folder
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.data.sources.torchvision_sets import TorchvisionSet
 from pipeline.errors import PipelineError

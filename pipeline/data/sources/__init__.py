@@ -17,7 +17,7 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.data.prepared import Images
+    from pipeline.data.images import Images
 
 
 class Source(Protocol):

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data.prepared import SMALLEST_SIDE, Images, as_images
+from pipeline.data.images import SMALLEST_SIDE, Images, as_images
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 

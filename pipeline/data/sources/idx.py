@@ -7,7 +7,7 @@ import struct
 
 import numpy as np
 
-from pipeline.data.prepared import SMALLEST_SIDE
+from pipeline.data.images import SMALLEST_SIDE
 from pipeline.errors import PipelineError
 
 _UNSIGNED_BYTE = 0x08

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.prepared import Images, as_images
+from pipeline.data.images import Images, as_images
 from pipeline.data.sources.folder import read_image
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
