@@ -27,7 +27,7 @@ from pipeline.data.sources.torchvision_sets import TorchvisionSet
 from pipeline.errors import PipelineError
 from pipeline.stages.prepare import prepare
 
-BUNDLE = PROJECT / "pipeline" / "datasets" / "mnist"
+BUNDLE = PROJECT / "pipeline" / "data" / "sources" / "mnist"
 
 
 def config(tmp_path: Path, dataset: object = "mnist", seed: int = 0) -> Config:
