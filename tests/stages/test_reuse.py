@@ -56,7 +56,7 @@ def count_runs(folder: Path) -> int:
 
 def test_nothing_is_done_twice(folder: Path) -> None:
     edit(folder / "README.md", "denoise-pipeline", "another title")
-    edit(folder / "pipeline" / "training.py", "import math", "# A comment decides nothing.\nimport math")
+    edit(folder / "pipeline" / "training" / "loop.py", "import math", "# A comment decides nothing.\nimport math")
     edit(folder / "pipeline" / "models" / "dncnn.py", "bias=False", "bias=True")  # not what was trained
     assert reused(run(folder)) == set(STAGES)
     assert count_runs(folder) == 1
@@ -64,7 +64,7 @@ def test_nothing_is_done_twice(folder: Path) -> None:
 
 def test_what_has_changed_is_said_and_done_again(folder: Path) -> None:
     # An edit that nobody committed, and damage to what two stages have left.
-    edit(folder / "pipeline" / "evaluation.py", "import torch", "import torch\n\nUNUSED = 1")
+    edit(folder / "pipeline" / "scoring" / "score.py", "import torch", "import torch\n\nUNUSED = 1")
     edit(folder / "artifacts" / "small" / "MODEL_CARD.md", "dB", "db")
     (prepared,) = (folder / "data" / "prepared").glob("digits-*/train.npy")
     prepared.write_bytes(prepared.read_bytes()[:-1])
@@ -94,7 +94,7 @@ def test_what_has_changed_is_said_and_done_again(folder: Path) -> None:
 
     # Options, data and source: a new run. So with --force.
     checkpoint.write_bytes(content)
-    edit(folder / "pipeline" / "schedules.py", "_WARM_UP = 0.1", "_WARM_UP = 0.2")
+    edit(folder / "pipeline" / "training" / "schedules.py", "_WARM_UP = 0.1", "_WARM_UP = 0.2")
     shutil.copy(folder / "digits" / "0000.png", folder / "digits" / "another.png")
     assert "prepare: digits: preparing again, changed: inputs" in run(folder, "prepare", "--dataset", "digits").out
     done = run(folder, *TRAIN, "--lr", "0.02")
