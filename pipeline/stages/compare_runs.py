@@ -15,7 +15,8 @@ import torch
 
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
-from pipeline.reports import figures, html, leaderboard
+from pipeline.reports import figures, leaderboard
+from pipeline.reports.comparison import NOTE, Section, comparison_page
 from pipeline.reports.leaderboard import LEVELS, Entry
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.inputs import SAMPLE, SAMPLES
@@ -26,20 +27,11 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 _SHOWN = 6  # runs whose curves and pictures are shown
-PAGE = "comparison.html"
-_STAR = "* no run with as few parameters is better"
-
-_CAPTIONS = {
-    "psnr": "PSNR by noise level",
-    "ssim": "SSIM by noise level",
-    "parameters": "Quality by parameters",
-    "time": "Quality by time",
-    "curves": "Training loss, of runs with the loss of the best",
-}
+HTML_PAGE = "comparison.html"
 
 
 def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None:
-    """Print a leaderboard of the runs, write `PAGE` and its figures to `output`, and log them as a run.
+    """Print a leaderboard of the runs, write `HTML_PAGE` and its figures to `output`, and log them as a run.
 
     Args:
         ids: of runs; of a sweep or a comparison, its children. None: all runs of the experiment.
@@ -60,7 +52,7 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
     boards = [leaderboard.leaderboard(group) for group in groups]
     tables = [f"{_title(group)}\n\n{markdown_table(board)}" for group, board in zip(groups, boards, strict=True)]
     click.echo("\n" + "\n".join(tables), nl=False)
-    click.echo(_STAR)
+    click.echo(NOTE)
 
     lines: list[str] = []
     if len(ids) == 2 and len(entries) == 2:
@@ -70,8 +62,15 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
 
     try:
         output.mkdir(parents=True, exist_ok=True)
-        pictures = {f"{name}{number}.png": png for number, group in enumerate(groups, 1) for name, png in _draw(group)}
-        files = {**pictures, PAGE: _page(groups, boards, pictures, lines).encode()}
+        sections = [
+            Section(_title(group), board, dict(_draw(group))) for group, board in zip(groups, boards, strict=True)
+        ]
+        files = {
+            f"{name}{number}.png": png
+            for number, section in enumerate(sections, 1)
+            for name, png in section.pictures.items()
+        }
+        files[HTML_PAGE] = comparison_page(sections, lines).encode()
         for name, content in files.items():
             write_file(output / name, content)
     except OSError as error:
@@ -80,7 +79,7 @@ def compare_runs(ids: Sequence[str], query: str, output: Path, data_dir: str) ->
         for name in files:
             run.log_file(output / name, "comparison")
         run.describe("\n\n".join(tables))
-    click.echo(f"compare: {output / PAGE}, and in run {run.id}")
+    click.echo(f"compare: {output / HTML_PAGE}, and in run {run.id}")
 
 
 def _named(ids: Sequence[str]) -> list[Run]:
@@ -175,19 +174,3 @@ def _samples(entries: Mapping[str, Entry]) -> dict[str, figures.Sample]:
 
 def _by_cost(entries: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str) -> Figure:
     return figures.quality_by_cost(entries, leaderboard.pareto(entries, cost), cost, unit, title)
-
-
-def _page(
-    groups: Sequence[Sequence[Entry]],
-    boards: Sequence[Sequence[Sequence[str]]],
-    pictures: dict[str, bytes],
-    lines: Sequence[str],
-) -> str:
-    parts = [html.heading("What changed"), html.items(lines)] if lines else []
-    for number, (group, board) in enumerate(zip(groups, boards, strict=True), 1):
-        parts += [html.heading(_title(group)), html.table(board, "board"), html.paragraph(_STAR)]
-        plots = {name: content for name in _CAPTIONS if (content := pictures.get(f"{name}{number}.png"))}
-        parts.append(html.beside([html.picture(_CAPTIONS[name], content) for name, content in plots.items()]))
-        if content := pictures.get(f"denoised{number}.png"):
-            parts.append(html.picture("The same images denoised by the best run of every model", content))
-    return html.document("Comparison of denoising runs", parts)

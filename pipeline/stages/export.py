@@ -23,13 +23,14 @@ from pipeline.handoff import mlflow_loader
 from pipeline.handoff.folder import FILES, Handoff, write_handoff
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.parity import MAX_ABS, Report, check, real_probes
-from pipeline.handoff.report import CAPTIONS, run_report
+from pipeline.handoff.report import CAPTIONS, TEMPLATES, run_report
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.variants import EightBits, Source, VariantFile, make_variants, to_8_bits
 from pipeline.handoff.verify import MANIFEST, MODEL, SUMS, verify
 from pipeline.models import count_parameters, other_modules
 from pipeline.models.facts import halo
 from pipeline.noise import GaussianNoise, Noise, make_noise
+from pipeline.reports import rendering
 from pipeline.scoring.score import noisy_batches
 from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
 from pipeline.tracking import registry, store
@@ -73,7 +74,9 @@ def export(
         "pipeline.stages.export",
         packages=("numpy", "onnx", "onnxruntime", "onnxscript", "torch"),
         ignore=other_modules(config.model),
-        files=[path for path in FILES.rglob("*") if path.is_file()],
+        files=[
+            path for folder in (FILES, TEMPLATES, rendering.TEMPLATES) for path in folder.rglob("*") if path.is_file()
+        ],
         run=run.id,
         config=sha256_bytes(config.to_json().encode()),
         data=data.digest,

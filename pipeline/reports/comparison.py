@@ -1,0 +1,38 @@
+"""The HTML page that compares runs: for each kind of data and noise a leaderboard and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from pipeline.reports.rendering import TEMPLATES, render
+
+NOTE = "* no run with as few parameters is better"
+_CAPTIONS = {  # of the plots, which stand side by side
+    "psnr": "PSNR by noise level",
+    "ssim": "SSIM by noise level",
+    "parameters": "Quality by parameters",
+    "time": "Quality by time",
+    "curves": "Training loss, of runs with the loss of the best",
+}
+
+
+@dataclass(frozen=True)
+class Section:
+    """Runs that can be compared with each other, because they share their data and their noise."""
+
+    title: str
+    board: Sequence[Sequence[str]]  # rows of cells, the first one the head
+    pictures: Mapping[str, bytes]  # PNG files by name: plots, and "denoised"
+
+
+def comparison_page(sections: Sequence[Section], differences: Sequence[str]) -> str:
+    """The page, as HTML.
+
+    Args:
+        sections: shown one below the other.
+        differences: what changed from one run to the other, where there are two; shown first.
+    """
+    return render(
+        TEMPLATES / "comparison.html", sections=sections, differences=differences, captions=_CAPTIONS, note=NOTE
+    )

@@ -1,0 +1,39 @@
+"""HTML pages and Markdown texts from template files. The pages need nothing but themselves: no script, no network."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+TEMPLATES = Path(__file__).parent / "templates"  # what every HTML page is built from
+
+
+def render(template: Path, **values: Any) -> str:
+    """The text that a template makes of `values`.
+
+    Args:
+        template: a file; it may extend and import the templates that lie beside it, or in `TEMPLATES`. Where its name
+            ends in `.html`, values are escaped; where it ends in `.md`, they are not.
+        values: the variables that the template names.
+
+    Raises:
+        jinja2.UndefinedError: the template names a variable that `values` lacks.
+    """
+    environment = Environment(
+        loader=FileSystemLoader([template.parent, TEMPLATES]),
+        autoescape=lambda name: name is None or name.endswith(".html"),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    environment.filters["data_url"] = _data_url
+    return environment.get_template(template.name).render(values)
+
+
+def _data_url(png: bytes) -> str:
+    """A PNG file as text that an HTML page can hold."""
+    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
