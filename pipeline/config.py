@@ -17,6 +17,7 @@ REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
 CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 
 AUTO = "auto"  # on the command line: what the model's recipe says
+DATA = ("dataset", "data_dir", "channels", "seed")  # the options that decide which images are prepared
 RECIPE = tuple(field.name for field in fields(Recipe))  # the options that may be AUTO
 _DEFAULT = MODELS["autoencoder"].fast
 

@@ -17,7 +17,6 @@ from pipeline import __version__, launcher
 from pipeline.cli.exits import USAGE_ERROR, Commands, fail, run_to_exit
 from pipeline.cli.options import (
     NAME,
-    PREPARE,
     RUN_ID,
     SWEPT,
     TRAIN,
@@ -26,8 +25,8 @@ from pipeline.cli.options import (
     parse_variants,
     with_options,
 )
-from pipeline.cli.training_plan import config_of, open_run, plan, resumed_run
-from pipeline.config import REFERENCE_VARIANCES, Config
+from pipeline.cli.training_plan import open_run, plan, resumed_run
+from pipeline.config import DATA, REFERENCE_VARIANCES, Config
 from pipeline.errors import PipelineError
 from pipeline.launcher import stop_with_launcher
 from pipeline.noise import describe_noises, make_noise, parse_variance
@@ -51,7 +50,7 @@ def cli() -> None:
 
 
 @cli.command("prepare")
-@with_options(*PREPARE, "force")
+@with_options(*DATA, "force")
 def prepare_command(force: bool, **options: Any) -> None:
     """Verify a dataset and split it: 80 % of the training images train, 20 % validate."""
     from pipeline.stages.prepare import prepare
@@ -174,73 +173,87 @@ def run_command(
     click.echo(f"run: {run.id}; compare runs with: python -m pipeline ui")
 
 
-_BLIND = {"variance": "0.0005:0.1", "model": "resunet"}
-
-
-@cli.command("blind")
-@with_options(*TRAIN, "force", defaults=_BLIND, variance="LOW:HIGH: one variance is drawn from it for every image.")
-def blind_command(force: bool, **options: Any) -> None:
-    """Train over a range of noise levels, and compare with a specialist for each level."""
-    from pipeline.stages.compare import compare
-    from pipeline.tracking import opening
-
-    if parse_variance(options["variance"]).is_number:
-        raise click.UsageError(f"--variance {options['variance']}: a range LOW:HIGH is needed to train blind")
-    blind = config_of(options)
-    specialists = {
-        f"trained at {variance:g}": replace(blind, noise="gaussian", variance=f"{variance:g}")
-        for variance in REFERENCE_VARIANCES
-    }
-    with opening.start_comparison(f"blind-{blind.run_name}", blind.data_dir) as run:
-        compare({f"trained at {blind.variance}": blind, **specialists}, run, force)
-
-
-@cli.command("unet")
-@with_options(*(name for name in TRAIN if name not in ("model", "size")), "force", defaults={"epochs": 10})
-def unet_command(force: bool, **options: Any) -> None:
-    """Train the autoencoder and the U-Nets on the same data, noise and number of epochs, and compare them."""
-    from pipeline.stages.compare import compare
-    from pipeline.tracking import opening
-
-    models = ("autoencoder", "unet", "resunet")
-    configs = {model: config_of({**options, "model": model, "size": ""}) for model in models}
-    unet = configs["unet"]
-    with opening.start_comparison(f"unet-{unet.run_name}", unet.data_dir) as run:
-        compare(configs, run, force)
+_SWEEP = ("seeds", "jobs", "artifacts_dir", "resume", "force")
 
 
 @cli.command("sweep")
-@with_options(
-    *(*TRAIN, "seeds", "search", "trials", "jobs", "artifacts_dir", "resume"),
-    many=SWEPT,
-    resume="Go on with this sweep.",
-)
-def sweep_command(seeds: int, jobs: int, artifacts_dir: str, resume: str, **options: Any) -> None:
+@with_options(*TRAIN, *_SWEEP, "search", "trials", many=SWEPT, resume="Go on with this sweep.")
+def sweep_command(search: str, trials: int, **options: Any) -> None:
     """Run every combination of options, of which some are given several times or as VALUE;VALUE; or search among them.
 
     Trials that are done are not run again, so that the same command goes on with a sweep that was interrupted.
     """
-    from pipeline.stages.search import search, space_of
-    from pipeline.stages.sweep import grid, sweep
-    from pipeline.tracking import opening
+    if search:
+        _search(search, trials, **options)
+    else:
+        _sweep("sweep", **options)
 
-    method, count = options.pop("search"), options.pop("trials")
-    values = {name: value if name in SWEPT else [value] for name, value in options.items()}
+
+@cli.command("blind")
+@with_options(
+    *(name for name in TRAIN if name != "noise"),
+    *_SWEEP,
+    many=SWEPT,
+    defaults={"variance": "0.0005:0.1", "model": "resunet"},
+    variance="LOW:HIGH: one variance is drawn from it for every image.",
+    resume="Go on with this sweep.",
+)
+def blind_command(variance: list[str], **options: Any) -> None:
+    """Train over a range of noise levels, and compare with a specialist for each level."""
+    if all(parse_variance(text).is_number for text in variance):
+        raise click.UsageError(f"--variance {';'.join(variance)}: a range LOW:HIGH is needed to train blind")
+    levels = dict.fromkeys([*variance, *(f"{level:g}" for level in REFERENCE_VARIANCES)])
+    _sweep("blind", **options, noise=["gaussian"], variance=[*levels])
+
+
+@cli.command("unet")
+@with_options(
+    *(name for name in TRAIN if name not in ("model", "size")),
+    *_SWEEP,
+    many=SWEPT,
+    defaults={"epochs": 10},
+    resume="Go on with this sweep.",
+)
+def unet_command(**options: Any) -> None:
+    """Train the autoencoder and the U-Nets on the same data, noise and number of epochs, and compare them."""
+    _sweep("unet", **options, model=["autoencoder", "unet", "resunet"], size=[""])
+
+
+def _sweep(name: str, seeds: int, jobs: int, artifacts_dir: str, resume: str, force: bool, **options: Any) -> None:
+    """Run a trial for every combination of the values of `options`."""
+    from pipeline.stages.sweep import sweep
+    from pipeline.tracking import opening
+    from pipeline.trials.grid import grid
+
+    values = {name: options[name] if name in SWEPT else [options[name]] for name in TRAIN}
     try:
-        if method and seeds > 1:
-            raise PipelineError(f"--seeds {seeds}: not with --search; try its best config, best.json, with more seeds")
-        space = space_of(values) if method else {}
-        trials = [] if method else grid(values, seeds)
+        trials = grid(values, seeds)
     except PipelineError as error:
         raise click.UsageError(str(error)) from error
-    data_dir = options["data_dir"]
-    name = f"search-{method}-{count}-trials" if method else f"sweep-{len(trials)}-trials"
+    title, data_dir = f"{name}-{len(trials)}-trials", options["data_dir"]
     resumed = resumed_run(resume)
-    with opening.resume_run(resumed, data_dir) if resumed else opening.start_comparison(name, data_dir) as run:
-        if method:
-            search(values, space, method, count, run, jobs, artifacts_dir)
-        elif not sweep(trials, run, jobs, artifacts_dir):
+    with opening.resume_run(resumed, data_dir) if resumed else opening.start_comparison(title, data_dir) as run:
+        if not sweep(trials, run, jobs, artifacts_dir, force):
             raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
+
+
+def _search(
+    method: str, count: int, seeds: int, jobs: int, artifacts_dir: str, resume: str, force: bool, **options: Any
+) -> None:
+    from pipeline.stages.search import search, space_of
+    from pipeline.tracking import opening
+
+    values = {name: options[name] if name in SWEPT else [options[name]] for name in TRAIN}
+    try:
+        if seeds > 1:
+            raise PipelineError(f"--seeds {seeds}: not with --search; try its best config, best.json, with more seeds")
+        space = space_of(values)
+    except PipelineError as error:
+        raise click.UsageError(str(error)) from error
+    title, data_dir = f"search-{method}-{count}-trials", options["data_dir"]
+    resumed = resumed_run(resume)
+    with opening.resume_run(resumed, data_dir) if resumed else opening.start_comparison(title, data_dir) as run:
+        search(values, space, method, count, run, jobs, artifacts_dir)
 
 
 @cli.command("compare")
@@ -251,9 +264,9 @@ def compare_command(runs: tuple[str, ...], query: str, output: str, data_dir: st
 
     Of two runs, it also says what changed from the first to the second.
     """
-    from pipeline.stages.compare_runs import compare_runs
+    from pipeline.stages.compare import compare
 
-    compare_runs(runs, query, Path(output), data_dir)
+    compare(runs, query, Path(output), data_dir)
 
 
 @cli.command("baselines")

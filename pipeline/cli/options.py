@@ -242,7 +242,6 @@ DEFAULTS: dict[str, Any] = {
     "host": "127.0.0.1",
     "port": 8000,
 }
-PREPARE = ("dataset", "data_dir", "channels", "seed")
 TRAIN = tuple(field.name for field in fields(Config))
 SWEPT = tuple(
     name for name in TRAIN if name not in {"dataset", "data_dir", "channels", "seed", "device", "compile"}

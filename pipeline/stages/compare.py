@@ -1,75 +1,176 @@
-"""Train several models and compare them: one MLflow run that holds the table and the figure, one child a model."""
+"""Compare runs that are done: tables in the terminal, and a page with figures."""
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping, Sequence
-from typing import Any
+import io
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+from zipfile import BadZipFile
 
 import click
+import numpy as np
+import torch
 
-from pipeline.config import Config
-from pipeline.reports import figures
+from pipeline.errors import PipelineError
+from pipeline.files import write_file
+from pipeline.reports import figures, leaderboard
+from pipeline.reports.comparison import NOTE, Section, comparison_page
+from pipeline.reports.leaderboard import LEVELS, Entry
 from pipeline.reports.tables import markdown_table
-from pipeline.stages.evaluate import evaluate, reference_noises
-from pipeline.stages.inputs import TEST
-from pipeline.stages.prepare import prepare
-from pipeline.stages.train import find_trained, train
+from pipeline.stages.inputs import SAMPLE, SAMPLES
 from pipeline.tracking import opening, store
-from pipeline.tracking.run import Run, metric_text
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from mlflow.entities import Run
+
+_SHOWN = 6  # runs whose curves and pictures are shown
+HTML_PAGE = "comparison.html"
 
 
-def compare(configs: Mapping[str, Config], run: Run, force: bool = False) -> None:
-    """Train and evaluate each config in a child of `run`, and log the comparison to `run`.
-
-    A finished run that has trained the same is reused; it becomes a child if it is nobody's.
+def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None:
+    """Print a leaderboard of the runs, write `HTML_PAGE` and its figures to `output`, and log them as a run.
 
     Args:
-        configs: by the name that the table and the figure give it; on the same data.
-        run: the parent.
-        force: train all in any case.
+        ids: of runs; of a sweep or a comparison, its children. None: all runs of the experiment.
+        query: MLflow's filter of the runs of the experiment; those that `ids` names are not filtered.
+        output: a folder, made if it is not there.
+        data_dir: where this process keeps what it needs meanwhile.
+
+    Raises:
+        PipelineError: a run does not exist, the query is wrong, or none of the runs can be compared.
     """
-    reports = {}
-    for name, config in configs.items():
-        prepare(config)
-        found = None if force else find_trained(config)
-        with opening.adopt_run(found, config, run.id) if found else opening.start_run(config, run.id) as child:
-            click.echo(f"compare: {name}: run {child.id}")
-            train(config, child)
-            evaluate(config, child, force=force)
-            with child.artifact(TEST) as path:
-                reports[name] = {**json.loads(path.read_text()), "run": child.facts()}
+    runs = _named(ids) if ids else store.find_runs(query)
+    entries = _entries(runs, tell=bool(ids))
+    if not entries:
+        raise PipelineError("no finished and evaluated runs to compare")
+    groups = leaderboard.grouped(entries)
+    if len(groups) > 1:
+        click.echo(f"compare: {len(groups)} kinds of data and noise, which do not compare: a table for each")
+    boards = [leaderboard.leaderboard(group) for group in groups]
+    tables = [f"{_title(group)}\n\n{markdown_table(board)}" for group, board in zip(groups, boards, strict=True)]
+    click.echo("\n" + "\n".join(tables), nl=False)
+    click.echo(NOTE)
 
-    levels = [noise.label for noise in reference_noises(next(iter(configs.values())))]
-    table = _table(reports, levels)
-    run.log_text(table, "comparison.md")
-    run.log_dict(reports, "comparison.json")
-    for name, report in reports.items():
-        for level in levels:
-            psnr = report["results"][level]["denoised"]["psnr"]
-            run.log_metrics({store.noise_metric(f"psnr_{metric_text(name)}", level): psnr})
+    lines: list[str] = []
+    if len(ids) == 2 and len(entries) == 2:
+        one, other = sorted(entries, key=lambda entry: list(ids).index(entry.id))
+        lines = leaderboard.difference(one, other, _entries(store.find_runs(""), tell=False))
+        click.echo("\n".join([f"\nFrom {one.name} ({one.id[:8]}) to {other.name} ({other.id[:8]}):", *lines]))
 
-    first = next(iter(reports.values()))["curve"]
-    curves = {name: report["curve"]["psnr"]["denoised"] for name, report in reports.items()}
-    title = f"Gaussian noise, {first['images']:,} test images"
-    run.log_figure(
-        figures.quality_comparison(
-            first["variances"], {**curves, "input, clipped to [0, 1]": first["psnr"]["clipped"]}, title
-        ),
-        "comparison",
-    )
-    run.describe(table)
-    click.echo(
-        f"compare: PSNR in dB on the test images, by variance of Gaussian noise (run {run.id})\n{table}", nl=False
-    )
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        sections = [
+            Section(_title(group), board, dict(_draw(group))) for group, board in zip(groups, boards, strict=True)
+        ]
+        files = {
+            f"{name}{number}.png": png
+            for number, section in enumerate(sections, 1)
+            for name, png in section.pictures.items()
+        }
+        files[HTML_PAGE] = comparison_page(sections, lines).encode()
+        for name, content in files.items():
+            write_file(output / name, content)
+    except OSError as error:
+        raise PipelineError(f"cannot write {error.filename or output}: {error.strerror}") from error
+    with opening.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
+        for name in files:
+            run.log_file(output / name, "comparison")
+        run.describe("\n\n".join(tables))
+    click.echo(f"compare: {output / HTML_PAGE}, and in run {run.id}")
 
 
-def _table(reports: Mapping[str, Mapping[str, Any]], levels: Sequence[str]) -> str:
-    """Markdown, with the columns aligned for the terminal."""
-    first = next(iter(reports.values()))["results"]
-    rows = [["", *levels, "parameters", "training"]]
-    rows.append(["input, clipped to [0, 1]", *(f"{first[level]['clipped']['psnr']:.2f}" for level in levels), "", ""])
-    for name, report in reports.items():
-        psnrs = [f"{report['results'][level]['denoised']['psnr']:.2f}" for level in levels]
-        rows.append([name, *psnrs, f"{report['run']['parameters']:,}", f"{report['run']['seconds']:.0f} s"])
-    return markdown_table(rows)
+def _named(ids: Sequence[str]) -> list[Run]:
+    client = store.connect()
+    runs = []
+    for run_id in ids:
+        run = store.ask(f"run {run_id}", lambda run_id=run_id: client.get_run(run_id))  # type: ignore[misc]
+        runs += store.children(run_id) or [run]
+    return runs
+
+
+def _entries(runs: Sequence[Run], tell: bool) -> list[Entry]:
+    entries = []
+    for run in runs:
+        try:
+            entries.append(leaderboard.read_entry(run))
+        except PipelineError as error:
+            if tell:
+                click.echo(f"compare: run {run.info.run_id} is left out: it {error}")
+    return entries
+
+
+def _title(group: Sequence[Entry]) -> str:
+    dataset, digest = Path(group[0].tags["dataset"]).name, group[0].group[0][:8]
+    count = f"{len(group)} run{'s' if len(group) > 1 else ''}"
+    return f"{count} on {dataset} ({digest}), {group[0].noise}"
+
+
+def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
+    best: dict[str, Entry] = {}
+    for entry in group:  # the best is the first
+        best.setdefault(entry.model, entry)
+    shown = dict(list(best.items())[:_SHOWN])
+    units = {"psnr": "PSNR in dB", "ssim": "SSIM"}
+    # The classical denoisers had their input as it is.
+    clipped = group[0].params.get("clip_input") == "True"
+    baselines = {} if clipped else store.baselines(group[0].group[0], list(units))
+    drawn = [
+        *((metric, _by_noise(shown, baselines, metric, unit)) for metric, unit in units.items()),
+        ("parameters", _by_cost(group, lambda entry: entry.parameters, "parameters", "Quality by parameters")),
+    ]
+    timed = [entry for entry in group if entry.milliseconds is not None]
+    if timed:
+        unit = "milliseconds an image, in onnxruntime on one thread of the machine that exported it"
+        drawn.append(("time", _by_cost(timed, lambda entry: entry.milliseconds or 0.0, unit, "Quality by time")))
+    client = store.connect()
+    curves = {}
+    alike = [entry for entry in group if entry.params["loss"] == group[0].params["loss"]]  # others have another scale
+    for entry in alike[:_SHOWN]:
+        if points := client.get_metric_history(entry.id, "train/loss"):
+            curves[f"{entry.name} ({entry.id[:4]})"] = [(point.step, point.value) for point in points]
+    drawn.append(("curves", figures.learning_curves(curves)))
+    if samples := _samples(shown):
+        drawn.append(("denoised", figures.denoised_by(samples, f"Test images, {group[0].noise}")))
+    pictures = []
+    for name, figure in drawn:
+        content = io.BytesIO()
+        figure.savefig(content, format="png", dpi=110)
+        pictures.append((name, content.getvalue()))
+    return pictures
+
+
+def _by_noise(
+    entries: Mapping[str, Entry], baselines: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, unit: str
+) -> Figure:
+    """Of the entries by the name of their model, and of the classical denoisers."""
+    lines = {name: [entry.levels[metric][level] for level in LEVELS] for name, entry in entries.items()}
+    for name, values in baselines.items():
+        if set(LEVELS) <= set(values[metric]):
+            lines[name] = [values[metric][level] for level in LEVELS]
+    variances = [float(level) for level in LEVELS]
+    return figures.quality_comparison(variances, lines, "Gaussian noise; the best run of every model", unit)
+
+
+def _samples(entries: Mapping[str, Entry]) -> dict[str, figures.Sample]:
+    """The test images that `evaluate` has shown, by the name of the model."""
+    found: dict[str, figures.Sample] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        for name, entry in entries.items():
+            try:
+                with np.load(store.download(entry.id, SAMPLES, folder), allow_pickle=False) as arrays:
+                    clean, noisy, denoised = (torch.from_numpy(arrays[part]) for part in SAMPLE)
+            except PipelineError as error:  # deleted: the rest is worth showing
+                click.echo(f"compare: no pictures: {error}")
+                continue
+            except (OSError, ValueError, KeyError, BadZipFile):
+                click.echo(f"compare: no pictures: {SAMPLES} of run {entry.id} is damaged")
+                continue
+            found[name] = clean, noisy, denoised
+    return found
+
+
+def _by_cost(entries: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str) -> Figure:
+    return figures.quality_by_cost(entries, leaderboard.pareto(entries, cost), cost, unit, title)

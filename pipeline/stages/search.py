@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.cli.options import PREPARE
-from pipeline.config import Config
+from pipeline.config import DATA, Config
 from pipeline.errors import PipelineError
 from pipeline.reports import figures
 from pipeline.reports.tables import markdown_table
@@ -65,7 +64,7 @@ def search(
         artifacts_dir: where each trial's hand-off folder goes.
     """
     fixed = {name: values[0] for name, values in options.items() if name not in space}
-    prepare(Config(**{name: fixed[name] for name in PREPARE}))  # once, instead of by all at the same time
+    prepare(Config(**{name: fixed[name] for name in DATA}))  # once, instead of by all at the same time
     chosen = _Search(fixed, space, method, count, run)
     run_trials(chosen.trials(), count, run, jobs, artifacts_dir, chosen.ended, chosen.is_hopeless)
     chosen.report()

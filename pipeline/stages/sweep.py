@@ -1,4 +1,4 @@
-"""Run many combinations of options, and compare them: a parent run with a `run` as a child for each."""
+"""Run many trials, each a `run` that becomes a child of one MLflow run, and put their results side by side."""
 
 from __future__ import annotations
 
@@ -7,66 +7,34 @@ import statistics
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
-from itertools import product
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
 from pipeline.tracking import store
 from pipeline.tracking.run import Run, metric_text
-from pipeline.trials.running import Trial, run_trials, running_elsewhere, trial_name
-from pipeline.trials.space import Interval
+from pipeline.trials.running import Trial, run_trials, running_elsewhere
 
-MOST_TRIALS = 10_000
-
-
-def grid(options: Mapping[str, Sequence[Any]], seeds: int) -> list[Trial]:
-    """A trial for every combination of the options' values, with so many seeds each.
-
-    Args:
-        options: one or more values of every option of `run` that decides its result; those of `seed` only one.
-        seeds: how many, from the one given.
-
-    Raises:
-        PipelineError: options that do not go together, or more than `MOST_TRIALS`.
-    """
-    count = seeds
-    for name, values in options.items():
-        count *= len(values)
-        if interval := next((value for value in values if isinstance(value, Interval)), None):
-            raise PipelineError(f"--{name.replace('_', '-')} {interval}: an interval needs --search")
-    if count > MOST_TRIALS:
-        raise PipelineError(f"the sweep has {count:,} trials; at most {MOST_TRIALS:,} are allowed")
-    swept = [name for name, values in options.items() if len(values) > 1]
-    trials: dict[str, Trial] = {}
-    for combination in product(*options.values()):
-        chosen = dict(zip(options, combination, strict=True))
-        config = Config.from_options(**chosen)
-        group = " ".join(f"{name}={chosen[name]}" for name in swept) or config.model_name
-        for seed in range(config.seed, config.seed + seeds):
-            trial = replace(config, seed=seed)
-            trials[trial.to_json()] = Trial(trial_name(trial, {name: chosen[name] for name in swept}), group, trial)
-    return list(trials.values())
+_CLIPPED = "input, clipped to [0, 1]"
 
 
-def sweep(trials: Sequence[Trial], run: Run, jobs: int, artifacts_dir: str) -> bool:
-    """Run every trial as a child of `run`, and log their table to `run`.
+def sweep(trials: Sequence[Trial], run: Run, jobs: int, artifacts_dir: str, force: bool = False) -> bool:
+    """Run every trial as a child of `run`, and log their table and figure to `run`.
 
     Args:
-        trials: at least one.
+        trials: at least one; all on the same prepared images.
         run: the parent.
         jobs: how many trials run at a time.
         artifacts_dir: where each trial's hand-off folder goes.
+        force: run trials again that are finished.
 
     Returns:
-        Whether all trials succeeded. One that fails is told, and the others go on.
+        Whether all trials succeeded. A trial that fails is reported, and does not stop the others.
     """
     prepare(trials[0].config)  # once, instead of by all at the same time
 
@@ -77,43 +45,85 @@ def sweep(trials: Sequence[Trial], run: Run, jobs: int, artifacts_dir: str) -> b
             else:
                 yield trial
 
-    ends = run_trials(not_elsewhere(), len(trials), run, jobs, artifacts_dir)
-    _report(run, {trial: run_id for trial, run_id in ends.items() if run_id})
+    ends = run_trials(not_elsewhere(), len(trials), run, jobs, artifacts_dir, force=force)
+    groups = _read_groups({trial: run_id for trial, run_id in ends.items() if run_id})
+    if groups:
+        _log(run, groups)
     return None not in ends.values()
 
 
-def _report(run: Run, finished: Mapping[Trial, str]) -> None:
-    """Log mean and standard deviation over the seeds of every group: a table, metrics and a figure."""
-    reports: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+@dataclass(frozen=True)
+class _Result:
+    """What one finished trial is compared by."""
+
+    report: Mapping[str, Any]  # the content of `TEST`
+    parameters: int  # of the network
+    seconds: float  # that its training took
+
+    def psnr(self, level: str, image: str = "denoised") -> float:
+        """Mean PSNR in dB on the test images with noise of this level."""
+        psnr: float = self.report["results"][level][image]["psnr"]
+        return psnr
+
+
+def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
+    """The results of the trials by their group, read from their runs: trials in a group differ in the seed only."""
+    groups: defaultdict[str, list[_Result]] = defaultdict(list)
+    client = store.connect()
     with tempfile.TemporaryDirectory() as folder:
         for trial, run_id in finished.items():
-            reports[trial.group].append(json.loads(store.download(run_id, TEST, folder).read_text()))
-    if not reports:
-        return
-    levels = list(next(iter(reports.values()))[0]["results"])
-    levels = [level for level in levels if all(level in one["results"] for of in reports.values() for one in of)]
-    rows = [["", *levels, "seeds"]]
-    for group, of_group in reports.items():
-        cells = []
+            report = json.loads(store.download(run_id, TEST, folder).read_text())
+            data = client.get_run(run_id).data
+            result = _Result(report, int(data.params["parameters"]), data.metrics["train/seconds"])
+            groups[trial.group].append(result)
+    return groups
+
+
+def _log(run: Run, groups: Mapping[str, Sequence[_Result]]) -> None:
+    """Log mean and standard deviation over the seeds of every group: metrics, a table and a figure."""
+    everyone = [result for group in groups.values() for result in group]
+    first = everyone[0]
+    levels = [level for level in first.report["results"] if all(level in one.report["results"] for one in everyone)]
+    for name, group in groups.items():
         for level in levels:
-            psnrs = [report["results"][level]["denoised"]["psnr"] for report in of_group]
-            deviation = statistics.stdev(psnrs) if len(psnrs) > 1 else 0.0
+            mean, deviation = _spread([result.psnr(level) for result in group])
             run.log_metrics(
                 {
-                    store.noise_metric(f"psnr_mean_{metric_text(group)}", level): statistics.mean(psnrs),
-                    store.noise_metric(f"psnr_std_{metric_text(group)}", level): deviation,
+                    store.noise_metric(f"psnr_mean_{metric_text(name)}", level): mean,
+                    store.noise_metric(f"psnr_std_{metric_text(name)}", level): deviation,
                 }
             )
-            cells.append(f"{statistics.mean(psnrs):.2f}" + (f" ± {deviation:.2f}" if len(psnrs) > 1 else ""))
-        rows.append([group, *cells, str(len(of_group))])
-    table = markdown_table(rows)
+    table = _table(groups, levels)
     run.log_text(table, "sweep.md")
     run.describe(table)
-    first = next(iter(reports.values()))[0]["curve"]
+    curve = first.report["curve"]
     curves = {}
-    for group, of_group in reports.items():
-        by_level = zip(*(report["curve"]["psnr"]["denoised"] for report in of_group), strict=True)
-        curves[group] = [statistics.mean(values) for values in by_level]
-    title = f"Gaussian noise, {first['images']:,} test images, mean over seeds"
-    run.log_figure(quality_comparison(first["variances"], curves, title), "sweep")
+    for name, group in groups.items():
+        by_level = zip(*(result.report["curve"]["psnr"]["denoised"] for result in group), strict=True)
+        curves[name] = [statistics.mean(values) for values in by_level]
+    curves[_CLIPPED] = curve["psnr"]["clipped"]
+    title = f"Gaussian noise, {curve['images']:,} test images, mean over seeds"
+    run.log_figure(quality_comparison(curve["variances"], curves, title), "sweep")
     click.echo(f"sweep: PSNR in dB on the test images, by noise (run {run.id})\n{table}", nl=False)
+
+
+def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> str:
+    """Markdown, with the columns aligned for the terminal."""
+    first = next(iter(groups.values()))[0]
+    rows = [
+        ["", *levels, "seeds", "parameters", "training"],
+        [_CLIPPED, *(f"{first.psnr(level, 'clipped'):.2f}" for level in levels), "", "", ""],
+    ]
+    for name, group in groups.items():
+        cells = []
+        for level in levels:
+            mean, deviation = _spread([result.psnr(level) for result in group])
+            cells.append(f"{mean:.2f}" + (f" ± {deviation:.2f}" if len(group) > 1 else ""))
+        seconds = statistics.mean(result.seconds for result in group)
+        rows.append([name, *cells, str(len(group)), f"{group[0].parameters:,}", f"{seconds:.0f} s"])
+    return markdown_table(rows)
+
+
+def _spread(values: Sequence[float]) -> tuple[float, float]:
+    """Mean and standard deviation; of a single value, 0."""
+    return statistics.mean(values), statistics.stdev(values) if len(values) > 1 else 0.0

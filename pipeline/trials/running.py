@@ -61,6 +61,7 @@ def run_trials(
     artifacts_dir: str,
     on_end: Callable[[Trial, str | None], None] = lambda trial, run_id: None,
     is_hopeless: Callable[[MlflowRun], bool] | None = None,
+    force: bool = False,
 ) -> dict[Trial, str | None]:
     """Run trials until there are no more, and say how each ends.
 
@@ -75,6 +76,7 @@ def run_trials(
         artifacts_dir: where each trial's hand-off folder goes.
         on_end: called with every trial that has ended, and what is returned of it.
         is_hopeless: whether to stop the trial with this run; asked now and then.
+        force: run trials again that are finished.
 
     Returns:
         The id of the run of each that succeeded; None for the others, which do not keep the rest from going on.
@@ -86,7 +88,7 @@ def run_trials(
         try:
             while True:
                 while len(running) < jobs and (trial := next(trials, None)):
-                    running.append(_start(trial, Path(folder), parent.id, jobs, artifacts_dir))
+                    running.append(_start(trial, Path(folder), parent.id, jobs, artifacts_dir, force))
                 if not running:
                     return ends
                 time.sleep(0.1)
@@ -109,7 +111,7 @@ def run_trials(
             _end_dead(parent.id)
 
 
-def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: str) -> _Process:
+def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: str, force: bool) -> _Process:
     config_file = folder / f"{trial.name}.json"
     config_file.write_text(trial.config.to_json())
     resume = stopped_trials(parent).get(trial.name)
@@ -123,6 +125,7 @@ def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: st
                 *(sys.executable, "-m", "pipeline", "run", "--parent", parent, "--trial", trial.name),
                 *(("--resume", resume.info.run_id) if resume else ("--config", str(config_file))),
                 *("--data-dir", trial.config.data_dir, "--artifacts-dir", artifacts_dir, "--name", trial.name),
+                *("--force", str(force).lower()),
             ],
             env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdout=subprocess.DEVNULL,

@@ -19,7 +19,7 @@ from mlflow.entities import Run
 from pipeline.cli.commands import cli as command_line
 from pipeline.cli.options import DEFAULTS, SWEPT
 from pipeline.errors import PipelineError
-from pipeline.stages.sweep import grid
+from pipeline.trials.grid import grid
 
 SWEEP = ("sweep", "--dataset", "digits", "--batch-size", "16", "--variance", "0.001;0.01")
 
@@ -40,7 +40,9 @@ def runs(folder: Path) -> tuple[list[Run], list[Run]]:
 def options(*arguments: str) -> dict[str, list[object]]:
     with command_line.commands["sweep"].make_context("sweep", list(arguments)) as context:
         chosen = {name: context.params[name] for name in DEFAULTS if name in context.params}
-    names = [name for name in chosen if name not in ("seeds", "search", "trials", "jobs", "artifacts_dir", "resume")]
+    names = [
+        name for name in chosen if name not in ("seeds", "search", "trials", "jobs", "artifacts_dir", "resume", "force")
+    ]
     return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in names}
 
 

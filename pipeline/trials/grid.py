@@ -1,0 +1,44 @@
+"""A trial for every combination of options."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from itertools import product
+from typing import Any
+
+from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.trials.running import Trial, trial_name
+from pipeline.trials.space import Interval
+
+MOST_TRIALS = 10_000
+
+
+def grid(options: Mapping[str, Sequence[Any]], seeds: int) -> list[Trial]:
+    """A trial for every combination of the options' values, with so many seeds each.
+
+    Args:
+        options: one or more values of every option of `run` that decides its result; those of `seed` only one.
+        seeds: how many, from the one given.
+
+    Raises:
+        PipelineError: options that do not go together, or more than `MOST_TRIALS`.
+    """
+    count = seeds
+    for name, values in options.items():
+        count *= len(values)
+        if interval := next((value for value in values if isinstance(value, Interval)), None):
+            raise PipelineError(f"--{name.replace('_', '-')} {interval}: an interval needs --search")
+    if count > MOST_TRIALS:
+        raise PipelineError(f"the sweep has {count:,} trials; at most {MOST_TRIALS:,} are allowed")
+    swept = [name for name, values in options.items() if len(values) > 1]
+    trials: dict[str, Trial] = {}
+    for combination in product(*options.values()):
+        chosen = dict(zip(options, combination, strict=True))
+        config = Config.from_options(**chosen)
+        group = " ".join(f"{name}={chosen[name]}" for name in swept) or config.model_name
+        for seed in range(config.seed, config.seed + seeds):
+            trial = replace(config, seed=seed)
+            trials[trial.to_json()] = Trial(trial_name(trial, {name: chosen[name] for name in swept}), group, trial)
+    return list(trials.values())
