@@ -20,7 +20,7 @@ from benchmarks.speed.timing import in_processes, ratio, spread
 from pipeline.config import Config
 from pipeline.data.batches import WholeImages
 from pipeline.data.prepared import PreparedData
-from pipeline.models import MODELS, PAGE, Recipe, build_model
+from pipeline.models import COURSE_PAGE, MODELS, Recipe, build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import model_denoiser, score
@@ -29,7 +29,7 @@ from pipeline.stages.train import VALIDATION_IMAGES
 from pipeline.training.devices import choose_device
 from pipeline.training.loop import Epoch, batch_norms, fit
 
-GOAL = 29.7  # dB, mean over the test digits: where the page's recipe ends
+GOAL = 29.7  # dB, mean over the test digits: where the recipe of the course page ends
 SEEDS = 3
 NOISE = make_noise("gaussian", "0.01")
 FAST = MODELS["autoencoder"].fast
@@ -37,7 +37,7 @@ FAST = MODELS["autoencoder"].fast
 RECIPES: dict[str, Recipe] = {
     "the default recipe": FAST,
     "with Adam at 0.02, beta2 0.999": replace(FAST, optimizer="adam", lr=0.02, beta2=0.999),
-    "with BatchNorm's momentum at the page's 0.01": replace(FAST, bn_momentum=PAGE.bn_momentum),
+    "with BatchNorm's momentum at the page's 0.01": replace(FAST, bn_momentum=COURSE_PAGE.bn_momentum),
     "with the PSNR loss": replace(FAST, loss="psnr"),
     "at a constant rate": replace(FAST, schedule="constant"),
     "at half the rate": replace(FAST, lr=FAST.lr / 2),
@@ -62,10 +62,10 @@ def page(data: PreparedData, seed: int) -> tuple[float, float]:
     ]
     model = build_model("autoencoder")
     for module in batch_norms(model):
-        module.momentum = PAGE.bn_momentum
-    optimizer = torch.optim.Adam(model.parameters(), lr=PAGE.lr)
+        module.momentum = COURSE_PAGE.bn_momentum
+    optimizer = torch.optim.Adam(model.parameters(), lr=COURSE_PAGE.lr)
     began = time.perf_counter()
-    for _ in range(PAGE.epochs):
+    for _ in range(COURSE_PAGE.epochs):
         for training, loader in zip((True, False), loaders, strict=True):
             with torch.set_grad_enabled(training):
                 total = 0.0

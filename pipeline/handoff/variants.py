@@ -15,8 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+import onnx_ir
 import torch
-from onnxscript import ir
 from torch import nn
 
 from pipeline.data.images import Images
@@ -179,9 +179,9 @@ def _write_fp16(source: Source, path: Path) -> None:
 
 def _finish(proto: onnx.ModelProto, source: Source, variant: str, path: Path) -> None:
     """Write what a converter made, with what it left out or put in the wrong order mended."""
-    model = ir.from_proto(proto)
+    model = onnx_ir.from_proto(proto)
     model.graph.sort()  # the casts of the input come last
-    proto = ir.to_proto(model)
+    proto = onnx_ir.to_proto(model)
     for node in proto.graph.node:
         node.ClearField("metadata_props")
         node.ClearField("doc_string")

@@ -42,7 +42,7 @@ RECIPES: dict[str, str] = {
     "best": "longer",
     "page": "the course page's, the same for any model",
 }
-PAGE = Recipe(
+COURSE_PAGE = Recipe(
     epochs=10,
     batch_size=64,
     optimizer="adam",
@@ -126,7 +126,7 @@ def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
 
 def recipe_of(model: str, name: str) -> Recipe:
     """The recipe called `name`, one of `RECIPES`, of a model, a key of `MODELS`."""
-    return {"fast": MODELS[model].fast, "best": MODELS[model].best, "page": PAGE}[name]
+    return {"fast": MODELS[model].fast, "best": MODELS[model].best, "page": COURSE_PAGE}[name]
 
 
 def other_modules(spec: str = "") -> list[str]:

@@ -72,7 +72,7 @@ def export(
     logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
     parts = fingerprint(
         "pipeline.stages.export",
-        packages=("numpy", "onnx", "onnxruntime", "onnxscript", "torch"),
+        packages=("numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch"),
         ignore=other_modules(config.model),
         files=[
             path for folder in (FILES, TEMPLATES, rendering.TEMPLATES) for path in folder.rglob("*") if path.is_file()

@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from pipeline.cli.commands import cli as command_line
 from pipeline.cli.config_files import PRESETS
-from pipeline.models import MODELS, PAGE
+from pipeline.models import COURSE_PAGE, MODELS
 
 
 def options(*arguments: str) -> dict[str, object]:
@@ -77,7 +77,7 @@ def test_the_file_that_a_run_stores_repeats_it_bit_for_bit(cli: Cli, tmp_path: P
 
     (first,) = runs()
     stored = Path(first.info.artifact_uri.removeprefix("file://")) / "config.json"
-    assert json.loads(stored.read_text())["optimizer"] == PAGE.optimizer
+    assert json.loads(stored.read_text())["optimizer"] == COURSE_PAGE.optimizer
     done = cli("train", "--config", stored, "--force")
     assert done.code == 0, done
     second, _ = runs()

@@ -130,7 +130,7 @@ import torch
 from pipeline.data.batches import WholeImages
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.training.distributed import ALONE, join
-from pipeline.models import PAGE, build_model
+from pipeline.models import COURSE_PAGE, build_model
 from pipeline.noise import make_noise
 from pipeline.training.loop import fit
 
@@ -139,7 +139,7 @@ def losses(team):
     torch.manual_seed(0)
     fit(
         build_model("resunet", "s"), WholeImages(digits[:81]), digits[81:], make_noise("gaussian", "0.01"),
-        recipe=replace(PAGE, epochs=2, batch_size=16), target="clean", seed=0, team=team,
+        recipe=replace(COURSE_PAGE, epochs=2, batch_size=16), target="clean", seed=0, team=team,
         on_point=lambda point: found.append(point.loss), on_epoch=lambda epoch: found.append(epoch.validation_loss),
     )
     return found

@@ -16,7 +16,7 @@ from pipeline.cli.options import DEFAULTS, TRAIN
 from pipeline.config import Config
 from pipeline.data.batches import WholeImages
 from pipeline.data.prepared import load_prepared
-from pipeline.models import PAGE, RECIPES, Recipe, build_model, recipe_of
+from pipeline.models import COURSE_PAGE, RECIPES, Recipe, build_model, recipe_of
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.score import model_denoiser, noisy_batches, score
@@ -176,9 +176,14 @@ def test_recipes_fill_in_what_is_not_given() -> None:
     for name in RECIPES:
         assert Config.from_options(**{**chosen, "recipe": name}).training_recipe == recipe_of("autoencoder", name)
     config = Config.from_options(**{**chosen, "recipe": "page", "epochs": 3})
-    assert config.training_recipe == replace(PAGE, epochs=3)
+    assert config.training_recipe == replace(COURSE_PAGE, epochs=3)
     assert "page" in config.run_name
-    assert (PAGE.epochs, PAGE.batch_size, PAGE.lr, PAGE.optimizer) == (10, 64, 0.001, "adam")  # the page's text
+    assert (COURSE_PAGE.epochs, COURSE_PAGE.batch_size, COURSE_PAGE.lr, COURSE_PAGE.optimizer) == (
+        10,
+        64,
+        0.001,
+        "adam",
+    )  # the page's text
 
 
 def test_a_compiled_network_trains_the_same(digits: np.ndarray) -> None:
