@@ -12,6 +12,8 @@ import click
 import pytest
 import yaml
 from conftest import PROJECT
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 
 from pipeline.cli.commands import cli
 from pipeline.config import AUTO, RECIPE
@@ -88,6 +90,35 @@ def test_conda_yaml_and_setup_cfg_agree() -> None:
     assert pip_list == {"pip": _setup_cfg()["options"]["install_requires"].strip().splitlines()}
     # The only spelling of a Python version that MLflow hands on to uv and virtualenv.
     assert re.fullmatch(r"python=3\.\d+", python)
+
+
+def test_the_lock_file_has_every_requirement_at_an_allowed_version() -> None:
+    """`CONTRIBUTING.md` has the command that makes it."""
+    text = (PROJECT / "requirements.lock").read_text()
+    pinned = dict(re.findall(r"^([a-z0-9-]+)==([^\s;]+)", text, re.MULTILINE))
+    extras = _setup_cfg()["options.extras_require"]
+    requirements = [
+        Requirement(line)
+        for text in (_setup_cfg()["options"]["install_requires"], *extras.values())
+        for line in text.split("\n")
+        if line
+    ]
+    for requirement in requirements:
+        if requirement.name == "bm3d":  # free for non-commercial use only: not for everybody who installs the rest
+            continue
+        name = canonicalize_name(requirement.name)
+        assert name in pinned, f"requirements.lock lacks {name}"
+        assert requirement.specifier.contains(pinned[name]), f"requirements.lock has {name} {pinned[name]}"
+
+
+def test_the_lock_file_has_hashes_and_no_place_to_install_from() -> None:
+    lines = (PROJECT / "requirements.lock").read_text().splitlines()
+    entries = [at for at, line in enumerate(lines) if re.match(r"[a-z0-9]", line)]
+    assert entries
+    assert all(lines[at].endswith("\\") and "--hash=sha256:" in lines[at + 1] for at in entries)
+    kinds = re.compile(r"#|[a-z0-9-]+==|    --hash=sha256:[0-9a-f]{64}( \\)?$|    #")
+    assert [line for line in lines if not kinds.match(line)] == []
+    assert "://" not in "".join(lines)
 
 
 def _packages(requirements: str) -> set[str]:
