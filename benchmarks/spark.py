@@ -22,7 +22,7 @@ import pyarrow.parquet as pq
 from pyspark.sql import SparkSession
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
-from pipeline.denoising.command import open_model
+from pipeline.denoising.model import open_model
 
 PROJECT = Path(__file__).parent.parent
 sys.path.insert(0, str(PROJECT / "deploy" / "spark"))

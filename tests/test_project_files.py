@@ -157,7 +157,7 @@ def test_only_their_own_modules_import_mlflow_and_onnx() -> None:
     }
     assert importing("matplotlib") == {"pipeline/reports/figures.py"}
     assert {name for name in importing("onnxruntime") if not name.startswith("pipeline/handoff/")} == {
-        "pipeline/denoising/command.py"
+        "pipeline/denoising/model.py"
     }
     assert {name for name in importing("onnx") if not name.startswith("pipeline/handoff/")} == {
         "pipeline/tracking/to_mlflow.py"

@@ -20,13 +20,14 @@ from pyspark.sql import functions as F  # noqa: N812
 
 import pipeline
 from pipeline.data.image_files import SUFFIXES
-from pipeline.denoising.command import located_model
+from pipeline.denoising.model import located_model
 from pipeline.errors import PipelineError
 
-FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")  # columns: a key, and an image
-_WORKERS_NEED = (  # of the pipeline
-    *("__init__.py", "errors.py", "files.py", "data/__init__.py", "data/image_files.py"),
-    *("denoising/__init__.py", "denoising/command.py", "denoising/tiling.py"),
+# The columns that a collection may have: first a key, last an image.
+FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")
+_WORKERS_NEED = (  # modules of the pipeline
+    *("__init__.py", "errors.py", "files.py", "data/__init__.py", "data/image_files.py", "data/images.py"),
+    *("denoising/__init__.py", "denoising/model.py", "denoising/tiling.py"),
 )
 
 
@@ -34,18 +35,18 @@ def denoise_collection(spark: SparkSession, model: str, source: str, output: str
     """Write a denoised copy of the collection `source` to the Parquet table `output`, in the order of its keys.
 
     Args:
-        spark: where it runs.
-        model: a hand-off folder, an .onnx file of one, or an MLflow model URI.
-        source: a Parquet table, its name ending in .parquet, with the columns `FILES` or `PIXELS`; or a folder of
-            image files. `denoise_rows` tells what these hold. Other columns are kept.
-        output: as `source`, with one more column: `error`, why there is no denoised image; null where there is one.
+        spark: the session to run in.
+        model: a hand-off folder, its .onnx file, or an MLflow model URI.
+        source: a Parquet table whose name ends in .parquet, with the columns `FILES` or `PIXELS`; or a folder of
+            image files. `denoise_rows` says what these columns hold. Other columns are kept.
+        output: the same columns, and `error`: why there is no denoised image; null where there is one.
 
     Returns:
-        All that was written, and the keys and errors of what could not be denoised.
+        Everything that was written, and the keys and errors of the images that could not be denoised.
 
     Raises:
         PipelineError: the model cannot be used, or there are no images.
-        PySparkException, Py4JJavaError: the input cannot be read, or the output not be written.
+        PySparkException, Py4JJavaError: the input cannot be read, or the output cannot be written.
     """
     with tempfile.TemporaryDirectory() as scratch, located_model(model) as file:
         images = _read(spark, source)
@@ -54,7 +55,7 @@ def denoise_collection(spark: SparkSession, model: str, source: str, output: str
         denoise = mlflow.pyfunc.spark_udf(
             spark, _row_model(file, Path(scratch)), result_type="image string, error string", env_manager="local"
         )
-        # However small the table is, all cores have work.
+        # Enough parts that all cores have work, however small the table is.
         parts = max(images.rdd.getNumPartitions(), 2 * spark.sparkContext.defaultParallelism)
         images = images.repartitionByRange(parts, key).sortWithinPartitions(key)
         images = images.withColumn("_denoised", denoise(F.struct(*columns)))
@@ -70,7 +71,7 @@ def denoise_collection(spark: SparkSession, model: str, source: str, output: str
 
 
 def _read(spark: SparkSession, source: str) -> DataFrame:
-    """The images, and what else their table holds."""
+    """The images, with all columns of their table."""
     if source.rstrip("/").endswith(".parquet"):
         images = spark.read.parquet(source)
         types = dict(images.dtypes)
@@ -80,7 +81,7 @@ def _read(spark: SparkSession, source: str) -> DataFrame:
         else:
             found = ", ".join(f"{name} {kind}" for name, kind in types.items())
             raise PipelineError(
-                f"{source} has the columns {found}; needed are {', '.join(FILES)} or {', '.join(PIXELS)}, "
+                f"{source} has the columns {found}; it needs {', '.join(FILES)} or {', '.join(PIXELS)}, "
                 "the last of them binary"
             )
     else:
@@ -93,7 +94,7 @@ def _read(spark: SparkSession, source: str) -> DataFrame:
 
 
 def _row_model(file: Path, folder: Path) -> str:
-    """The ONNX file as a model of rows: MLflow gives `spark_udf` no tensors of any height and width."""
+    """The ONNX file as a model of table rows: `spark_udf` cannot take tensors of any height and width."""
     modules = folder / "pipeline"
     for name in _WORKERS_NEED:
         (modules / name).parent.mkdir(parents=True, exist_ok=True)
@@ -103,7 +104,7 @@ def _row_model(file: Path, folder: Path) -> str:
         loader_module="denoise_rows",
         data_path=str(file),
         code_paths=[str(Path(__file__).with_name("denoise_rows.py")), str(modules)],
-        pip_requirements=["click", "mlflow", "numpy", "onnxruntime", "pillow"],
+        pip_requirements=["mlflow", "numpy", "onnxruntime", "pillow"],
     )
     return str(folder / "model")
 

@@ -1,7 +1,7 @@
-"""How the workers of Spark run the file: on rows of a table, of which each is an image.
+"""What runs on the workers of Spark: the model, on rows of a table that hold one image each.
 
-MLflow's `spark_udf` brings this module to every worker, with the modules of the pipeline that read, denoise and write
-images. A worker needs NumPy, onnxruntime, Pillow, click and MLflow, and no torch.
+MLflow's `spark_udf` ships this module to every worker, with the modules of the pipeline that read, denoise and write
+images. A worker needs NumPy, onnxruntime, Pillow and MLflow, but no torch.
 """
 
 from __future__ import annotations
@@ -16,30 +16,30 @@ import numpy as np
 import pandas as pd
 
 from pipeline.data.image_files import SUFFIXES, Picture, read_picture, write_picture
-from pipeline.denoising.command import batches, check_picture, denoise_images, open_model
+from pipeline.denoising.model import batches, open_model
 from pipeline.errors import PipelineError
 
-_TYPES: dict[int, type] = {1: np.uint8, 2: np.uint16, 4: np.float32}  # by bytes a value
+_TYPES: dict[int, type] = {1: np.uint8, 2: np.uint16, 4: np.float32}  # by bytes per value
 
 
 class RowModel:
-    """The model in the .onnx file at `path`."""
+    """The model in the .onnx file `path`, for `spark_udf`."""
 
     def __init__(self, path: str) -> None:
         self._model = open_model(Path(path), threads=1)  # Spark runs a worker on every core
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
-        """Denoise the images in `rows`, in whose form they come back.
+        """Denoise the images in `rows` and return them in the same form.
 
         Args:
-            rows: with the column `content`, the bytes of image files, and `path`, their names; or with `pixels`, the
+            rows: with the columns `content`, the bytes of image files, and `path`, their names; or with `pixels`, the
                 bytes of images [height, width, channels], and these three as columns. Pixels are uint8, uint16 or
-                float32 on the [0, 1] scale, little-endian; which of them is seen by the number of bytes.
-            params: not used.
+                float32 on the [0, 1] scale, little-endian; the number of bytes says which.
+            params: not used; MLflow passes it.
 
         Returns:
-            The column `image`, of the denoised bytes in base64, because `spark_udf` returns text but no bytes, and
-            `error`: why there is no image, "" where there is one.
+            The columns `image`, the denoised bytes in base64, because `spark_udf` can return text but not bytes, and
+            `error`, why there is no image; "" where there is one.
         """
         records = rows.to_dict("records")
         images, errors = [""] * len(records), [""] * len(records)
@@ -49,7 +49,7 @@ class RowModel:
                 for index, row in enumerate(records):
                     try:
                         picture = _read_file(row, folder) if "content" in row else _read_pixels(row)
-                        check_picture(picture, self._model)
+                        self._model.check(picture)
                     except PipelineError as error:
                         errors[index] = " ".join(str(error).split())
                     else:
@@ -57,26 +57,26 @@ class RowModel:
 
             for batch in batches(pictures()):
                 inputs = [picture.pixels for _, picture in batch]
-                denoised = denoise_images(self._model, inputs, inputs[0].dtype)
+                denoised = self._model.denoise(inputs, inputs[0].dtype)
                 for (index, picture), pixels in zip(batch, denoised, strict=True):
                     try:
                         data = _write(picture, pixels, folder, records[index])
                     except OSError as error:
-                        errors[index] = f"cannot be written: {error}"
+                        errors[index] = f"it cannot be written: {error}"
                     else:
                         images[index] = base64.b64encode(data).decode()
         return pd.DataFrame({"image": images, "error": errors})
 
 
 def _path(folder: str, row: Mapping[str, Any]) -> Path:
-    """Where the file of a row is while it is read or written; its format may hang on its suffix."""
+    """A path for the file of a row while it is read or written; its suffix may decide its format."""
     suffix = Path(str(row["path"])).suffix
     return Path(folder) / f"image{suffix if suffix.lower() in SUFFIXES else '.png'}"
 
 
 def _read_file(row: Mapping[str, Any], folder: str) -> Picture:
     if not isinstance(row["content"], bytes):
-        raise PipelineError("has no content")
+        raise PipelineError("it has no content")
     path = _path(folder, row)
     path.write_bytes(row["content"])
     return read_picture(path)
@@ -93,14 +93,14 @@ def _write(picture: Picture, pixels: np.ndarray, folder: str, row: Mapping[str, 
 def _read_pixels(row: Mapping[str, Any]) -> Picture:
     data, sides = row["pixels"], [row[name] for name in ("height", "width", "channels")]
     if not isinstance(data, bytes) or not all(isinstance(side, int | float) and side >= 1 for side in sides):
-        raise PipelineError(f"has no pixels, or no size: {sides}")  # a number that is missing is NaN
+        raise PipelineError(f"it has no pixels or no size: {sides}")  # a missing number is NaN
     height, width, channels = map(int, sides)
     values = height * width * channels
     dtype = _TYPES.get(len(data) // values)
     if dtype is None or len(data) % values or channels not in (1, 3):
         raise PipelineError(
-            f"has {len(data)} bytes, but {height}x{width} pixels with {channels} channels are given; channels are 1 "
-            "or 3, values of 1, 2 or 4 bytes"
+            f"it has {len(data)} bytes, which do not fit {height}x{width} pixels of {channels} channels; allowed are 1 "
+            "or 3 channels, and 1, 2 or 4 bytes per value"
         )
     array: np.ndarray = np.frombuffer(data, dtype).reshape(height, width, channels)
     return Picture(np.ascontiguousarray(array.transpose(2, 0, 1))[np.newaxis], None, "RAW")

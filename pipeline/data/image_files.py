@@ -1,10 +1,8 @@
-"""Image files as arrays of pixels, and back: bit depth, colour, transparency and format are kept."""
+"""Reading and writing image files: bit depth, colour, transparency and format are kept."""
 
 from __future__ import annotations
 
 import io
-import os
-import tempfile
 import warnings
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,12 +12,13 @@ import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.errors import PipelineError
+from pipeline.files import write_file
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".webp", ".npy")
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP", "WEBP")
 _ALPHA = ("LA", "RGBA")
 _LOSSLESS: dict[str, dict[str, Any]] = {
-    # As near to the pixels as the format allows: damage by compression would be blamed on the model.
+    # As close to the pixels as the format allows: compression artefacts would be blamed on the model.
     "JPEG": {"quality": 95, "subsampling": 0},
     "WEBP": {"lossless": True},
     "TIFF": {"compression": "tiff_deflate"},
@@ -28,11 +27,11 @@ _LOSSLESS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True)
 class Picture:
-    """The pixels of a file, and what is needed to write it again."""
+    """The pixels of a file, and what is needed to write them back in the same form."""
 
     pixels: np.ndarray  # uint8, uint16 or float32 [N, C, H, W]; floats are on the [0, 1] scale
-    alpha: np.ndarray | None  # of the type of `pixels`, [H, W]
-    format: str  # a Pillow format; "NPY"; or "CV2" where only OpenCV keeps 16-bit colour
+    alpha: np.ndarray | None  # [H, W], of the same type as `pixels`
+    format: str  # a Pillow format; "NPY"; or "CV2" for 16-bit colour, which only OpenCV keeps
     mode: str = ""  # Pillow's
     shape: tuple[int, ...] = ()  # of the array in an .npy file ...
     dtype: str = ""  # ... and its type
@@ -51,17 +50,21 @@ def read_picture(path: Path) -> Picture:
     [0, 1] scale.
 
     Raises:
-        PipelineError: it cannot be read, or what it holds is no such image. The message does not name the file.
+        PipelineError: the file cannot be read or does not hold such an image. The message does not name the file.
     """
     try:
         return _read_npy(path) if path.suffix.lower() == ".npy" else _read_image(path)
     except (OSError, SyntaxError, ValueError, EOFError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        reason = "no image in a format that is known" if isinstance(error, UnidentifiedImageError) else str(error)
-        raise PipelineError(f"cannot be read: {reason}") from error
+        reason = "it is not in a known image format" if isinstance(error, UnidentifiedImageError) else str(error)
+        raise PipelineError(f"it cannot be read: {reason}") from error
 
 
 def write_picture(picture: Picture, pixels: np.ndarray, path: Path) -> None:
-    """Write `pixels`, of the shape and type of `picture.pixels`, in the form of `picture`: whole, or not at all."""
+    """Write `pixels`, of the shape and type of `picture.pixels`, in the form of `picture`.
+
+    Raises:
+        OSError: the file cannot be written; a file that was there before is still there.
+    """
     if picture.format == "NPY":
         content = io.BytesIO()
         np.save(content, _to_array(picture, pixels))
@@ -75,35 +78,19 @@ def write_picture(picture: Picture, pixels: np.ndarray, path: Path) -> None:
         content = io.BytesIO()
         image.save(content, picture.format, **_LOSSLESS.get(picture.format, {}), **picture.info)
         data = content.getvalue()
-    _write(data, path)
-
-
-def _write(data: bytes, path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(data)
-        Path(scratch).chmod(0o666 & ~_UMASK)
-        Path(scratch).replace(path)
-    except BaseException:
-        Path(scratch).unlink(missing_ok=True)
-        raise
-
-
-_UMASK = os.umask(0)  # can only be read by setting it
-os.umask(_UMASK)
+    write_file(path, data)
 
 
 def _read_image(path: Path) -> Picture:
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are what tiles are for
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # large images are denoised in tiles
         with Image.open(path) as image:
-            form = "JPEG" if image.format == "MPO" else image.format or ""  # what some cameras write: a JPEG and more
+            form = "JPEG" if image.format == "MPO" else image.format or ""  # a JPEG and more, which some cameras write
             if form not in _FORMATS:
-                raise PipelineError(f"is a {form} file; allowed: {', '.join(_FORMATS)} and .npy")
+                raise PipelineError(f"it is a {form} file; allowed are {', '.join(_FORMATS)} and .npy")
             if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-                raise PipelineError(f"holds {image.n_frames} images; files of one image are needed")  # type: ignore[attr-defined]
+                raise PipelineError(f"it holds {image.n_frames} images; a file must hold one")  # type: ignore[attr-defined]
             if image.mode in ("RGB", "RGBA", "LA") and any(";16" in str(tile[3]) for tile in image.tile):
                 return _read_16_bit_colour(path)
             info = {key: image.info[key] for key in ("icc_profile", "exif", "dpi") if image.info.get(key)}
@@ -124,7 +111,7 @@ def _planes(image: Image.Image, form: str, info: dict[str, Any]) -> Picture:
     elif image.mode == "F":
         array = _check_floats(np.asarray(image, np.float32))
     else:
-        raise PipelineError(f"has pixels of the kind {image.mode}; 8 or 16 bits, gray or colour are needed")
+        raise PipelineError(f"it has pixels of the kind {image.mode}; allowed are 8 or 16 bits, gray or colour")
     array = array[..., np.newaxis] if array.ndim == 2 else array
     alpha = array[..., -1] if image.mode in _ALPHA else None
     colours = array[..., :-1] if alpha is not None else array
@@ -134,14 +121,14 @@ def _planes(image: Image.Image, form: str, info: dict[str, Any]) -> Picture:
 def _read_npy(path: Path) -> Picture:
     array = np.load(path, allow_pickle=False)
     if not isinstance(array, np.ndarray):
-        raise PipelineError("is an archive of several arrays; one array is needed")
+        raise PipelineError("it is an archive of several arrays; a file must hold one")
     shape, dtype = array.shape, array.dtype.str
     if array.size == 0:
-        raise PipelineError(f"is empty: its shape is {list(shape)}")
+        raise PipelineError(f"it is empty: its shape is {list(shape)}")
     if array.dtype.kind == "f":
         array = _check_floats(array.astype(np.float32))
     elif array.dtype not in (np.uint8, np.uint16):
-        raise PipelineError(f"holds {array.dtype}; uint8, uint16 or floats on the [0, 1] scale are needed")
+        raise PipelineError(f"it holds {array.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale")
     if array.ndim == 2:
         planes = array[np.newaxis, np.newaxis]
     elif array.ndim == 3 and shape[2] in (1, 3, 4):
@@ -150,7 +137,8 @@ def _read_npy(path: Path) -> Picture:
         planes = array
     else:
         raise PipelineError(
-            f"has the shape {list(shape)}; needed: [H, W], [H, W, C] with C 1, 3 or 4, or [N, C, H, W] with C 1 or 3"
+            f"its shape is {list(shape)}; allowed are [H, W], [H, W, C] with C 1, 3 or 4, "
+            "and [N, C, H, W] with C 1 or 3"
         )
     alpha = planes[0, 3] if array.ndim == 3 and shape[2] == 4 else None
     return Picture(np.ascontiguousarray(planes[:, :3]), alpha, "NPY", shape=shape, dtype=dtype)
@@ -158,12 +146,12 @@ def _read_npy(path: Path) -> Picture:
 
 def _check_floats(array: np.ndarray) -> np.ndarray:
     if not np.isfinite(array).all():
-        raise PipelineError("holds NaN or infinity")
+        raise PipelineError("it holds NaN or infinity")
     return array
 
 
 def _to_array(picture: Picture, pixels: np.ndarray) -> np.ndarray:
-    """What is stored in an .npy file, from `pixels` [N, C, H, W]."""
+    """The array to store in an .npy file, from `pixels` [N, C, H, W]."""
     dimensions = len(picture.shape)
     if dimensions == 4:
         array = pixels
@@ -176,14 +164,16 @@ def _to_array(picture: Picture, pixels: np.ndarray) -> np.ndarray:
 
 
 def _read_16_bit_colour(path: Path) -> Picture:
-    """Pillow would drop the lower 8 bits."""
+    """Read by OpenCV, because Pillow would drop the lower 8 bits."""
     try:
         import cv2
     except ImportError:
-        raise PipelineError("has 16 bits a colour; run: pip install opencv-python-headless") from None
+        raise PipelineError(
+            "it has 16 bits per colour, which needs OpenCV; run: pip install opencv-python-headless"
+        ) from None
     array = cv2.imread(str(path), cv2.IMREAD_UNCHANGED)
     if array is None or array.dtype != np.uint16 or array.ndim != 3 or array.shape[2] not in (3, 4):
-        raise PipelineError("has 16 bits a colour, in a form that OpenCV does not read either")
+        raise PipelineError("it has 16 bits per colour, in a form that OpenCV cannot read either")
     alpha = array[..., 3] if array.shape[2] == 4 else None
     return Picture(np.ascontiguousarray(array[..., 2::-1].transpose(2, 0, 1))[np.newaxis], alpha, "CV2")
 

@@ -1,4 +1,4 @@
-"""What an image is, everywhere in the pipeline: its type, its shape and its values."""
+"""What an image is everywhere in the pipeline: its type, its shape, its values, and how these are converted."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     import torch
 
 SMALLEST_SIDE = 11  # pixels: the window of SSIM
+MAX_PSNR = 100.0  # dB; an error far below one step of 8 bits, or none at all
 
 Images = np.ndarray | list[np.ndarray]
 """uint8 [N, C, H, W] where all images have one size, else a list of uint8 [C, H, W]; 0 is black and 255 white."""
@@ -23,6 +24,24 @@ def as_images(images: list[np.ndarray]) -> Images:
 def to_images(pixels: torch.Tensor) -> torch.Tensor:
     """uint8 [N, C, H, W] in 0...255 to float32 of the same shape in [0, 1]."""
     return pixels.float().div_(255)
+
+
+def to_floats(pixels: np.ndarray) -> np.ndarray:
+    """uint8 or uint16 of any shape to float32 in [0, 1]; float32 is returned unchanged."""
+    if pixels.dtype == np.float32:
+        return pixels
+    return pixels.astype(np.float32) / np.float32(np.iinfo(pixels.dtype).max)
+
+
+def to_integers(images: np.ndarray, dtype: np.dtype | type = np.uint8) -> np.ndarray:
+    """Floats of any shape to uint8 or uint16: clipped to [0, 1], scaled to the largest integer, halves to even."""
+    return np.rint(images.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+
+
+def psnr_of_error(error: np.ndarray | float) -> np.ndarray:
+    """PSNR in dB of one or many mean squared errors of pixels in [0, 1]: -10 log10(error), at most `MAX_PSNR`."""
+    with np.errstate(divide="ignore"):
+        return np.minimum(-10 * np.log10(error), MAX_PSNR)
 
 
 def describe_sizes(*parts: Images) -> str:

@@ -1,4 +1,4 @@
-"""Large images in bounded memory: a model sees tiles with enough around them that no seam can be seen."""
+"""Denoising large images in bounded memory: the model sees tiles with enough around them that no seam is visible."""
 
 from __future__ import annotations
 
@@ -6,18 +6,18 @@ from collections.abc import Callable
 
 import numpy as np
 
-TILE = 512  # pixels a side that go through a model at once; smaller images go whole
+TILE = 512  # pixels: the side of what goes through a model at once; smaller images are not divided
 
 
 def tiled(model: Callable[[np.ndarray], np.ndarray], noisy: np.ndarray, halo: int, tile: int = TILE) -> np.ndarray:
     """`model(noisy)`, computed tile by tile where the image is larger than a tile.
 
     Args:
-        model: takes and returns [n, C, h, w] of any size; its type is that of the result.
+        model: maps [n, C, h, w] of any size to the same shape; the type of its output is the type of the result.
         noisy: [N, C, H, W].
-        halo: pixels on each side of a tile that only give it its surroundings. Where it is at least the model's reach
-            (half its receptive field), and it and `tile` are multiples of the model's strides, the result is that of
-            the whole image.
+        halo: pixels on each side of a tile that the model sees but whose result is dropped. If it is at least the
+            model's reach (half its receptive field), and it and `tile` are multiples of the model's strides, the
+            result is the same as for the whole image.
         tile: side of a tile with its halo, in pixels.
     """
     height, width = noisy.shape[-2:]

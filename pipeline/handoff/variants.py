@@ -19,7 +19,7 @@ import onnx_ir
 import torch
 from torch import nn
 
-from pipeline.data.images import Images
+from pipeline.data.images import Images, to_floats, to_integers
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.verify import (
@@ -107,7 +107,7 @@ def make_variants(names: Sequence[str], source: Source) -> list[VariantFile]:
 
 def to_8_bits(images: np.ndarray) -> np.ndarray:
     """uint8 [N, C, H, W] of float images: clipped to [0, 1], and rounded, halves to even."""
-    return np.rint(images.clip(0, 1) * 255).astype(np.uint8)
+    return to_integers(images)
 
 
 class EightBits(nn.Module):
@@ -222,13 +222,13 @@ def _score(
     for clean, noisy_images in noisy_batches(test, noise):
         pixels = to_8_bits(noisy_images.numpy())
         inputs = {"float32": noisy_images.numpy(), "uint8": pixels}
-        floats = {"float32": noisy_images.numpy(), "uint8": _to_floats(pixels)}
+        floats = {"float32": noisy_images.numpy(), "uint8": to_floats(pixels)}
         for dtype, psnrs in reference.items():
             psnrs.append(psnr(torch.from_numpy(float_session(floats[dtype])).clamp(0, 1), clean))
         for name, session in sessions.items():
             dtype = VARIANTS[name].dtype
             denoised = session(inputs[dtype])
-            denoised = _to_floats(denoised) if dtype == "uint8" else denoised
+            denoised = to_floats(denoised) if dtype == "uint8" else denoised
             found[name].append(psnr(torch.from_numpy(denoised).clamp(0, 1), clean))
     means = {dtype: float(torch.cat(psnrs).mean()) for dtype, psnrs in reference.items()}
     results = {name: float(torch.cat(psnrs).mean()) for name, psnrs in found.items()}
@@ -242,8 +242,8 @@ def _check_rounding(file: str, session: Session, float_session: Session, source:
     for _, noisy in noisy_batches(source.test[:_TORCH_IMAGES], source.noise):
         pixels = to_8_bits(noisy.numpy())
         found = torch.from_numpy(session(pixels))
-        differ += int((found != _round(torch.from_numpy(float_session(_to_floats(pixels))))).sum())
-        exact = source.model(torch.from_numpy(_to_floats(pixels)))
+        differ += int((found != _round(torch.from_numpy(float_session(to_floats(pixels))))).sum())
+        exact = source.model(torch.from_numpy(to_floats(pixels)))
         is_tie = ((exact * 255) % 1 - 0.5).abs() < _TIE
         off += int(((found != _round(exact)) & ~is_tie).sum())
         pixels_seen += found.numel()
@@ -252,7 +252,7 @@ def _check_rounding(file: str, session: Session, float_session: Session, source:
     yield at_most("pixels that are not torch's, but for ties", where, off, 0)
     edges = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(source.channels, axis=1)
     difference = np.abs(
-        _to_floats(session(edges)) - _to_floats(_round(source.model(torch.from_numpy(_to_floats(edges)))).numpy())
+        to_floats(session(edges)) - to_floats(_round(source.model(torch.from_numpy(to_floats(edges)))).numpy())
     )
     yield at_most("every value from 0 to 255", file, float(difference.max()) * 255, 1)
 
@@ -267,7 +267,3 @@ def _relative_speed(path: Path, source: Source, dtype: str) -> float:
 
 def _round(images: torch.Tensor) -> torch.Tensor:
     return (images * 255).round().clamp(0, 255).to(torch.uint8)
-
-
-def _to_floats(pixels: np.ndarray) -> np.ndarray:
-    return pixels.astype(np.float32) / np.float32(255)

@@ -12,6 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
+from pipeline.data.images import to_integers
 from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.scoring.metrics import psnr
 from pipeline.training.loop import Epoch, Point
@@ -42,7 +43,7 @@ Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 def to_pixels(image: torch.Tensor) -> np.ndarray:
     """uint8 [H, W], or [H, W, 3] for colour, of an image [C, H, W] on the [0, 1] scale, clipped."""
-    pixels = (image.clamp(0, 1) * 255).round().to(torch.uint8).numpy()
+    pixels = to_integers(image.numpy())
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
 

@@ -7,12 +7,13 @@ from functools import cache
 
 import torch
 
+from pipeline.data.images import psnr_of_error
+
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes images and their clean counterparts, float [N, C, H, W], clean pixels in [0, 1]; returns [N]."""
 
 _RADIUS, _SIGMA = 5, 1.5  # in pixels, of the window of SSIM
 _C1, _C2 = 0.01**2, 0.03**2  # of SSIM
-_MAX_PSNR = 100.0  # dB; an error far below one step of 8 bits, or none at all
 
 
 def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -22,7 +23,7 @@ def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """Peak signal-to-noise ratio in dB, of each image by itself, with data range 1: -10 log10(MSE); at most 100."""
-    return (-10 * mse(images, clean).log10()).clamp(max=_MAX_PSNR)
+    return torch.from_numpy(psnr_of_error(mse(images, clean).numpy()))
 
 
 def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:

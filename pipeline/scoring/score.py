@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from pipeline.data.batches import EVALUATION_BATCH
-from pipeline.data.images import Images, to_images
+from pipeline.data.images import Images, psnr_of_error, to_images
 from pipeline.denoising.tiling import TILE, tiled
 from pipeline.models.facts import halo
 from pipeline.noise import Noise
@@ -26,7 +26,7 @@ PROTOCOL: dict[str, Any] = {
     "output_clipped_to": [0.0, 1.0],
     "mode": "eval",
     "psnr": "mean over images of the PSNR of each image, in dB; at most 100",
-    "psnr_pooled": "PSNR of the mean over images of the mean squared error, in dB",
+    "psnr_pooled": "PSNR of the mean over images of the mean squared error, in dB; at most 100",
     "ssim": "mean over images; 11x11 Gaussian window, sigma 1.5; of each channel, then their mean",
     "noise": f"image i is drawn on the CPU from torch.Generator seeded with {TEST_NOISE_SEED} + i",
 }
@@ -114,6 +114,5 @@ def means(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
     """The mean of every metric over the images, and the PSNR of the mean squared error (`psnr_pooled`)."""
     result = {metric: float(values.mean()) for metric, values in scores.items()}
     if "mse" in scores:
-        with np.errstate(divide="ignore"):
-            result["psnr_pooled"] = float(-10 * np.log10(scores["mse"].mean()))
+        result["psnr_pooled"] = float(psnr_of_error(scores["mse"].mean()))
     return result

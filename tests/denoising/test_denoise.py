@@ -113,7 +113,7 @@ def test_sixteen_bit_colour_keeps_its_lower_bits(trained: Trained, photo: np.nda
         ("cv2", "torch"), "denoise", "--model", trained.handoff, tmp_path / "deep.png", "--output", tmp_path / "o"
     )
     assert done.code == 1
-    assert "has 16 bits a colour; run: pip install opencv-python-headless" in done.err
+    assert "it has 16 bits per colour, which needs OpenCV; run: pip install opencv-python-headless" in done.err
 
 
 def test_the_profile_and_the_orientation_stay(trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli) -> None:
@@ -154,17 +154,17 @@ def test_unreadable_files_are_skipped_and_told(trained: Trained, photo: np.ndarr
     assert lines[-1] == "Error: 11 of 12 files were skipped"
     said = {Path(line.split(": ")[0].removeprefix("skipped ")).name: line for line in lines[:-1]}
     for name, part in {
-        "cut.png": "cannot be read",
+        "cut.png": "it cannot be read",
         "broken.png": "No such file or directory",
-        "text.jpg": "no image in a format that is known",
-        "empty.png": "no image in a format that is known",
-        "range.npy": "values go from 0 to 255, but noisy images on the [0, 1] scale do not leave -2 to 3",
-        "nan.npy": "holds NaN or infinity",
-        "integers.npy": "holds int64; uint8, uint16 or floats on the [0, 1] scale are needed",
-        "shape.npy": "has the shape [2, 5, 7, 9]; needed: [H, W]",
-        "none.npy": "is empty: its shape is [0, 1, 28, 28]",
+        "text.jpg": "it is not in a known image format",
+        "empty.png": "it is not in a known image format",
+        "range.npy": "its values range from 0 to 255, but a noisy image on the [0, 1] scale stays within -2 to 3",
+        "nan.npy": "it holds NaN or infinity",
+        "integers.npy": "it holds int64; allowed are uint8, uint16, and floats on the [0, 1] scale",
+        "shape.npy": "its shape is [2, 5, 7, 9]; allowed are [H, W]",
+        "none.npy": "it is empty: its shape is [0, 1, 28, 28]",
         "objects.npy": "cannot be read",
-        "pages.tif": "holds 2 images",
+        "pages.tif": "it holds 2 images",
     }.items():
         assert part in said[name]
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
@@ -180,7 +180,7 @@ def test_an_input_is_never_overwritten(trained: Trained, photo: np.ndarray, tmp_
             output.symlink_to(tmp_path / "a")
         done = run(cli, trained, tmp_path / "a", "--output", output)
         assert done.code == 1
-        assert "would be overwritten; choose another --output than its own folder" in done.err
+        assert "would be overwritten; choose an --output other than its own folder" in done.err
     done = run(cli, trained, tmp_path / "a" / "same.png", tmp_path / "b" / "same.png", "--output", tmp_path / "out")
     assert done.code == 1
     assert "would both be written to" in done.err
@@ -242,10 +242,10 @@ def test_a_model_that_cannot_be_used(trained: Trained, photo: np.ndarray, tmp_pa
         file.write(b"\0\1\2\3")
     (tmp_path / "text.onnx").write_text("no model")
     for model, message in {
-        broken: "is not the file that SHA256SUMS lists; get the folder again",
+        broken: "is damaged or was changed: SHA256SUMS lists another digest",
         tmp_path / "text.onnx": "cannot be opened",
-        tmp_path / "nothing": "a hand-off folder or an MLflow model URI is needed",
-        trained.handoff / "model_uint8.onnx": "takes tensor(uint8); the float file is needed",
+        tmp_path / "nothing": "does not exist; give a hand-off folder, its .onnx file, or an MLflow model URI",
+        trained.handoff / "model_uint8.onnx": "takes tensor(uint8); use the float model",
         "models:/nobody@champion": "Registered Model",
     }.items():
         done = cli("denoise", "--model", model, tmp_path / "a.png", "--output", tmp_path / "out")

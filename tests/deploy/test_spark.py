@@ -94,14 +94,14 @@ MODEL = "trained"  # stands for the hand-off folder of a real run
 # What is asked of one Spark, because each takes seconds to start: (model, input, output), and what is said.
 ASKED = {
     (MODEL, "in", "out.parquet"): "2 of 25 images were skipped; the column `error` says why",
-    ("nothing", "rows.parquet", "out"): "a hand-off folder or an MLflow model URI is needed",
+    ("nothing", "rows.parquet", "out"): "give a hand-off folder, its .onnx file, or an MLflow model URI",
     ("models:/nobody@champion", "rows.parquet", "out"): "Registered Model",
     (MODEL, "missing.parquet", "out"): "[PATH_NOT_FOUND]",
     (MODEL, "missing", "out"): "[PATH_NOT_FOUND]",
     (MODEL, "folder", "out"): "no images in folder",
     (MODEL, "empty.parquet", "out"): "no images in empty.parquet",
     (MODEL, "broken.parquet", "out"): "broken.parquet",
-    (MODEL, "columns.parquet", "out"): "has the columns key bigint, image string; needed are path, content or ",
+    (MODEL, "columns.parquet", "out"): "has the columns key bigint, image string; it needs path, content or ",
     (MODEL, "rows.parquet", "there"): "already exists",
     (MODEL, "rows.parquet", "rows.parquet/out"): "rows.parquet",
     (MODEL, "rows.parquet", "partly"): "4 of 5 images were skipped",
@@ -168,8 +168,8 @@ def test_a_folder_gives_the_files_that_denoise_writes(
     done = answers[MODEL, "in", "out.parquet"]
     skipped = [line for line in done.err.splitlines() if line.startswith("skipped")]
     assert [line.split(":")[0] for line in skipped] == ["skipped file", "skipped file"]
-    assert "/broken.png: cannot be read: " in skipped[0]
-    assert "/range.npy: its values go from 0 to 255, " in skipped[1]
+    assert "/broken.png: it cannot be read: " in skipped[0]
+    assert "/range.npy: its values range from 0 to 255, " in skipped[1]
     assert "denoise: 23 of 25 images in " in done.out
 
     assert cli("denoise", "--model", trained.handoff, folder / "in", "--output", tmp_path / "out").code == 1
@@ -194,9 +194,11 @@ def test_what_cannot_be_done_is_one_line(asked: tuple[Path, dict[tuple[str, str,
     assert not (folder / "out").exists()
     errors = pq.read_table(folder / "partly").to_pylist()
     assert [row["error"] for row in errors] == [
-        "has 5 bytes, but 28x28 pixels with 1 channels are given; channels are 1 or 3, values of 1, 2 or 4 bytes",
-        "has no pixels, or no size: [nan, 28, 1]",
-        "has 1568 bytes, but 28x28 pixels with 2 channels are given; channels are 1 or 3, values of 1, 2 or 4 bytes",
-        "has no pixels, or no size: [28, 28, 1]",
+        "it has 5 bytes, which do not fit 28x28 pixels of 1 channels; "
+        "allowed are 1 or 3 channels, and 1, 2 or 4 bytes per value",
+        "it has no pixels or no size: [nan, 28, 1]",
+        "it has 1568 bytes, which do not fit 28x28 pixels of 2 channels; "
+        "allowed are 1 or 3 channels, and 1, 2 or 4 bytes per value",
+        "it has no pixels or no size: [28, 28, 1]",
         None,
     ]

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data.images import SMALLEST_SIDE, Images, as_images
+from pipeline.data.images import SMALLEST_SIDE, Images, as_images, to_integers
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 
@@ -83,7 +83,7 @@ def read_image(path: Path, channels: int) -> np.ndarray:
             if channels == 3 and is_gray:
                 raise PipelineError(f"--channels 3: {path} is a gray image; all must be in colour, or use --channels 1")
             if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion to "L" clips them at 255
-                return (np.asarray(image, np.float64).clip(0, 65535) / 257).round().astype(np.uint8)[np.newaxis]
+                return to_integers(np.asarray(image, np.float64) / 65535)[np.newaxis]
             upright = ImageOps.exif_transpose(image)
             if channels == 1:
                 return np.asarray(upright.convert("L"))[np.newaxis]

@@ -1,0 +1,142 @@
+"""An exported model: finding its file, opening it, and running it on images. onnxruntime and NumPy, no torch."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+from pipeline.data.image_files import Picture
+from pipeline.data.images import to_floats, to_integers
+from pipeline.denoising.tiling import TILE, tiled
+from pipeline.errors import PipelineError
+from pipeline.files import sha256_file
+
+_BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
+_MODEL, _SUMS = "model.onnx", "SHA256SUMS"
+_Key = TypeVar("_Key")  # whatever the caller knows a picture by
+
+
+@dataclass(frozen=True)
+class Model:
+    """A float model, open in onnxruntime."""
+
+    run: Callable[[np.ndarray], np.ndarray]  # noisy to denoised images, float32 [N, C, H, W]
+    channels: int  # C
+    halo: int  # pixels; see `pipeline.denoising.tiling`
+    accepted: tuple[float, float]  # a noisy image has no values outside this range
+    clip_input: bool  # trained on noisy images that were clipped to [0, 1]
+
+    def check(self, picture: Picture) -> None:
+        """Make sure that the model can denoise `picture`.
+
+        Raises:
+            PipelineError: its values are not those of a noisy image, or it lacks a colour. The message does not name
+                the picture.
+        """
+        pixels, (low, high) = picture.pixels, self.accepted
+        if pixels.dtype == np.float32 and not (pixels.min() >= low and pixels.max() <= high):
+            raise PipelineError(
+                f"its values range from {pixels.min():g} to {pixels.max():g}, but a noisy image on the [0, 1] scale "
+                f"stays within {low:g} to {high:g}; divide it by the value of white"
+            )
+        if self.channels == 3 and pixels.shape[1] != 3:
+            raise PipelineError(f"it has {pixels.shape[1]} colour channels, but this model needs 3")
+
+    def denoise(self, inputs: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
+        """Denoised images, one for each input and of its shape. Large ones run in tiles, in bounded memory.
+
+        Args:
+            inputs: all of one shape [N, C, H, W], and of the type `dtype` or float32.
+            dtype: of the result: uint8 or uint16, clipped to the range of the type, or float32, not clipped.
+        """
+        images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
+        # A model of gray images sees every colour channel as an image of its own.
+        denoised = self._run(images.reshape(-1, self.channels, *images.shape[-2:]), dtype)
+        return np.split(denoised.reshape(images.shape), len(inputs))
+
+    def _run(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        def run(part: np.ndarray) -> np.ndarray:
+            denoised = self.run(to_floats(part))
+            return denoised if dtype == np.float32 else to_integers(denoised, dtype)
+
+        if max(images.shape[-2:]) <= TILE:
+            return run(images)
+        return np.concatenate([tiled(run, images[i : i + 1], self.halo) for i in range(len(images))])
+
+
+@contextmanager
+def located_model(model: str) -> Iterator[Path]:
+    """The path of the .onnx file that `model` means: a hand-off folder, an .onnx file, or an MLflow model URI.
+
+    Raises:
+        PipelineError: there is no such file, or it is not the one that was handed off.
+    """
+    if ":/" in model and not Path(model).exists():
+        from pipeline.tracking.registry import model_file
+
+        with model_file(model) as path:
+            yield path
+        return
+    path = Path(model)
+    path = path / _MODEL if path.is_dir() else path
+    if not path.is_file():
+        raise PipelineError(
+            f"--model {model}: {path} does not exist; give a hand-off folder, its .onnx file, or an MLflow model URI"
+        )
+    sums = path.with_name(_SUMS)
+    if sums.is_file() and f"{sha256_file(path)}  {path.name}\n" not in sums.read_text(errors="replace"):
+        raise PipelineError(
+            f"--model {model}: {path} is damaged or was changed: {sums.name} lists another digest; "
+            "get the hand-off folder again"
+        )
+    yield path
+
+
+def open_model(path: Path, threads: int = 0) -> Model:
+    """Open an .onnx file in onnxruntime.
+
+    Args:
+        path: of the file.
+        threads: to run on; 0 for one per core.
+
+    Raises:
+        PipelineError: the file cannot be opened, or is not a float model of this pipeline.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = threads
+    try:
+        session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+        (noisy,) = session.get_inputs()
+        facts = session.get_modelmeta().custom_metadata_map
+        low, high = (float(number) for number in facts["accepted_range"].split())
+        halo, clip = int(facts["halo"]), json.loads(facts["clip_input"])
+    except KeyError as error:
+        raise PipelineError(f"--model: {path} was not exported by this pipeline: its metadata lacks {error}") from error
+    except Exception as error:  # onnxruntime raises errors of its own
+        raise PipelineError(f"--model: {path} cannot be opened: {error}") from error
+    if noisy.type != "tensor(float)":
+        raise PipelineError(f"--model: {path} takes {noisy.type}; use the float model, {_MODEL}")
+    return Model(lambda images: session.run(None, {noisy.name: images})[0], noisy.shape[1], halo, (low, high), clip)
+
+
+def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:
+    """Group consecutive pictures of one shape and type, up to `_BATCH_PIXELS` pixels per group."""
+    batch: list[tuple[_Key, Picture]] = []
+    for key, picture in pictures:
+        if batch:
+            last = batch[-1][1].pixels
+            same = (picture.pixels.shape, picture.pixels.dtype) == (last.shape, last.dtype)
+            if not same or (len(batch) + 1) * last.size > _BATCH_PIXELS:
+                yield batch
+                batch = []
+        batch.append((key, picture))
+    if batch:
+        yield batch
