@@ -30,10 +30,11 @@ from server import Proxy, Server
 from test_hostile import check_nothing_is_half_written, hostile_calls, run_all
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.tracking import names
 
 EPOCHS = 10
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")
-SAME = ("train/loss", "validation/loss", "learning_rate")  # metrics that are no times
+SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # metrics that are no times
 
 
 @dataclass(frozen=True)
@@ -134,7 +135,7 @@ def outage(folder: Path, size: Size) -> str:
         (run,) = client.search_runs(["0"])
         found = [
             [entry.step for entry in client.get_metric_history(run.info.run_id, name)]
-            for name in (*SAME, "images_per_second")
+            for name in (*SAME, names.IMAGES_PER_SECOND)
         ]
     # So many epochs that the learning curve has one point in each.
     lost = sum(epochs - len(set(steps)) for steps in found)
@@ -176,7 +177,7 @@ def slow(folder: Path, size: Size) -> str:
                 done = run_cli(*train, cwd=folder, MLFLOW_TRACKING_URI=proxy.uri)
                 assert done.code == 0, done
                 (run, *_) = mlflow.MlflowClient(server.uri).search_runs(["0"])
-                seconds.append(run.data.metrics["train/seconds"])
+                seconds.append(run.data.metrics[names.TRAIN_SECONDS])
             ratios.append(seconds[1] / seconds[0])
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
     return f"{statistics.median(ratios):.2f} times that without{spread}; {seconds[1]:.0f} s"
@@ -197,7 +198,7 @@ def _history(folder: Path, run: Run, metric: str) -> list[tuple[int, float]]:
 
 
 def _fingerprint(folder: Path, run: Run) -> tuple[str, list[list[tuple[int, float]]]]:
-    return run.data.tags["weights"], [_history(folder, run, name) for name in SAME]
+    return run.data.tags[names.WEIGHTS], [_history(folder, run, name) for name in SAME]
 
 
 if __name__ == "__main__":

@@ -28,6 +28,7 @@ from mlflow.entities import Run
 from pipeline.cli.commands import cli
 from pipeline.cli.options import TRAIN
 from pipeline.config import REFERENCE_VARIANCES, Config
+from pipeline.tracking import names
 
 LEVELS = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
 BLIND = ["--recipe", "best", "--variance", "0.0005:0.1"]
@@ -68,11 +69,11 @@ def main() -> None:
     example = next((run for run in _finished() if run.data.params.get("dataset") == "mnist"), None)
     if example:
         for name in ("noisy", "clipped"):
-            cells = [f"{example.data.metrics[f'test/psnr_{name}/{level}']:.2f}" for level in LEVELS]
+            cells = [f"{example.data.metrics[names.noise_metric(f'psnr_{name}', level)]:.2f}" for level in LEVELS]
             lines.append(f"| {name} input | {' | '.join(cells)} | | |")
     for name, run in _baselines().items():
-        cells = [f"{run.data.metrics[f'test/psnr/{level}']:.2f}" for level in LEVELS]
-        lines.append(f"| {name} ({run.data.tags['test.images']} digits) | {' | '.join(cells)} | | |")
+        cells = [f"{run.data.metrics[names.noise_metric('psnr', level)]:.2f}" for level in LEVELS]
+        lines.append(f"| {name} ({run.data.tags[names.TEST_IMAGES]} digits) | {' | '.join(cells)} | | |")
     print("\n".join(lines + trained))
 
 
@@ -83,15 +84,15 @@ def _at(options: Sequence[str], level: str) -> list[str]:
 def _line(row: str, runs: dict[str, list[Run]]) -> str:
     cells = []
     for level, of_level in runs.items():
-        values = [run.data.metrics[f"test/psnr/{level}"] for run in of_level]
+        values = [run.data.metrics[names.noise_metric("psnr", level)] for run in of_level]
         spread = f" ± {statistics.stdev(values):.2f}" if len(values) > 1 else ""
         count = f" ({len(values)})" if len(values) > 1 else ""
         cells.append(f"{statistics.mean(values):.2f}{spread}{count}" if values else "not run")
     everything = [run for of_level in runs.values() for run in of_level]
     if not everything:
         return f"| {row} | {' | '.join(cells)} | | |"
-    seconds = statistics.median(run.data.metrics["train/seconds"] for run in everything)
-    return f"| {row} | {' | '.join(cells)} | {int(everything[0].data.params['parameters']):,} | {seconds:.0f} s |"
+    seconds = statistics.median(run.data.metrics[names.TRAIN_SECONDS] for run in everything)
+    return f"| {row} | {' | '.join(cells)} | {int(everything[0].data.params[names.PARAMETERS]):,} | {seconds:.0f} s |"
 
 
 def _trained(options: list[str], train: bool) -> Run | None:
@@ -110,13 +111,13 @@ def _trained(options: list[str], train: bool) -> Run | None:
 def _find(wanted: dict[str, Any]) -> Run | None:
     for run in _finished():
         same = all(run.data.params.get(key) == str(value) for key, value in wanted.items())
-        if same and f"test/psnr/{LEVELS[0]}" in run.data.metrics:
+        if same and names.noise_metric("psnr", LEVELS[0]) in run.data.metrics:
             return run
     return None
 
 
 def _baselines() -> dict[str, Run]:
-    found = {run.data.tags["model"]: run for run in _finished() if "test.images" in run.data.tags}
+    found = {run.data.tags[names.MODEL]: run for run in _finished() if names.TEST_IMAGES in run.data.tags}
     return {name: found[name] for name in CLASSICAL if name in found}
 
 

@@ -25,6 +25,7 @@ from warm import forkserver, run_forked
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.files import sha256_file
+from pipeline.tracking import names
 
 PROJECT = Path(__file__).parent.parent
 
@@ -151,12 +152,12 @@ def check_curve(client: MlflowClient, run_id: str, epochs: int) -> list[int]:
     """The learning curve is there in order, no point lost, none twice; returns after how many images each point is."""
     steps = {
         name: [entry.step for entry in client.get_metric_history(run_id, name)]
-        for name in ("train/loss", "learning_rate", "validation/loss", "images_per_second")
+        for name in (names.TRAIN_LOSS, names.LEARNING_RATE, names.VALIDATION_LOSS, names.IMAGES_PER_SECOND)
     }
-    ends, curve = steps["validation/loss"], steps["train/loss"]
-    assert ends == steps["images_per_second"] == [number * ends[0] for number in range(1, epochs + 1)]
+    ends, curve = steps[names.VALIDATION_LOSS], steps[names.TRAIN_LOSS]
+    assert ends == steps[names.IMAGES_PER_SECOND] == [number * ends[0] for number in range(1, epochs + 1)]
     an_epoch = -(-10 // epochs)
-    assert curve == steps["learning_rate"] == sorted(set(curve))
+    assert curve == steps[names.LEARNING_RATE] == sorted(set(curve))
     assert len(curve) == an_epoch * epochs
     assert curve[an_epoch - 1 :: an_epoch] == ends
     return curve

@@ -19,6 +19,7 @@ import mlflow
 from pipeline.config import Config
 from pipeline.stages import train as train_stage
 from pipeline.stages.prepare import prepare
+from pipeline.tracking import names
 from pipeline.tracking.opening import start_run
 from pipeline.training.loop import fit
 
@@ -54,7 +55,7 @@ def main_job() -> None:
         assert process.returncode == 0
         peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20  # KiB on Linux
         (run,) = mlflow.MlflowClient(f"sqlite:///{project / 'mlflow.db'}").search_runs(["0"])
-    training = run.data.metrics["train/seconds"]
+    training = run.data.metrics[names.TRAIN_SECONDS]
     print("`mlflow run . --env-manager local -P variance=0.01`:\n")
     print("| | measured | goal |\n|---|---:|---:|")
     print(f"| `mlflow run` starts, the commands start, prepare | {stages['prepare']:.1f} s | |")
@@ -64,7 +65,7 @@ def main_job() -> None:
     print(f"| everything sent, `mlflow run` ends | {whole - sum(stages.values()) + stages['run']:.1f} s | |")
     print(f"| all | {whole:.1f} s | {1.5 * training + 20:.1f} s: 1.5 times the training's {training:.1f} s + 20 s |")
     print(f"| peak memory | {peak:.2f} GiB | |")
-    print(f"| test PSNR | {run.data.metrics['test/psnr/0.01']:.2f} dB | |")
+    print(f"| test PSNR | {run.data.metrics[names.noise_metric('psnr', '0.01')]:.2f} dB | |")
 
 
 def overhead() -> None:

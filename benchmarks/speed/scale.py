@@ -17,7 +17,7 @@ from PIL import Image
 from benchmarks.speed.timing import ratio
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import build_model
-from pipeline.stages.inputs import SAMPLES
+from pipeline.tracking import names
 from pipeline.training.loop import batch_norms
 
 ROOT = Path(__file__).parents[2]
@@ -63,7 +63,7 @@ def processes() -> None:
                 for count, found in speeds.items():
                     _pipeline(folder, "train", *options, "--force", processes=count)
                     (run,) = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db").search_runs(["0"], max_results=1)
-                    found.append(run.data.metrics["images_per_second"])
+                    found.append(run.data.metrics[names.IMAGES_PER_SECOND])
             one, two = (statistics.median(found) for found in speeds.values())
             name = f"`{model}`, batches of {batch_size:,}"
             print(f"| {name} | {exchanges} | {one:,.0f} | {two:,.0f} | {ratio(speeds[2], speeds[1])} | 0.85 |")
@@ -76,10 +76,11 @@ def compare() -> None:
         _pipeline(folder, "run", "--dataset", "digits", "--batch-size", "16")
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
         (run,) = client.search_runs(["0"])
-        samples = Path(folder, "mlruns", "0", run.info.run_id, "artifacts", SAMPLES)
-        losses = client.get_metric_history(run.info.run_id, "train/loss")
+        samples = Path(folder, "mlruns", "0", run.info.run_id, "artifacts", names.SAMPLES)
+        losses = client.get_metric_history(run.info.run_id, names.TRAIN_LOSS)
+        psnr = names.noise_metric("psnr", "0.01")
         for number in range(1, RUNS):
-            metrics = {**run.data.metrics, "test/psnr/0.01": run.data.metrics["test/psnr/0.01"] + number / RUNS}
+            metrics = {**run.data.metrics, psnr: run.data.metrics[psnr] + number / RUNS}
             copy = client.create_run("0", run_name=run.info.run_name)
             client.log_batch(
                 copy.info.run_id,

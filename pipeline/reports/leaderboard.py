@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import REFERENCE_VARIANCES
 from pipeline.errors import PipelineError
 from pipeline.noise import make_noise
-from pipeline.tracking.store import MILLISECONDS, TEST_DIGEST, noise_metric
+from pipeline.tracking import names
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -42,7 +42,7 @@ class Entry:
     @property
     def group(self) -> tuple[str, str]:
         """Only runs of one group can be compared: the test images, by their digest, and the noise."""
-        return self.tags.get(TEST_DIGEST, self.tags["dataset.sha256"]), self.noise
+        return self.tags.get(names.TEST_IMAGES_SHA256, self.tags[names.DATASET_SHA256]), self.noise
 
 
 def read_entry(run: Run) -> Entry:
@@ -54,32 +54,32 @@ def read_entry(run: Run) -> Entry:
     params, tags, metrics = run.data.params, run.data.tags, run.data.metrics
     if run.info.status != "FINISHED":
         raise PipelineError(f"is {run.info.status}")
-    if "weights" not in tags or "noise" not in params:
+    if names.WEIGHTS not in tags or "noise" not in params:
         raise PipelineError("holds no model")
     clip_input = params.get("clip_input", "False") == "True"
     noise = make_noise(params["noise"], params["variance"], clip_input)
     labels = [noise.label, *(make_noise("gaussian", level, clip_input).label for level in LEVELS)]
-    wanted = [noise_metric(metric, label) for metric in _METRICS for label in labels]
+    wanted = [names.noise_metric(metric, label) for metric in _METRICS for label in labels]
     missing = [name for name in wanted if name not in metrics]
     if missing:
         raise PipelineError(f"was not evaluated: it has no {missing[0]}")
     broken = [name for name in wanted if not math.isfinite(metrics[name])]
     if broken:
         raise PipelineError(f"has a {broken[0]} of {metrics[broken[0]]}")
-    values = {metric: [metrics[noise_metric(metric, label)] for label in labels] for metric in _METRICS}
+    values = {metric: [metrics[names.noise_metric(metric, label)] for label in labels] for metric in _METRICS}
     return Entry(
         id=run.info.run_id,
         name=run.info.run_name,
-        model=tags["model"],
+        model=tags[names.MODEL],
         params=params,
         tags=tags,
         noise=noise.description,
         psnr=values["psnr"][0],
         ssim=values["ssim"][0],
         levels={metric: dict(zip(LEVELS, of[1:], strict=True)) for metric, of in values.items()},
-        parameters=int(params["parameters"]),
-        seconds=metrics["train/seconds"],
-        milliseconds=metrics.get(MILLISECONDS),
+        parameters=int(params[names.PARAMETERS]),
+        seconds=metrics[names.TRAIN_SECONDS],
+        milliseconds=metrics.get(names.MILLISECONDS),
     )
 
 
@@ -130,10 +130,10 @@ def leaderboard(entries: Sequence[Entry]) -> list[list[str]]:
 
 def differing_params(entries: Sequence[Entry]) -> list[str]:
     """The names of the parameters that not all runs share."""
-    names = dict.fromkeys(name for entry in entries for name in entry.params)
+    options = dict.fromkeys(name for entry in entries for name in entry.params)
     return [
         name
-        for name in names
+        for name in options
         if name not in _NO_DIFFERENCE and len({entry.params.get(name, "") for entry in entries}) > 1
     ]
 
@@ -151,11 +151,11 @@ def difference(one: Entry, other: Entry, all_entries: Sequence[Entry]) -> list[s
         for name in differing_params([one, other])
     ]
     for what, tag in {
-        "data": "dataset.sha256",
-        "test images": TEST_DIGEST,
-        "code (git commit)": "mlflow.source.git.commit",
-        "weights": "weights",
-        "inputs and source of the training": "fingerprint.train",
+        "data": names.DATASET_SHA256,
+        "test images": names.TEST_IMAGES_SHA256,
+        "code (git commit)": names.GIT_COMMIT,
+        "weights": names.WEIGHTS,
+        "inputs and source of the training": names.fingerprint_tag("train"),
     }.items():
         values = [entry.tags.get(tag, "") for entry in (one, other)]
         if values[0] != values[1]:
@@ -182,7 +182,7 @@ def _alike(entry: Entry, all_entries: Sequence[Entry]) -> list[float]:
     """The PSNRs of the runs that differ from this one in the seed at most, one of each seed."""
     found = {}
     for other in all_entries:
-        same_noise = other.noise == entry.noise and other.tags["dataset"] == entry.tags["dataset"]
+        same_noise = other.noise == entry.noise and other.tags[names.DATASET] == entry.tags[names.DATASET]
         if same_noise and set(differing_params([entry, other])) <= {"seed"}:
             found[other.params["seed"]] = other.psnr
     return list(found.values())

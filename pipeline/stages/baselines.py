@@ -9,9 +9,8 @@ from pipeline.noise import make_noise
 from pipeline.scoring.classical import BASELINES, baseline_denoiser, missing, tune
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.score import PROTOCOL, means, noisy_batches, score
-from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
-from pipeline.tracking import opening
+from pipeline.tracking import names, opening
 
 _TUNING_IMAGES = 50  # of the validation images
 
@@ -37,7 +36,9 @@ def score_baselines(config: Config, count: int) -> None:
             results[noise.label] = {"denoised": means(score(test, noise, {name: denoiser}, METRICS)[name])}
         with opening.start_baseline(name, config.dataset, len(test), config.data_dir) as run:
             run.log_dataset(data, config.dataset_name)
-            run.log_dict({"protocol": PROTOCOL, "images": len(test), "parameters": chosen, "results": results}, TEST)
+            run.log_dict(
+                {"protocol": PROTOCOL, "images": len(test), "parameters": chosen, "results": results}, names.EVALUATION
+            )
             run.log_scores(results)
         psnrs = ", ".join(f"{of['denoised']['psnr']:.2f} dB at {label}" for label, of in results.items())
         click.echo(f"baselines: {name}: {psnrs}, on {len(test)} test images")

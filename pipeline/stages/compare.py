@@ -19,19 +19,17 @@ from pipeline.reports import figures, leaderboard
 from pipeline.reports.comparison import NOTE, Section, comparison_page
 from pipeline.reports.leaderboard import LEVELS, Entry
 from pipeline.reports.tables import markdown_table
-from pipeline.stages.inputs import SAMPLE, SAMPLES
-from pipeline.tracking import opening, store
+from pipeline.tracking import names, opening, store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import Run
 
 _SHOWN = 6  # runs whose curves and pictures are shown
-HTML_PAGE = "comparison.html"
 
 
 def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None:
-    """Print a leaderboard of the runs, write `HTML_PAGE` and its figures to `output`, and log them as a run.
+    """Print a leaderboard of the runs, write a page and its figures to `output`, and log them as a run.
 
     Args:
         ids: of runs; of a sweep or a comparison, its children. None: all runs of the experiment.
@@ -70,16 +68,16 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
             for number, section in enumerate(sections, 1)
             for name, png in section.pictures.items()
         }
-        files[HTML_PAGE] = comparison_page(sections, lines).encode()
+        files[names.COMPARISON_PAGE] = comparison_page(sections, lines).encode()
         for name, content in files.items():
             write_file(output / name, content)
     except OSError as error:
         raise PipelineError(f"cannot write {error.filename or output}: {error.strerror}") from error
     with opening.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
         for name in files:
-            run.log_file(output / name, "comparison")
+            run.log_file(output / name, names.COMPARISON)
         run.describe("\n\n".join(tables))
-    click.echo(f"compare: {output / HTML_PAGE}, and in run {run.id}")
+    click.echo(f"compare: {output / names.COMPARISON_PAGE}, and in run {run.id}")
 
 
 def _named(ids: Sequence[str]) -> list[Run]:
@@ -103,7 +101,7 @@ def _entries(runs: Sequence[Run], tell: bool) -> list[Entry]:
 
 
 def _title(group: Sequence[Entry]) -> str:
-    dataset, digest = Path(group[0].tags["dataset"]).name, group[0].group[0][:8]
+    dataset, digest = Path(group[0].tags[names.DATASET]).name, group[0].group[0][:8]
     count = f"{len(group)} run{'s' if len(group) > 1 else ''}"
     return f"{count} on {dataset} ({digest}), {group[0].noise}"
 
@@ -129,7 +127,7 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     curves = {}
     alike = [entry for entry in group if entry.params["loss"] == group[0].params["loss"]]  # others have another scale
     for entry in alike[:_SHOWN]:
-        if points := client.get_metric_history(entry.id, "train/loss"):
+        if points := client.get_metric_history(entry.id, names.TRAIN_LOSS):
             curves[f"{entry.name} ({entry.id[:4]})"] = [(point.step, point.value) for point in points]
     drawn.append(("curves", figures.learning_curves(curves)))
     if samples := _samples(shown):
@@ -160,13 +158,13 @@ def _samples(entries: Mapping[str, Entry]) -> dict[str, figures.Sample]:
     with tempfile.TemporaryDirectory() as folder:
         for name, entry in entries.items():
             try:
-                with np.load(store.download(entry.id, SAMPLES, folder), allow_pickle=False) as arrays:
-                    clean, noisy, denoised = (torch.from_numpy(arrays[part]) for part in SAMPLE)
+                with np.load(store.download(entry.id, names.SAMPLES, folder), allow_pickle=False) as arrays:
+                    clean, noisy, denoised = (torch.from_numpy(arrays[part]) for part in names.SAMPLE)
             except PipelineError as error:  # deleted: the rest is worth showing
                 click.echo(f"compare: no pictures: {error}")
                 continue
             except (OSError, ValueError, KeyError, BadZipFile):
-                click.echo(f"compare: no pictures: {SAMPLES} of run {entry.id} is damaged")
+                click.echo(f"compare: no pictures: {names.SAMPLES} of run {entry.id} is damaged")
                 continue
             found[name] = clean, noisy, denoised
     return found

@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import PipelineError
-from pipeline.stages.inputs import CHECKPOINT, TEST
-from pipeline.tracking import store
+from pipeline.tracking import names, store
 from pipeline.tracking.opening import in_use, lock_run, open_spool
 from pipeline.tracking.spool import count_unsent
 
@@ -172,14 +171,14 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
     """Runs that say RUNNING, and whose process is gone."""
     for run in _all_runs("attributes.status = 'RUNNING'"):
         tags, run_id = run.data.tags, run.info.run_id
-        if "folder" in tags and tags.get("host") != socket.gethostname():
+        if names.FOLDER in tags and tags.get(names.HOST) != socket.gethostname():
             yield Problem(f"run {run_id} is RUNNING on {tags.get('host')}, where only `doctor` there can tell")
-        elif "folder" in tags and not in_use(Path(tags["folder"])):
+        elif names.FOLDER in tags and not in_use(Path(tags[names.FOLDER])):
             yield Problem(
                 f"run {run_id} ({run.info.run_name}) is RUNNING, but its process is gone",
                 lambda run_id=run_id: _end(run_id),  # type: ignore[misc]
             )
-        elif "folder" not in tags and tags.get("mlflow.source.type") == "PROJECT":
+        elif names.FOLDER not in tags and tags.get(names.SOURCE_TYPE) == "PROJECT":
             seconds = time.time() - run.info.start_time / 1000
             if seconds > _OLD:
                 yield Problem(
@@ -190,8 +189,8 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
 
 def _end(run_id: str) -> str:
     client = store.connect()
-    client.set_tag(run_id, "interrupted", "died without a word")
-    client.set_tag(run_id, "resumable", "true")
+    client.set_tag(run_id, names.INTERRUPTED, "died without a word")
+    client.set_tag(run_id, names.RESUMABLE, "true")
     client.set_terminated(run_id, "KILLED")
     return f"marked as KILLED; go on with: --resume {run_id}"
 
@@ -203,11 +202,11 @@ def _fail(run_id: str) -> str:
 
 def _check_artifacts(folders: Folders) -> Iterator[Problem]:
     """What a finished run refers to is there."""
-    for run in _all_runs("attributes.status = 'FINISHED' AND tags.weights != ''"):
+    for run in _all_runs(f"attributes.status = 'FINISHED' AND tags.{names.WEIGHTS} != ''"):
         tags = run.data.tags
-        wanted = [store.CONFIG, CHECKPOINT]
-        wanted += [TEST] if "test.sha256" in tags else []
-        wanted += ["handoff/model.onnx"] if tags.get("parity") == "passed" else []
+        wanted = [names.CONFIG, names.CHECKPOINT]
+        wanted += [names.EVALUATION] if names.EVALUATION_SHA256 in tags else []
+        wanted += [f"{names.HANDOFF}/{names.ONNX}"] if tags.get(names.PARITY) == "passed" else []
         for path in wanted:
             parent = Path(path).parent.as_posix()
             listed = store.connect().list_artifacts(run.info.run_id, None if parent == "." else parent)

@@ -32,14 +32,14 @@ from pipeline.scoring.score import (
     noisy_copy,
     score,
 )
-from pipeline.stages.inputs import SAMPLE, SAMPLES, TEST, load_checkpoint, load_training_data
+from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.tracking import names
 from pipeline.tracking.fingerprint import Fingerprint, fingerprint
 from pipeline.tracking.run import Run
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.devices import choose_device
 from pipeline.training.objectives import TARGETS
 
-_TEST_SHA256 = "test.sha256"  # the tag with the digest of TEST
 _GRID_IMAGES = 8
 _WORST_IMAGES = 10
 _SHOWN_SIDE = 128  # pixels of an image in a figure
@@ -88,7 +88,7 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool =
     first = range(min(_GRID_IMAGES, len(data.test)))
     samples = {label: _samples(data.test, first, noise, denoise) for label, noise in noises.items()}
     run.log_figure(figures.denoising_grid(samples[own.label], f"Test images, {own.description}"), "denoised")
-    run.log_arrays(dict(zip(SAMPLE, (part.numpy() for part in samples[own.label]), strict=True)), SAMPLES)
+    run.log_arrays(dict(zip(names.SAMPLE, (part.numpy() for part in samples[own.label]), strict=True)), names.SAMPLES)
     run.log_figure(figures.noise_levels(samples, trained_on=own.description), "noise_levels")
     worst = np.argsort(scores[own.label]["denoised"]["psnr"])[:_WORST_IMAGES].tolist()
     title = f"The {len(worst)} test images with the lowest PSNR, {own.description}"
@@ -103,11 +103,13 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool =
         report["by_class"] = _by_class(scores, data.test_labels)
     report["other_data"] = other_data(config, denoisers, own)
     for name, values in report["other_data"].items():
-        run.log_metrics({f"test-{name}/psnr/{own.label}": values["denoised"]["psnr"]}, step=checkpoint.images)
+        run.log_metrics(
+            {names.other_data_metric(name, "psnr", own.label): values["denoised"]["psnr"]}, step=checkpoint.images
+        )
     with run.together():
-        run.log_dict(report, TEST)
-        with run.artifact(TEST) as path:
-            run.log_tags({_TEST_SHA256: sha256_file(path)})
+        run.log_dict(report, names.EVALUATION)
+        with run.artifact(names.EVALUATION) as path:
+            run.log_tags({names.EVALUATION_SHA256: sha256_file(path)})
         run.log_fingerprint("evaluate", parts)
 
     psnrs = {name: results[own.label][name]["psnr"] for name in denoisers}
@@ -149,9 +151,9 @@ def _earlier(run: Run, parts: Fingerprint) -> dict[str, Any] | None:
     """What an earlier call found, perhaps with other noises, if it still holds."""
     if not run.is_done("evaluate", parts):
         return None
-    with run.artifact(TEST) as path:
-        if sha256_file(path) != run.tag(_TEST_SHA256):
-            click.echo(f"evaluate: not reusing what run {run.id} has: {TEST} is damaged")
+    with run.artifact(names.EVALUATION) as path:
+        if sha256_file(path) != run.tag(names.EVALUATION_SHA256):
+            click.echo(f"evaluate: not reusing what run {run.id} has: {names.EVALUATION} is damaged")
             return None
         return json.loads(path.read_text())
 

@@ -32,11 +32,10 @@ from pipeline.models.facts import halo
 from pipeline.noise import GaussianNoise, Noise, make_noise
 from pipeline.reports import rendering
 from pipeline.scoring.score import noisy_batches
-from pipeline.stages.inputs import TEST, load_checkpoint, load_training_data
-from pipeline.tracking import registry, store
+from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.tracking import names, registry, store
 from pipeline.tracking.fingerprint import digest, fingerprint
 from pipeline.tracking.run import Run
-from pipeline.tracking.store import MILLISECONDS, MODEL_ID, noise_metric
 
 _GOLDEN_IMAGES = 7  # to check a runtime with
 _TIMED_IMAGES = 64
@@ -69,7 +68,7 @@ def export(
     checkpoint = load_checkpoint(run)
     noise = config.training_noise
     scores = _evaluated(run, noise.label)
-    logged_psnr = run.metrics()[noise_metric("psnr", noise.label)]
+    logged_psnr = run.metrics()[names.noise_metric("psnr", noise.label)]
     parts = fingerprint(
         "pipeline.stages.export",
         packages=("numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch"),
@@ -84,7 +83,7 @@ def export(
         scores=sha256_bytes(json.dumps([scores, logged_psnr]).encode()),
         variants=",".join(variants) or "none",
     )
-    model_id = run.tag(MODEL_ID)
+    model_id = run.tag(names.MODEL_ID)
     if not force and run.is_done("export", parts) and _is_whole(folder, digest(parts)) and (model_id or not register):
         click.echo(f"export: reusing {folder}, verified")
     else:
@@ -102,7 +101,7 @@ def export(
             # A little more than what noise makes of real images: no integer from 0 to 255 but the lowest is inside.
             accepted=(math.floor(probes.min()) - 1.0, math.ceil(probes.max()) + 1.0),
             scores=scores,
-            commit=run.tag("mlflow.source.git.commit"),
+            commit=run.tag(names.GIT_COMMIT),
         )
         model_id = _export(handoff, run, folder, model, data, probes, logged_psnr, variants)
         run.log_fingerprint("export", parts)
@@ -112,14 +111,14 @@ def export(
         tags = registry.version_tags(
             {label: of["denoised"]["psnr"] for label, of in scores.items()},
             **{
-                "dataset": config.dataset_name,
-                "dataset.sha256": data.digest,
-                "noise": noise.spec,
-                "model": config.model_name,
-                "parameters": str(run.facts()["parameters"]),
-                "weights": checkpoint.digest,
-                "model.onnx.sha256": sha256_file(folder / MODEL),
-                "run": run.id,
+                names.DATASET: config.dataset_name,
+                names.DATASET_SHA256: data.digest,
+                names.NOISE: noise.spec,
+                names.MODEL: config.model_name,
+                names.PARAMETERS: str(run.facts()["parameters"]),
+                names.WEIGHTS: checkpoint.digest,
+                names.ONNX_SHA256: sha256_file(folder / MODEL),
+                names.RUN: run.id,
             },
         )
         number = registry.register(model_id, register, run.id, tags)
@@ -160,13 +159,13 @@ def _export(
             made = make_variants(variants, source)
             report.gates.extend(gate for variant in made for gate in variant.gates)
         if report.failures:
-            run.log_tags({"parity": "failed"})
+            run.log_tags({names.PARITY: "failed"})
             _log_report(run, report)
             first = report.failures[0]
             raise ParityError(
                 f"parity: {len(report.failures)} of {len(report.gates)} gates failed, the first: {first.gate} "
                 f"({first.where}): {first.value}, allowed: {first.limit}. No hand-off was written; all gates are in "
-                f"the artifact parity/parity_report.md of run {run.id}"
+                f"the artifact {names.PARITY_MARKDOWN} of run {run.id}"
             )
 
         # Pack the folder.
@@ -183,13 +182,13 @@ def _export(
             metadata={"sha256": onnx_digest, "weights_sha256": handoff.checkpoint.digest},
             extra_files=[new / "MODEL_CARD.md", new / MANIFEST],
         )
-        run.log_folder(new, "handoff")
-        run.log_text(run_report(handoff, report, _figures(run), _baselines(run)), "report.html")
+        run.log_folder(new, names.HANDOFF)
+        run.log_text(run_report(handoff, report, _figures(run), _baselines(run)), names.REPORT)
         timed = probes[:_TIMED_IMAGES]
         seconds = seconds_in_turn({new / MODEL: timed})[new / MODEL]
-        figures = {"parity/max_abs_difference": report.max_abs, MILLISECONDS: 1000 * seconds / len(timed)}
+        figures = {names.MAX_ABS_DIFFERENCE: report.max_abs, names.MILLISECONDS: 1000 * seconds / len(timed)}
         run.log_metrics(figures, step=handoff.checkpoint.images)
-        run.log_tags({"parity": "passed", "model.onnx.sha256": onnx_digest, "python": platform.python_version()})
+        run.log_tags({names.PARITY: "passed", names.ONNX_SHA256: onnx_digest, names.PYTHON: platform.python_version()})
 
     click.echo(
         f"export: {folder}: {len(report.gates)} parity gates passed; largest difference from torch "
@@ -207,14 +206,14 @@ def _figures(run: Run) -> dict[str, bytes]:
     """Those that the run has, as PNG files by name."""
     figures = {}
     for name in CAPTIONS:
-        with suppress(PipelineError), run.artifact(f"figures/{name}.png") as path:
+        with suppress(PipelineError), run.artifact(names.figure_file(name)) as path:
             figures[name] = path.read_bytes()
     return figures
 
 
 def _baselines(run: Run) -> dict[str, dict[str, float]]:
     try:
-        found = store.baselines(run.tag(store.TEST_DIGEST) or "", ["psnr"])
+        found = store.baselines(run.tag(names.TEST_IMAGES_SHA256) or "", ["psnr"])
     except PipelineError:  # the store does not answer: the report does without
         return {}
     return {name: values["psnr"] for name, values in found.items()}
@@ -257,12 +256,12 @@ def _golden(model: nn.Module, noisy: np.ndarray) -> dict[str, np.ndarray]:
 
 def _evaluated(run: Run, label: str) -> dict[str, dict[str, dict[str, float]]]:
     """What `evaluate` found: `{label of the noise: {denoiser: {metric: mean}}}`."""
-    if noise_metric("psnr", label) not in run.metrics():
+    if names.noise_metric("psnr", label) not in run.metrics():
         raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
-    with run.artifact(TEST) as path:
+    with run.artifact(names.EVALUATION) as path:
         return dict(sorted(json.loads(path.read_text())["results"].items()))
 
 
 def _log_report(run: Run, report: Report) -> None:
-    run.log_dict(report.to_dict(), "parity/parity_report.json")
-    run.log_text(report.to_markdown(), "parity/parity_report.md")
+    run.log_dict(report.to_dict(), names.PARITY_JSON)
+    run.log_text(report.to_markdown(), names.PARITY_MARKDOWN)

@@ -7,19 +7,15 @@ from pathlib import Path
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.errors import PipelineError
+from pipeline.tracking import names
 from pipeline.tracking.run import Run
 from pipeline.training.checkpoint import Checkpoint
-
-CHECKPOINT = "checkpoints/best.pt"  # the artifact with the best epoch
-TEST = "test.json"  # the artifact with what `evaluate` found
-SAMPLES = "samples.npz"  # the artifact with the images that it has shown, as arrays of these names
-SAMPLE = "clean", "noisy", "denoised"
 
 
 def load_training_data(config: Config, run: Run) -> PreparedData:
     """The prepared data, which must be what `run` was trained on."""
     data = load_prepared(config)
-    expected = run.tag("dataset.sha256")
+    expected = run.tag(names.DATASET_SHA256)
     if data.digest != expected:
         raise PipelineError(
             f"run {run.id} was trained on other data: its dataset digest is {expected}, "
@@ -30,8 +26,8 @@ def load_training_data(config: Config, run: Run) -> PreparedData:
 
 def load_checkpoint(run: Run) -> Checkpoint:
     """The best epoch of `run`, which must be the one that it recorded."""
-    with run.artifact(CHECKPOINT) as path:
-        return read_checkpoint(path, run.id, run.tag("weights"))
+    with run.artifact(names.CHECKPOINT) as path:
+        return read_checkpoint(path, run.id, run.tag(names.WEIGHTS))
 
 
 def read_checkpoint(path: Path, run_id: str, expected: str | None) -> Checkpoint:
@@ -43,7 +39,7 @@ def read_checkpoint(path: Path, run_id: str, expected: str | None) -> Checkpoint
     checkpoint = Checkpoint.load(path)
     if checkpoint.digest != expected:
         raise PipelineError(
-            f"{CHECKPOINT} of run {run_id} is not what the run recorded: its weights' SHA-256 is "
+            f"{names.CHECKPOINT} of run {run_id} is not what the run recorded: its weights' SHA-256 is "
             f"{checkpoint.digest}, it must be {expected}"
         )
     return checkpoint

@@ -18,13 +18,13 @@ from pipeline.handoff.verify import open_onnxruntime
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.score import Denoiser, score
-from pipeline.tracking import registry
+from pipeline.tracking import names, registry
 from pipeline.tracking.store import read_config
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-_BENCHMARK = ("dataset", "dataset.sha256", "noise")  # the tags that two versions must share to be compared
+_BENCHMARK = (names.DATASET, names.DATASET_SHA256, names.NOISE)  # the tags that two versions must share to be compared
 
 
 def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -> None:
@@ -53,7 +53,7 @@ def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -
         return
     if champion is None:
         with registry.model_file(_uri(challenger)):  # it must be whole
-            registry.make_champion(challenger, None, {"promoted": "first champion"})
+            registry.make_champion(challenger, None, {names.PROMOTED: "first champion"})
         click.echo(f"promote: {_title(challenger)} is the first champion")
         return
 
@@ -64,8 +64,8 @@ def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -
         difference, error, psnrs = _compare(challenger, champion, data_dir)
         comparison = (
             f"{psnrs[0]:.3f} dB against {psnrs[1]:.3f} dB of version {champion.version}, {difference:+.3f} dB "
-            f"(standard error {error:.3f}), margin {margin:g} dB, {challenger.tags['dataset']} with "
-            f"{challenger.tags['noise']}"
+            f"(standard error {error:.3f}), margin {margin:g} dB, {challenger.tags[names.DATASET]} with "
+            f"{challenger.tags[names.NOISE]}"
         )
         if difference > margin:
             reason = "better"
@@ -75,10 +75,10 @@ def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -
                 f"version {champion.version} stays the champion"
             )
             return
-    tags = {"promoted": f"{reason}: {comparison}", "promoted.forced": str(reason == "forced").lower()}
+    tags = {names.PROMOTED: f"{reason}: {comparison}", names.FORCED: str(reason == "forced").lower()}
     registry.make_champion(challenger, champion, tags)
     click.echo(
-        f"promote: {_title(challenger)} is the champion ({tags['promoted']}); version {champion.version} is the "
+        f"promote: {_title(challenger)} is the champion ({tags[names.PROMOTED]}); version {champion.version} is the "
         "previous one"
     )
 
@@ -95,10 +95,10 @@ def _compare(
             )
     config = replace(read_config(challenger.run_id), data_dir=data_dir)
     data = load_prepared(config)
-    if data.digest != challenger.tags["dataset.sha256"]:
+    if data.digest != challenger.tags[names.DATASET_SHA256]:
         raise PipelineError(
-            f"{_title(challenger)} was scored on other data: their digest is {challenger.tags['dataset.sha256']}, that "
-            f"of {config.dataset} in {data_dir} is {data.digest}"
+            f"{_title(challenger)} was scored on other data: their digest is {challenger.tags[names.DATASET_SHA256]}, "
+            f"that of {config.dataset} in {data_dir} is {data.digest}"
         )
     psnrs = _score([challenger, champion], data, config.training_noise)
     differences = psnrs[0] - psnrs[1]

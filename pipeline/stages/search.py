@@ -20,11 +20,10 @@ from pipeline.errors import PipelineError
 from pipeline.reports import figures
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
-from pipeline.tracking import store
+from pipeline.tracking import names, store
 from pipeline.tracking.run import Run
-from pipeline.tracking.store import TRIAL
 from pipeline.training.loop import POINTS
-from pipeline.trials.running import PRUNED, Trial, run_trials, stopped_trials, trial_name
+from pipeline.trials.running import Trial, run_trials, stopped_trials, trial_name
 from pipeline.trials.space import SEARCHES, Interval
 
 if TYPE_CHECKING:
@@ -33,9 +32,6 @@ if TYPE_CHECKING:
 
     Space = dict[str, optuna.distributions.BaseDistribution]
 
-OBJECTIVE = "best/validation_loss"
-_CURVE = "train/loss"  # what is compared while trials run
-_CHOICE = "trial."  # with the name of a trial: the tag of the sweep's run with what was chosen for it, and its run
 _BEFORE_PRUNING = 3  # trials that must have finished
 _UNPRUNED = 30  # percent of every training
 _TRIES = 20  # at a choice that was not made before
@@ -124,13 +120,13 @@ class _Search:
 
     def _note(self, name: str, known: dict[str, Any]) -> None:
         self._own[name] = known
-        self._run.log_tags({_CHOICE + name: json.dumps(known)})
+        self._run.log_tags({names.choice_tag(name): json.dumps(known)})
 
     def is_hopeless(self, run: MlflowRun) -> bool:
         """Whether the training in `run` is worse than the median of the others at the same point."""
         import optuna
 
-        known, name, curve = self._known(), run.data.tags[TRIAL], self._curve(run)
+        known, name, curve = self._known(), run.data.tags[names.TRIAL], self._curve(run)
         if not curve or 100 in curve:  # nothing to save
             return False
         others = self._study({other: choice for other, choice in known.items() if other != name}, 0)
@@ -146,23 +142,27 @@ class _Search:
         for name, run in runs.items():
             own = store.read_config(run.info.run_id).training_noise.label
             metrics = run.data.metrics
-            loss, psnr = metrics.get(OBJECTIVE), metrics.get(store.noise_metric("psnr", own))
+            loss, psnr = metrics.get(names.BEST_VALIDATION_LOSS), metrics.get(names.noise_metric("psnr", own))
             finished = run.info.status == "FINISHED" and loss is not None
             chosen = [f"{known[name]['choice'][option]}" for option in swept]
-            end = "" if finished else "pruned" if PRUNED in run.data.tags else run.info.status.lower()
+            end = "" if finished else "pruned" if names.PRUNED in run.data.tags else run.info.status.lower()
             cells = [f"{loss:.6f}" if finished else "", "" if psnr is None else f"{psnr:.2f}", end]
             rows.append((loss if finished else float("inf"), [run.info.run_id[:8], *chosen, *cells]))
         head = ["run", *swept, "validation loss", "test PSNR", ""]
         table = markdown_table([head, *(row for _, row in sorted(rows, key=lambda row: row[0]))])
-        self._run.log_text(table, "sweep.md")
-        losses = {name: run.data.metrics[OBJECTIVE] for name, run in runs.items() if run.info.status == "FINISHED"}
+        self._run.log_text(table, names.SWEEP_TABLE)
+        losses = {
+            name: run.data.metrics[names.BEST_VALIDATION_LOSS]
+            for name, run in runs.items()
+            if run.info.status == "FINISHED"
+        }
         if losses:
-            self._run.log_figure(figures.search_history([*losses.values()]), "sweep")
+            self._run.log_figure(figures.search_history([*losses.values()]), names.SWEEP)
             best = runs[min(losses, key=lambda name: losses[name])].info.run_id
-            self._run.log_tags({"best.run_id": best})
-            self._run.log_metrics({OBJECTIVE: min(losses.values())})
-            self._run.log_text(store.read_config(best).to_json(), "best.json")
-            table += f"\nThe best is run {best}; its config is best.json in run {self._run.id}.\n"
+            self._run.log_tags({names.BEST_RUN: best})
+            self._run.log_metrics({names.BEST_VALIDATION_LOSS: min(losses.values())})
+            self._run.log_text(store.read_config(best).to_json(), names.BEST_CONFIG)
+            table += f"\nThe best is run {best}; its config is {names.BEST_CONFIG} in run {self._run.id}.\n"
         self._run.describe(table)
         click.echo(f"sweep: by loss on the validation images (run {self._run.id})\n{table}", nl=False)
 
@@ -170,13 +170,14 @@ class _Search:
         """What was chosen for every trial so far, here and on other machines, by its name."""
         run_id = self._run.id
         tags = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data.tags
-        stored = {key.removeprefix(_CHOICE): json.loads(tags[key]) for key in tags if key.startswith(_CHOICE)}
+        prefix = names.choice_tag("")
+        stored = {key.removeprefix(prefix): json.loads(tags[key]) for key in tags if key.startswith(prefix)}
         return {**stored, **self._own}
 
     def _runs(self, known: Mapping[str, dict[str, Any]]) -> dict[str, MlflowRun]:
         """The runs of the trials that have one, oldest first."""
         children = store.children(self._run.id)
-        runs = {run.data.tags[TRIAL]: run for run in reversed(children) if TRIAL in run.data.tags}
+        runs = {run.data.tags[names.TRIAL]: run for run in reversed(children) if names.TRIAL in run.data.tags}
         by_id = {run.info.run_id: run for run in children}
         for name, choice in known.items():
             if name not in runs and (run_id := choice.get("run")):
@@ -197,11 +198,11 @@ class _Search:
         for name, run in self._runs(known).items():
             params = known[name]["choice"]
             value, state, curve = None, states.PRUNED, {}
-            if run.info.status == "FINISHED" and OBJECTIVE in run.data.metrics:
-                state, value, curve = states.COMPLETE, run.data.metrics[OBJECTIVE], self._curve(run)
+            if run.info.status == "FINISHED" and names.BEST_VALIDATION_LOSS in run.data.metrics:
+                state, value, curve = states.COMPLETE, run.data.metrics[names.BEST_VALIDATION_LOSS], self._curve(run)
             elif run.info.status == "RUNNING":
                 state = states.RUNNING
-            elif PRUNED in run.data.tags:
+            elif names.PRUNED in run.data.tags:
                 curve = self._curve(run)
             trial: dict[str, Any] = {"state": state, "value": value, "intermediate_values": curve}
             try:
@@ -217,7 +218,7 @@ class _Search:
             return self._curves[run_id]
         if "epochs" not in run.data.params:  # it only just began
             return {}
-        history = store.connect().get_metric_history(run_id, _CURVE)
+        history = store.connect().get_metric_history(run_id, names.TRAIN_LOSS)
         epochs = int(run.data.params["epochs"])
         points = epochs * -(-POINTS // epochs)
         ends = {100 * part // POINTS: -(-part * points // POINTS) for part in range(1, POINTS + 1)}

@@ -14,10 +14,9 @@ import click
 
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
-from pipeline.stages.inputs import TEST
 from pipeline.stages.prepare import prepare
-from pipeline.tracking import store
-from pipeline.tracking.run import Run, metric_text
+from pipeline.tracking import names, store
+from pipeline.tracking.run import Run
 from pipeline.trials.running import Trial, run_trials, running_elsewhere
 
 _CLIPPED = "input, clipped to [0, 1]"
@@ -56,7 +55,7 @@ def sweep(trials: Sequence[Trial], run: Run, jobs: int, artifacts_dir: str, forc
 class _Result:
     """What one finished trial is compared by."""
 
-    report: Mapping[str, Any]  # the content of `TEST`
+    report: Mapping[str, Any]  # the content of `names.EVALUATION`
     parameters: int  # of the network
     seconds: float  # that its training took
 
@@ -72,9 +71,9 @@ def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
     client = store.connect()
     with tempfile.TemporaryDirectory() as folder:
         for trial, run_id in finished.items():
-            report = json.loads(store.download(run_id, TEST, folder).read_text())
+            report = json.loads(store.download(run_id, names.EVALUATION, folder).read_text())
             data = client.get_run(run_id).data
-            result = _Result(report, int(data.params["parameters"]), data.metrics["train/seconds"])
+            result = _Result(report, int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS])
             groups[trial.group].append(result)
     return groups
 
@@ -89,12 +88,12 @@ def _log(run: Run, groups: Mapping[str, Sequence[_Result]]) -> None:
             mean, deviation = _spread([result.psnr(level) for result in group])
             run.log_metrics(
                 {
-                    store.noise_metric(f"psnr_mean_{metric_text(name)}", level): mean,
-                    store.noise_metric(f"psnr_std_{metric_text(name)}", level): deviation,
+                    names.noise_metric(f"psnr_mean_{names.metric_text(name)}", level): mean,
+                    names.noise_metric(f"psnr_std_{names.metric_text(name)}", level): deviation,
                 }
             )
     table = _table(groups, levels)
-    run.log_text(table, "sweep.md")
+    run.log_text(table, names.SWEEP_TABLE)
     run.describe(table)
     curve = first.report["curve"]
     curves = {}
@@ -103,7 +102,7 @@ def _log(run: Run, groups: Mapping[str, Sequence[_Result]]) -> None:
         curves[name] = [statistics.mean(values) for values in by_level]
     curves[_CLIPPED] = curve["psnr"]["clipped"]
     title = f"Gaussian noise, {curve['images']:,} test images, mean over seeds"
-    run.log_figure(quality_comparison(curve["variances"], curves, title), "sweep")
+    run.log_figure(quality_comparison(curve["variances"], curves, title), names.SWEEP)
     click.echo(f"sweep: PSNR in dB on the test images, by noise (run {run.id})\n{table}", nl=False)
 
 

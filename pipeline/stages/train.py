@@ -24,8 +24,8 @@ from pipeline.errors import PipelineError
 from pipeline.models import build_model, count_parameters, other_modules
 from pipeline.reports import figures
 from pipeline.signals import deferred
-from pipeline.stages.inputs import CHECKPOINT, read_checkpoint
-from pipeline.tracking import store
+from pipeline.stages.inputs import read_checkpoint
+from pipeline.tracking import names, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import Run
 from pipeline.training.checkpoint import Checkpoint
@@ -48,7 +48,7 @@ def find_trained(config: Config) -> str | None:
     if manifest is None:
         return None
     parts = _fingerprint(config, manifest["digest"])
-    tag = store.fingerprint_tag("train")
+    tag = names.fingerprint_tag("train")
     same = store.trained_runs(f"tags.`{tag}` = '{digest(parts)}'", create=True)
     alike = store.trained_runs(f"attributes.run_name = '{config.run_name}'")
     for run in (same or alike)[:1]:
@@ -56,9 +56,11 @@ def find_trained(config: Config) -> str | None:
         try:
             with tempfile.TemporaryDirectory() as folder:
                 if same:
-                    read_checkpoint(store.download(run_id, CHECKPOINT, folder), run_id, run.data.tags["weights"])
+                    read_checkpoint(
+                        store.download(run_id, names.CHECKPOINT, folder), run_id, run.data.tags[names.WEIGHTS]
+                    )
                     return run_id
-                former = json.loads(store.download(run_id, store.fingerprint_file("train"), folder).read_text())
+                former = json.loads(store.download(run_id, names.fingerprint_file("train"), folder).read_text())
                 click.echo(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
         except PipelineError as error:  # something of it is damaged or lost
             click.echo(f"train: not reusing run {run_id}: {error}")
@@ -99,7 +101,7 @@ def train(config: Config, run: Run, state_every: float = math.inf) -> None:
     states = States(run.folder / "states")
     try:
         with join(choose_device(config.device)) as team:
-            if run.tag("weights"):
+            if run.tag(names.WEIGHTS):
                 click.echo(f"train: reusing what run {run.id} has trained")
                 return
             _train(config, run, states, state_every, team)
@@ -172,13 +174,13 @@ def _train(config: Config, run: Run, states: States, state_every: float, team: T
     material = _material(config, data)
     model, batches, device = material.model, material.batches, material.device
     precision = choose_precision(config.precision, device)
-    run.log_params({"parameters": count_parameters(model)})
+    run.log_params({names.PARAMETERS: count_parameters(model)})
     run.log_tags(
         {
-            "device": str(device),
-            "processes": str(team.count),
-            "torch": torch.__version__,
-            "precision": str(precision).split(".")[1],
+            names.DEVICE: str(device),
+            names.PROCESSES: str(team.count),
+            names.TORCH: torch.__version__,
+            names.PRECISION: str(precision).split(".")[1],
         }
     )
 
@@ -204,8 +206,8 @@ def _train(config: Config, run: Run, states: States, state_every: float, team: T
         progress.points = [Point(**point) for point in state["points"]]
         earlier_seconds = state["seconds"]
         click.echo(f"train: goes on in epoch {state['epoch']}, after {state['seen']:,} of its images")
-    logged = {metric: run.steps(metric) for metric in ("train/loss", "validation/loss")}
-    if logged["train/loss"] and not state:
+    logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
+    if logged[names.TRAIN_LOSS] and not state:
         click.echo(f"train: {run.folder} holds no state of this training: it starts again, from the first epoch")
 
     began = last_state = time.perf_counter()
@@ -223,20 +225,20 @@ def _train(config: Config, run: Run, states: States, state_every: float, team: T
 
     def on_point(point: Point) -> None:
         progress.point(point)
-        if point.images in logged["train/loss"]:  # before the interruption, which came before its state was kept
+        if point.images in logged[names.TRAIN_LOSS]:  # before the interruption, which came before its state was kept
             return
         with torch.no_grad():
             denoised = model(noisy_samples.to(device)).cpu()
         strip = figures.image_strip([noisy_samples, denoised, samples])
         with run.together():
             run.log_image(strip, "noisy - denoised - clean", point.images)
-            run.log_metrics({"train/loss": point.loss, "learning_rate": point.learning_rate}, step=point.images)
+            run.log_metrics({names.TRAIN_LOSS: point.loss, names.LEARNING_RATE: point.learning_rate}, step=point.images)
 
     def on_epoch(epoch: Epoch) -> None:
         progress.epoch(epoch)
-        if epoch.images not in logged["validation/loss"]:
+        if epoch.images not in logged[names.VALIDATION_LOSS]:
             run.log_metrics(
-                {"validation/loss": epoch.validation_loss, "images_per_second": epoch.images_per_second},
+                {names.VALIDATION_LOSS: epoch.validation_loss, names.IMAGES_PER_SECOND: epoch.images_per_second},
                 step=epoch.images,
             )
 
@@ -262,14 +264,18 @@ def _train(config: Config, run: Run, states: States, state_every: float, team: T
         config.model, config.size, config.channels, best.epoch, best.validation_loss, best.state_dict, best.images
     )
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / Path(CHECKPOINT).name
+        path = Path(folder) / Path(names.CHECKPOINT).name
         checkpoint.save(path)
-        run.log_file(path, str(Path(CHECKPOINT).parent))
-    scores = {"best/epoch": best.epoch, "best/validation_loss": best.validation_loss, "train/seconds": seconds}
+        run.log_file(path, str(Path(names.CHECKPOINT).parent))
+    scores = {
+        names.BEST_EPOCH: best.epoch,
+        names.BEST_VALIDATION_LOSS: best.validation_loss,
+        names.TRAIN_SECONDS: seconds,
+    }
     with run.together():
         run.log_metrics(scores)
         run.log_fingerprint("train", _fingerprint(config, data.digest))
-        run.log_tags({"weights": checkpoint.digest})
+        run.log_tags({names.WEIGHTS: checkpoint.digest})
     run.log_figure(
         figures.loss_curves(progress.points, progress.epochs, best.epoch, config.loss, config.target), "loss"
     )

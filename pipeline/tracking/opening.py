@@ -15,10 +15,9 @@ from filelock import FileLock, Timeout
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
-from pipeline.tracking import store
+from pipeline.tracking import names, store
 from pipeline.tracking.run import Run
 from pipeline.tracking.spool import Spool
-from pipeline.tracking.store import PARENT, TRIAL
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
@@ -36,7 +35,7 @@ def start_run(config: Config, parent: str | None = None, trial: str = "") -> Ite
     """
     with _start(config.run_name, config.data_dir, parent) as run:
         if trial:
-            run.log_tags({TRIAL: trial})
+            run.log_tags({names.TRIAL: trial})
         run.log_config(config)
         yield run
 
@@ -52,7 +51,7 @@ def start_comparison(name: str, data_dir: str) -> Iterator[Run]:
 def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Iterator[Run]:
     """Open a run for a denoiser that is not trained, scored on the first `images` test images of `dataset`."""
     with _start(f"{name}-{images}-images", data_dir) as run:
-        run.log_tags({"dataset": dataset, "model": name, "test.images": str(images), **store.git_tags()})
+        run.log_tags({names.DATASET: dataset, names.MODEL: name, names.TEST_IMAGES: str(images), **store.git_tags()})
         yield run
 
 
@@ -68,7 +67,7 @@ def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Run]
         with _open(run_id, data_dir, ends=True) as run:
             opened = True
             if info.run_name is None or _RANDOM_NAME.fullmatch(info.run_name):
-                run.log_tags({"mlflow.runName": name})
+                run.log_tags({names.RUN_NAME: name})
             yield run
     except BaseException:
         if not opened:
@@ -97,7 +96,7 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
     own_run = os.environ.pop("MLFLOW_RUN_ID", None)
     if own_run and own_run != run_id:
         note = f"Continues run {run_id}: the results are there."
-        for key, value in {"continues": run_id, "mlflow.note.content": note}.items():
+        for key, value in {names.CONTINUES: run_id, names.NOTE: note}.items():
             store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
     with _open(run_id, data_dir, ends=False) as run:
         yield run, config
@@ -107,8 +106,8 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
 def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[Run]:
     """Open the finished run `run_id`, to add to it, and make it a child of the run `parent` if it is nobody's."""
     with _open(run_id, config.data_dir, ends=False) as run:
-        if run.tag(PARENT) is None:
-            run.log_tags({PARENT: parent})
+        if run.tag(names.PARENT) is None:
+            run.log_tags({names.PARENT: parent})
         yield run
 
 
@@ -125,8 +124,8 @@ def resume_run(run_id: str, data_dir: str) -> Iterator[Run]:
     os.environ.pop("MLFLOW_RUN_ID", None)
     with _open(run_id, data_dir, ends=True) as run:
         client.update_run(run_id, "RUNNING")
-        if run.tag("interrupted"):
-            run.log_tags({"interrupted": "", "resumable": "false"})
+        if run.tag(names.INTERRUPTED):
+            run.log_tags({names.INTERRUPTED: "", names.RESUMABLE: "false"})
         yield run
 
 
@@ -195,7 +194,7 @@ def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[Run]:
             yield run
             return
         # For whoever finds the run RUNNING, and wonders whether it is.
-        run.log_tags({"host": socket.gethostname(), "folder": str(folder.resolve())})
+        run.log_tags({names.HOST: socket.gethostname(), names.FOLDER: str(folder.resolve())})
         try:
             yield run
         except BaseException as error:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import io
-import re
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -17,10 +16,8 @@ from mlflow.models import Model
 
 from pipeline.errors import ParityError, PipelineError
 from pipeline.files import sha256_file
-from pipeline.handoff.verify import MODEL
+from pipeline.tracking import names
 from pipeline.tracking.store import ERRORS, connect, first_line
-
-CHAMPION, PREVIOUS = "champion", "previous"  # aliases
 
 
 def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> int:
@@ -65,7 +62,7 @@ def find_version(name: str, number: int) -> ModelVersion:
 def find_champion(name: str) -> ModelVersion | None:
     """The version that has the alias `champion`, if any."""
     try:
-        return mlflow.MlflowClient().get_model_version_by_alias(name, CHAMPION)
+        return mlflow.MlflowClient().get_model_version_by_alias(name, names.CHAMPION)
     except MlflowException as error:
         if error.error_code in (
             "RESOURCE_DOES_NOT_EXIST",
@@ -82,11 +79,11 @@ def make_champion(version: ModelVersion, former: ModelVersion | None, tags: Mapp
         for key, value in tags.items():
             client.set_model_version_tag(version.name, version.version, key, value)
         if former is not None:
-            client.set_registered_model_alias(version.name, PREVIOUS, former.version)
-        client.set_registered_model_alias(version.name, CHAMPION, version.version)
+            client.set_registered_model_alias(version.name, names.PREVIOUS, former.version)
+        client.set_registered_model_alias(version.name, names.CHAMPION, version.version)
     except ERRORS as error:
         raise PipelineError(
-            f"registered model '{version.name}': the alias {CHAMPION} was not moved: {first_line(error)}"
+            f"registered model '{version.name}': the alias {names.CHAMPION} was not moved: {first_line(error)}"
         ) from error
 
 
@@ -105,11 +102,11 @@ def model_file(uri: str) -> Iterator[Path]:
             recorded = (Model.load(str(copy)).metadata or {}).get("sha256")
         except ERRORS as error:
             raise PipelineError(f"{uri}: {first_line(error)}") from error
-        path = copy / MODEL
+        path = copy / names.ONNX
         if not path.is_file() or recorded is None:
-            raise PipelineError(f"{uri} holds no {MODEL} of this pipeline")
+            raise PipelineError(f"{uri} holds no {names.ONNX} of this pipeline")
         if (digest := sha256_file(path)) != recorded:
-            raise ParityError(f"{uri}: the SHA-256 of {MODEL} is {digest}, that of the exported file was {recorded}")
+            raise ParityError(f"{uri}: the SHA-256 of {names.ONNX} is {digest}; the exported file had {recorded}")
         yield path
 
 
@@ -117,5 +114,5 @@ def version_tags(labels: Mapping[str, float], **facts: str) -> dict[str, str]:
     """The tags of a model version: `facts`, and the test PSNR by label of the noise."""
     return {
         **facts,
-        **{f"psnr.{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}": f"{psnr:.4f}" for label, psnr in labels.items()},
+        **{names.version_psnr_tag(label): f"{psnr:.4f}" for label, psnr in labels.items()},
     }

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import shutil
 import tempfile
 import time
@@ -22,20 +21,14 @@ from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
-from pipeline.tracking import store
+from pipeline.tracking import names, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
 from pipeline.tracking.spool import Event, Spool
-from pipeline.tracking.store import CONFIG, noise_metric
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 _THUMBNAIL = (256, 256)  # pixels, of an image in the step slider
-
-
-def metric_text(name: str) -> str:
-    """`name` with what MLflow does not allow in the name of a metric replaced by `-`."""
-    return re.sub(r"[^\w. -]", "-", name)
 
 
 class Run:
@@ -82,16 +75,16 @@ class Run:
         # A parameter that `mlflow run` logged keeps the text that the user typed ("1e-2"); tags are canonical.
         noise = config.training_noise
         with self.together():
-            self.log_text(config.to_json(), CONFIG)
+            self.log_text(config.to_json(), names.CONFIG)
             self.log_params(asdict(config))
             self.log_tags(
                 {
-                    "dataset": config.dataset,
-                    "model": config.model_name,
-                    "noise": noise.spec,
-                    **({"variance": str(noise.variance)} if hasattr(noise, "variance") else {}),
-                    "target": config.target,
-                    "seed": str(config.seed),
+                    names.DATASET: config.dataset,
+                    names.MODEL: config.model_name,
+                    names.NOISE: noise.spec,
+                    **({names.VARIANCE: str(noise.variance)} if hasattr(noise, "variance") else {}),
+                    names.TARGET: config.target,
+                    names.SEED: str(config.seed),
                     **store.git_tags(),
                 }
             )
@@ -109,7 +102,7 @@ class Run:
         """Log `{label of the noise: {denoiser: {metric: mean}}}`; the metrics of `denoised` go by their bare names."""
         self.log_metrics(
             {
-                noise_metric(metric if denoiser == "denoised" else f"{metric}_{denoiser}", label): value
+                names.noise_metric(metric if denoiser == "denoised" else f"{metric}_{denoiser}", label): value
                 for label, of in results.items()
                 for denoiser, values in of.items()
                 for metric, value in values.items()
@@ -122,7 +115,7 @@ class Run:
 
     def describe(self, text: str) -> None:
         """Set the description that the UI shows (Markdown)."""
-        self.log_tags({"mlflow.note.content": text})
+        self.log_tags({names.NOTE: text})
 
     def metrics(self) -> dict[str, float]:
         """The last value of every metric of the run."""
@@ -141,8 +134,8 @@ class Run:
         """What a table says of the run: its id, the number of parameters, and the seconds that training took."""
         return {
             "id": self.id,
-            "parameters": int(self._params["parameters"]),
-            "seconds": self._metrics["train/seconds"],
+            "parameters": int(self._params[names.PARAMETERS]),
+            "seconds": self._metrics[names.TRAIN_SECONDS],
         }
 
     def log_dataset(self, data: PreparedData, name: str) -> None:
@@ -163,21 +156,21 @@ class Run:
                     ),
                 }
                 self._append({"kind": "dataset", "dataset": dataset, "context": context})
-            self.log_dict(data.manifest, "dataset.json")
-            self.log_tags({"dataset.sha256": data.digest, store.TEST_DIGEST: data.test_digest})
+            self.log_dict(data.manifest, names.MANIFEST)
+            self.log_tags({names.DATASET_SHA256: data.digest, names.TEST_IMAGES_SHA256: data.test_digest})
 
     def log_fingerprint(self, stage: str, parts: Fingerprint) -> None:
         """Keep what the result of a stage followed from."""
         with self.together():
-            self.log_dict(dict(parts), store.fingerprint_file(stage))
-            self.log_tags({store.fingerprint_tag(stage): digest(parts)})
+            self.log_dict(dict(parts), names.fingerprint_file(stage))
+            self.log_tags({names.fingerprint_tag(stage): digest(parts)})
 
     def is_done(self, stage: str, parts: Fingerprint) -> bool:
         """Whether the result of a stage in this run followed from the same; says what has changed if it did not."""
-        former = self.tag(store.fingerprint_tag(stage))
+        former = self.tag(names.fingerprint_tag(stage))
         if former is None or former == digest(parts):
             return former is not None
-        with self.artifact(store.fingerprint_file(stage)) as path:
+        with self.artifact(names.fingerprint_file(stage)) as path:
             changes = describe_changes(parts, json.loads(path.read_text()))
         click.echo(f"{stage}: not reusing what run {self.id} has, changed: {changes}")
         return False
@@ -186,7 +179,7 @@ class Run:
         """Keep a figure as `figures/<name>.png`."""
         path = self._spool.new_file(f"{name}.png")
         figure.savefig(path, dpi=150)
-        self._artifact(path, "figures")
+        self._artifact(path, names.FIGURES)
 
     def log_image(self, pixels: np.ndarray, key: str, step: int) -> None:
         """Add an image, uint8 [H, W] or [H, W, 3], to the step slider called `key`."""
@@ -198,8 +191,8 @@ class Run:
             (self._spool.new_file(f"{name}+compressed.webp"), ImageOps.contain(image, _THUMBNAIL)),
         ):
             picture.save(path)
-            self._artifact(path, "images")
-        self.log_tags({"mlflow.loggedImages": "True"})
+            self._artifact(path, names.IMAGES)
+        self.log_tags({names.LOGGED_IMAGES: "True"})
 
     def log_dict(self, value: dict[str, Any], path: str) -> None:
         self.log_text(json.dumps(value, indent=2) + "\n", path)
@@ -249,7 +242,7 @@ class Run:
         metadata: dict[str, Any],
         extra_files: list[Path],
     ) -> str | None:
-        """Log an ONNX model under the name `denoiser`, and wait until the store has it.
+        """Log an ONNX model under the name `names.DENOISER`, and wait until the store has it.
 
         Args:
             file: an ONNX file.
@@ -285,13 +278,13 @@ class Run:
         )
         if not self._spool.flush():
             return None
-        return store.connect().get_run(self.id).data.tags[store.MODEL_ID]
+        return store.connect().get_run(self.id).data.tags[names.MODEL_ID]
 
     def end(self, status: str, reason: BaseException | None = None) -> None:
         """Set the run's status, the time of its end, and what kept it from its end. Never fails."""
         events: list[Event] = [{"kind": "end", "status": status, "time": _now()}]
         if isinstance(reason, Stopped):
-            tags = {"interrupted": f"by {reason.name}", "resumable": "true"}
+            tags = {names.INTERRUPTED: f"by {reason.name}", names.RESUMABLE: "true"}
             events.insert(0, {"kind": "values", "time": _now(), "step": 0, "metrics": {}, "params": {}, "tags": tags})
         try:
             self._append(*events)

@@ -33,31 +33,10 @@ from sqlalchemy.exc import SQLAlchemyError
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.noise import Noise
+from pipeline.tracking import names
 
 ERRORS = (MlflowException, SQLAlchemyError, OSError)  # what a store that does not answer, or cannot, raises
-CONFIG = "config.json"
 DATABASE = "mlflow.db"  # the store, where none is named
-PARENT = "mlflow.parentRunId"  # the tag of a run with the id of the run that it is part of
-TRIAL = "trial"  # the tag of a run with the name of the trial of a sweep that it is
-_KIND = "mlflow.experimentKind"  # makes MLflow's UI show training runs, instead of asking what the experiment is for
-MILLISECONDS = "onnxruntime/ms_per_image"  # the metric of a run with the time that its file takes on one thread
-TEST_DIGEST = "dataset.test.sha256"  # the tag of a run with the digest of all test images
-MODEL_ID = "model_id"  # the tag of a run with the id of its logged model
-
-
-def noise_metric(name: str, label: str) -> str:
-    """Name of a test metric with the noise of a label, such as `test/psnr/0.01`; sorts by metric, then by noise."""
-    return f"test/{name}/{label}"
-
-
-def fingerprint_tag(stage: str) -> str:
-    """The tag of a run that holds the digest of a stage's fingerprint."""
-    return f"fingerprint.{stage}"
-
-
-def fingerprint_file(stage: str) -> str:
-    """The artifact of a run that holds a stage's fingerprint."""
-    return f"fingerprints/{stage}.json"
 
 
 def store() -> str:
@@ -157,7 +136,7 @@ def read_config(run_id: str) -> Config:
     """
     connect()
     try:
-        return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{CONFIG}"))
+        return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{names.CONFIG}"))
     except (*ERRORS, ValueError, TypeError) as error:
         raise PipelineError(f"run {run_id}: no such training run: {first_line(error)}") from error
 
@@ -190,12 +169,12 @@ def best_run(dataset: str, noise: Noise) -> Choice:
     Raises:
         PipelineError: there is none.
     """
-    metric = noise_metric("psnr", noise.label)
+    metric = names.noise_metric("psnr", noise.label)
     runs = [
         run
         for run in trained_runs()
-        if run.data.tags.get("dataset") == dataset
-        and run.data.tags.get("noise") == noise.spec
+        if run.data.tags.get(names.DATASET) == dataset
+        and run.data.tags.get(names.NOISE) == noise.spec
         and metric in run.data.metrics
     ]
     if not runs:
@@ -218,22 +197,22 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     Raises:
         PipelineError: there is no such experiment, and it is not to be made.
     """
-    parts = ["attributes.status = 'FINISHED'", "tags.weights != ''", *([query] if query else [])]
+    parts = ["attributes.status = 'FINISHED'", f"tags.{names.WEIGHTS} != ''", *([query] if query else [])]
     return search_runs(experiment_id(create), " AND ".join(parts))
 
 
 def baselines(test_digest: str, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
     """The classical denoisers scored on these test images: `{name (images): {metric: {label of the noise: value}}}`."""
     found: dict[str, dict[str, dict[str, float]]] = {}
-    for run in find_runs("tags.`test.images` != ''"):
+    for run in find_runs(f"tags.`{names.TEST_IMAGES}` != ''"):
         tags, values = run.data.tags, run.data.metrics.items()
-        if tags.get(TEST_DIGEST) == test_digest:
-            prefixes = {metric: noise_metric(metric, "") for metric in metrics}
+        if tags.get(names.TEST_IMAGES_SHA256) == test_digest:
+            prefixes = {metric: names.noise_metric(metric, "") for metric in metrics}
             by_metric = {
                 metric: {name.removeprefix(prefix): value for name, value in values if name.startswith(prefix)}
                 for metric, prefix in prefixes.items()
             }
-            found.setdefault(f"{tags['model']} ({tags['test.images']} images)", by_metric)
+            found.setdefault(f"{tags[names.MODEL]} ({tags[names.TEST_IMAGES]} images)", by_metric)
     return found
 
 
@@ -248,7 +227,7 @@ def find_runs(query: str) -> list[MlflowRun]:
 
 def children(run_id: str) -> list[MlflowRun]:
     """The runs of the experiment that are part of the run `run_id`, newest first."""
-    return find_runs(f"tags.`{PARENT}` = '{run_id}'")
+    return find_runs(f"tags.`{names.PARENT}` = '{run_id}'")
 
 
 def search_runs(experiment: str, query: str) -> list[MlflowRun]:
@@ -298,10 +277,10 @@ def create_run(name: str, parent: str | None = None) -> str:
     """
     client = connect()
     experiment = experiment_id(create=True)
-    tags = resolve_tags({PARENT: parent} if parent else {})
-    if _KIND not in ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags:
+    tags = resolve_tags({names.PARENT: parent} if parent else {})
+    if names.EXPERIMENT_KIND not in ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags:
         with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
-            client.set_experiment_tag(experiment, _KIND, "custom_model_development")
+            client.set_experiment_tag(experiment, names.EXPERIMENT_KIND, "custom_model_development")
     return ask("a new run", lambda: client.create_run(experiment, tags=tags, run_name=name)).info.run_id
 
 
@@ -325,8 +304,8 @@ def git_tags() -> dict[str, str]:
             "ls-files", "--error-unmatch", "tracking/store.py"
         )  # an installed copy may lie inside someone else's checkout
         return {
-            "mlflow.source.git.commit": git("rev-parse", "HEAD"),
-            "mlflow.source.git.dirty": str(bool(git("status", "--porcelain", "--", "."))).lower(),
+            names.GIT_COMMIT: git("rev-parse", "HEAD"),
+            names.GIT_DIRTY: str(bool(git("status", "--porcelain", "--", "."))).lower(),
         }
     except (OSError, subprocess.SubprocessError):
         return {}

@@ -21,9 +21,9 @@ from mlflow.types import Schema, TensorSpec
 
 from pipeline.errors import ParityError
 from pipeline.files import sha256_file
-from pipeline.handoff.verify import MODEL
+from pipeline.tracking import names
 from pipeline.tracking.spool import Event, RefusedError
-from pipeline.tracking.store import MODEL_ID, connect, first_line
+from pipeline.tracking.store import connect, first_line
 
 _UPLOADS = 8  # at a time
 # Asked again, a store says these again. (Not BAD_REQUEST: two that write the same dataset at once are told that, too.)
@@ -81,7 +81,7 @@ def _send_artifacts(run_id: str, folder: Path, events: list[Event]) -> None:
 
 def _send_datasets(run_id: str, folder: Path, events: list[Event]) -> None:
     inputs = [
-        DatasetInput(Dataset(**event["dataset"]), [InputTag("mlflow.data.context", event["context"])])
+        DatasetInput(Dataset(**event["dataset"]), [InputTag(names.DATASET_CONTEXT, event["context"])])
         for event in events
     ]
     connect().log_inputs(run_id, inputs)
@@ -99,18 +99,18 @@ def _send_models(run_id: str, folder: Path, events: list[Event]) -> None:
 def _send_model(run_id: str, folder: Path, event: Event) -> None:
     """Log an ONNX file as the model `denoiser`, see that the very same bytes are kept, and tag the run with its id."""
     client = connect()
-    file, digest = folder / event["folder"] / MODEL, event["metadata"]["sha256"]
+    file, digest = folder / event["folder"] / names.ONNX, event["metadata"]["sha256"]
     experiment = client.get_run(run_id).info.experiment_id
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if model.tags.get("event") == event["id"] and model.status != LoggedModelStatus.READY:
             client.delete_logged_model(model.model_id)  # broken off
         elif model.tags.get("event") == event["id"]:
-            client.set_tag(run_id, MODEL_ID, model.model_id)
+            client.set_tag(run_id, names.MODEL_ID, model.model_id)
             return
     example = np.load(folder / event["folder"] / "example.npy")
     # Made here, because `Model.log` would make it in the experiment of this process.
     entry = client.create_logged_model(
-        experiment, "denoiser", run_id, tags={"event": event["id"]}, params=client.get_run(run_id).data.params
+        experiment, names.DENOISER, run_id, tags={"event": event["id"]}, params=client.get_run(run_id).data.params
     )
     info = Model.log(
         artifact_path=None,
@@ -136,12 +136,12 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
     )
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(mlflow.artifacts.download_artifacts(f"models:/{info.model_id}", dst_path=scratch))
-        if sha256_file(copy / MODEL) != digest:
+        if sha256_file(copy / names.ONNX) != digest:
             client.delete_logged_model(info.model_id)
             raise ParityError(
-                f"parity: MLflow's copy of {MODEL} (model {info.model_id}) differs from the exported file"
+                f"parity: MLflow's copy of {names.ONNX} (model {info.model_id}) differs from the exported file"
             )
-    client.set_tag(run_id, MODEL_ID, info.model_id)
+    client.set_tag(run_id, names.MODEL_ID, info.model_id)
 
 
 class _OnnxWithLoader:

@@ -18,15 +18,13 @@ import click
 
 from pipeline.config import Config
 from pipeline.handoff.verify import MANIFEST
-from pipeline.tracking import store
+from pipeline.tracking import names, store
 from pipeline.tracking.opening import in_use
-from pipeline.tracking.run import Run, metric_text
-from pipeline.tracking.store import TRIAL
+from pipeline.tracking.run import Run
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
-PRUNED = "pruned"  # the tag of a run that was stopped because others were better
 _LOOK_EVERY = 1.0  # seconds
 
 
@@ -42,7 +40,7 @@ class Trial:
 def trial_name(config: Config, swept: Mapping[str, Any]) -> str:
     """The name of the trial with this config, whose `swept` options others have other values of."""
     extra = [f"{name}{value}" for name, value in swept.items() if name not in ("model", "size", "variance", "noise")]
-    return metric_text("-".join([config.run_name, *extra])).replace(" ", "-")
+    return names.metric_text("-".join([config.run_name, *extra])).replace(" ", "-")
 
 
 @dataclass
@@ -147,22 +145,22 @@ def _end(process: _Process, artifacts_dir: str) -> tuple[bool, str]:
 
 
 def _prune(running: list[_Process], parent: Run, is_hopeless: Callable[[MlflowRun], bool]) -> None:
-    runs = {run.data.tags.get(TRIAL): run for run in store.children(parent.id) if run.info.status == "RUNNING"}
+    runs = {run.data.tags.get(names.TRIAL): run for run in store.children(parent.id) if run.info.status == "RUNNING"}
     for process in running:
         run = runs.get(process.trial.name)
         if run and not process.is_pruned and is_hopeless(run):
             process.is_pruned = True
-            store.connect().set_tag(run.info.run_id, PRUNED, "true")
+            store.connect().set_tag(run.info.run_id, names.PRUNED, "true")
             process.popen.terminate()
 
 
 def stopped_trials(parent: str) -> dict[str, MlflowRun]:
     """The runs of the trials that were stopped half-way and are worth going on with, by the name of the trial."""
     return {
-        run.data.tags[TRIAL]: run
+        run.data.tags[names.TRIAL]: run
         for run in store.children(parent)
-        if TRIAL in run.data.tags
-        and PRUNED not in run.data.tags
+        if names.TRIAL in run.data.tags
+        and names.PRUNED not in run.data.tags
         and (run.info.status == "KILLED" or (run.info.status == "RUNNING" and not _is_alive(run)))
     }
 
@@ -170,13 +168,13 @@ def stopped_trials(parent: str) -> dict[str, MlflowRun]:
 def running_elsewhere(parent: str) -> set[str]:
     """The names of the trials that another process runs, maybe on another machine."""
     running = [run for run in store.children(parent) if run.info.status == "RUNNING" and _is_alive(run)]
-    return {run.data.tags.get(TRIAL, "") for run in running}
+    return {run.data.tags.get(names.TRIAL, "") for run in running}
 
 
 def _is_alive(run: MlflowRun) -> bool:
     """Whether a run that says RUNNING is; of other machines it is believed."""
     tags = run.data.tags
-    return tags.get("host") != socket.gethostname() or in_use(Path(tags["folder"]))
+    return tags.get(names.HOST) != socket.gethostname() or in_use(Path(tags[names.FOLDER]))
 
 
 def _end_dead(parent: str) -> None:

@@ -16,6 +16,7 @@ from mlflow.entities import Run
 from pipeline.cli.commands import cli as command_line
 from pipeline.cli.config_files import PRESETS
 from pipeline.models import COURSE_PAGE, MODELS
+from pipeline.tracking import names
 
 
 def options(*arguments: str) -> dict[str, object]:
@@ -76,11 +77,11 @@ def test_the_file_that_a_run_stores_repeats_it_bit_for_bit(cli: Cli, tmp_path: P
         return list(mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"]))
 
     (first,) = runs()
-    stored = Path(first.info.artifact_uri.removeprefix("file://")) / "config.json"
+    stored = Path(first.info.artifact_uri.removeprefix("file://")) / names.CONFIG
     assert json.loads(stored.read_text())["optimizer"] == COURSE_PAGE.optimizer
     done = cli("train", "--config", stored, "--force")
     assert done.code == 0, done
     second, _ = runs()
     assert second.info.run_id != first.info.run_id
-    assert second.data.tags["weights"] == first.data.tags["weights"]
+    assert second.data.tags[names.WEIGHTS] == first.data.tags[names.WEIGHTS]
     assert second.data.params == first.data.params

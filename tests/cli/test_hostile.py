@@ -23,6 +23,7 @@ from PIL import Image
 from warm import forkserver, run_calls
 
 from pipeline.cli.commands import cli as commands
+from pipeline.tracking import names
 
 
 def run_all(folder: Path, calls: Sequence[Sequence[str]], **variables: str) -> list[Result]:
@@ -203,7 +204,7 @@ def test_flipped_bits(trained: Trained, tmp_path: Path) -> None:
         assert result.code in (2, 3), (call, result)
         assert "Traceback" not in result.err
 
-    checkpoint = next(trained.cwd.glob("mlruns/0/*/artifacts/checkpoints/best.pt"))
+    checkpoint = next(trained.cwd.glob(f"mlruns/0/*/artifacts/{names.CHECKPOINT}"))
     content = checkpoint.read_bytes()
     driver = f"""
 from pipeline.training.checkpoint import Checkpoint

@@ -18,6 +18,8 @@ from filelock import FileLock
 from mlflow.entities import Run
 from PIL import Image
 
+from pipeline.tracking import names
+
 # A stand-in for conda: it knows no environments, makes none, and leaves the current one active. Nothing else of
 # `mlflow run . -P variance=0.01` differs from what happens on a machine with conda.
 CONDA = """#!/bin/sh
@@ -69,9 +71,9 @@ def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, t
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "autoencoder-var0.01-seed0"
     assert run.data.tags["mlflow.project.env"] == "conda"
-    assert run.data.metrics["test/psnr_noisy/0.01"] == pytest.approx(20.01, abs=0.01)
-    assert run.data.metrics["test/psnr_clipped/0.01"] == pytest.approx(22.66, abs=0.01)
-    assert run.data.metrics["test/psnr/0.01"] > 29.7  # what the page's recipe reaches after ten epochs
+    assert run.data.metrics[names.noise_metric("psnr_noisy", "0.01")] == pytest.approx(20.01, abs=0.01)
+    assert run.data.metrics[names.noise_metric("psnr_clipped", "0.01")] == pytest.approx(22.66, abs=0.01)
+    assert run.data.metrics[names.noise_metric("psnr", "0.01")] > 29.7  # what the page's recipe reaches in ten epochs
     assert (project / "artifacts" / "autoencoder-var0.01-seed0" / "model.onnx").is_file()
 
     # The README's example of using a file.
@@ -101,11 +103,11 @@ def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
     assert prepare.inputs.dataset_inputs
     assert train_run.info.run_name == "mine"  # a name that the user gave stays
     assert train_run.data.params["variance"] == "1e-2"
-    assert train_run.data.tags["variance"] == "0.01"
-    assert "test/psnr/0.01" in train_run.data.metrics
-    assert train_run.data.tags["parity"] == "passed"
+    assert train_run.data.tags[names.VARIANCE] == "0.01"
+    assert names.noise_metric("psnr", "0.01") in train_run.data.metrics
+    assert train_run.data.tags[names.PARITY] == "passed"
     for run in (evaluate, export):
-        assert run.data.tags["continues"] == train_run.info.run_id
+        assert run.data.tags[names.CONTINUES] == train_run.info.run_id
 
 
 def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
@@ -142,7 +144,7 @@ def test_mlflow_run_takes_the_training_along_when_it_dies(project: Path, digits:
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert run.info.status == "KILLED"
-    assert run.data.tags["resumable"] == "true"
+    assert run.data.tags[names.RESUMABLE] == "true"
     for path in states.glob("*.lock"):  # nobody holds it: the training has ended
         FileLock(path).acquire(timeout=30)
 

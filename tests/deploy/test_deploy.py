@@ -21,6 +21,8 @@ import yaml
 from conftest import PROJECT, write_digits
 from server import free_port
 
+from pipeline.tracking import names
+
 DEPLOY = PROJECT / "deploy"
 
 
@@ -82,16 +84,16 @@ def test_the_commands_make_a_server_for_a_team(postgresql: str, tmp_path: Path, 
         cursor = database.cursor()
         cursor.execute(
             "SELECT runs.status, value FROM runs JOIN latest_metrics USING (run_uuid) WHERE key = %s",
-            ["test/psnr/0.01"],
+            [names.noise_metric("psnr", "0.01")],
         )
         ((ended, psnr),) = cursor.fetchall()
     assert ended == "FINISHED"
     assert psnr > 0
-    assert list((tmp_path / "artifacts-of-all").rglob("report.html"))
+    assert list((tmp_path / "artifacts-of-all").rglob(names.REPORT))
     run(command("backup"))
     listed = subprocess.run(["pg_restore", "--list", "mlflow.dump"], cwd=tmp_path, env=environment, capture_output=True)
     assert b"TABLE DATA public latest_metrics" in listed.stdout
-    assert list((tmp_path / "artifacts-copy").rglob("report.html"))
+    assert list((tmp_path / "artifacts-copy").rglob(names.REPORT))
 
 
 def test_the_files_for_other_machines_can_be_read() -> None:

@@ -20,6 +20,7 @@ from pipeline.handoff.parity import Report, check
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import model_denoiser, score
+from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
 NOISE = make_noise("gaussian", "0.01")
@@ -44,7 +45,7 @@ def exported(trained: Trained, digits: np.ndarray, tmp_path_factory: pytest.Temp
     path = tmp_path_factory.mktemp("parity") / "model.onnx"
     artifacts = trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
     cpu = torch.device("cpu")
-    model = Checkpoint.load(artifacts / "checkpoints" / "best.pt").load_model(cpu)
+    model = Checkpoint.load(artifacts / names.CHECKPOINT).load_model(cpu)
     export_onnx(model, 1, path, METADATA)
     test = digits[-300:, np.newaxis]
     scores = score(test, NOISE, {"model": model_denoiser(model, cpu)}, {"psnr": psnr})

@@ -18,6 +18,7 @@ from PIL import Image
 from pipeline.handoff import variants
 from pipeline.handoff.variants import VARIANTS, Source, make_variants
 from pipeline.noise import make_noise
+from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
 
@@ -25,7 +26,7 @@ from pipeline.training.checkpoint import Checkpoint
 def source(trained: Trained, digits: np.ndarray, tmp_path: Path) -> Source:
     (tmp_path / "model.onnx").write_bytes((trained.handoff / "model.onnx").read_bytes())
     artifacts = trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
-    model = Checkpoint.load(artifacts / "checkpoints" / "best.pt").load_model(torch.device("cpu"))
+    model = Checkpoint.load(artifacts / names.CHECKPOINT).load_model(torch.device("cpu"))
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
     noise = make_noise("gaussian", "0.01")
     images = digits[:, np.newaxis]

@@ -14,6 +14,7 @@ from conftest import Cli, write_digits
 from pipeline.errors import PipelineError
 from pipeline.noise import NOISES, Clipped, Noise, make_noise, parse_variance
 from pipeline.noise.ranges import Range
+from pipeline.tracking import names
 
 SPECS = [name for name in NOISES if name != "camera"]
 
@@ -221,7 +222,7 @@ def test_evaluate_scores_a_model_on_any_noise(cli: Cli, tmp_path: Path, digits: 
         assert f"evaluate: {label}: PSNR" in done.out
     # What was found before stays.
     assert cli("evaluate", "--noise", "speckle").code == 0
-    (report,) = tmp_path.glob("mlruns/0/*/artifacts/test.json")
+    (report,) = tmp_path.glob(f"mlruns/0/*/artifacts/{names.EVALUATION}")
     scores = json.loads(report.read_text())["results"]
     assert {"0.01", "poisson-peak50", "salt-pepper-amount0.1-clipped", make_noise("speckle").label} <= set(scores)
 

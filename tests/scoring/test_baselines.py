@@ -17,6 +17,7 @@ from pipeline.scoring.classical import BASELINES, baseline_denoiser, missing, tu
 from pipeline.scoring.digit_reader import WEIGHTS, load_classifier
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import noisy_batches
+from pipeline.tracking import names
 
 INSTALLED = [name for name in BASELINES if not missing(name)]
 
@@ -52,12 +53,12 @@ def test_each_baseline_is_a_run_with_the_metrics_of_a_model(cli: Cli, tmp_path: 
     done = cli("baselines", "--dataset", "digits", "--images", 2)
     assert (done.code, done.err) == (0, "")
     runs = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
-    assert {run.data.tags["model"] for run in runs} == set(INSTALLED)
+    assert {run.data.tags[names.MODEL] for run in runs} == set(INSTALLED)
     for name in BASELINES:
         assert f"baselines: {name}: " in done.out  # a figure, or that it was not run and how to install it
     for run in runs:
-        assert run.data.tags["test.images"] == "2"
-        assert 10 < run.data.metrics["test/psnr/0.01"] < 40
+        assert run.data.tags[names.TEST_IMAGES] == "2"
+        assert 10 < run.data.metrics[names.noise_metric("psnr", "0.01")] < 40
         assert run.inputs.dataset_inputs
 
     # A model trained on the same images is shown beside them; one on others is not.
@@ -68,7 +69,7 @@ def test_each_baseline_is_a_run_with_the_metrics_of_a_model(cli: Cli, tmp_path: 
         assert done.code == 0, done
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     others, same = (
-        Path(client.download_artifacts(run.info.run_id, "report.html", str(tmp_path))).read_text()
+        Path(client.download_artifacts(run.info.run_id, names.REPORT, str(tmp_path))).read_text()
         for run in client.search_runs(["0"], max_results=2)
     )
     assert "nlm (2 images)" in same

@@ -20,6 +20,8 @@ import pytest
 from conftest import Cli, Trained, environment, wait_for, write_digits
 from server import free_port
 
+from pipeline.tracking import names
+
 VARIANCES = ("0.001", "0.01", "0.1")
 # For the pictures in the README: a folder for them, and one with a store of three runs of MNIST.
 PICTURES, RUNS = os.environ.get("UI_PICTURES"), os.environ.get("UI_RUNS")
@@ -109,12 +111,12 @@ def test_runs_are_ticked_and_compared(address: str, browser: Any, folder: Path) 
     browser.get(address)
     runs = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"])
     assert len(runs) == 3
-    names = [str(run.info.run_name) for run in runs]
-    assert [re.sub(".*-var(.*)-seed0", r"\1", name) for name in names] == [*reversed(VARIANCES)]
+    titles = [str(run.info.run_name) for run in runs]
+    assert [re.sub(".*-var(.*)-seed0", r"\1", name) for name in titles] == [*reversed(VARIANCES)]
 
     # The table of the runs: no question what the experiment is for, and names that say what they are.
     text = "document.body.innerText"
-    wait_for(browser, f"{names!r}.every((name) => {text}.includes(name))")
+    wait_for(browser, f"{titles!r}.every((name) => {text}.includes(name))")
     assert "Model training" in browser.execute_script(f"return {text}")
     assert not browser.execute_script(f"return {text}.includes('Observability')")  # for language models
     click(browser, "document.querySelector('[aria-label=\"Select all runs\"]')")
@@ -129,9 +131,9 @@ def test_runs_are_ticked_and_compared(address: str, browser: Any, folder: Path) 
     picture(browser, "mlflow_compare")
     shown = browser.execute_script(f"return {text}")
     assert re.search(r"^variance\s+0\.1\s+0\.01\s+0\.001$", shown, re.MULTILINE), shown
-    for name in (*names, "best/validation_loss", "onnxruntime/ms_per_image", "batch_size"):
+    for name in (*titles, names.BEST_VALIDATION_LOSS, names.MILLISECONDS, "batch_size"):
         assert name in shown
-    scroll_to(browser, "test/psnr/0.1", "best/validation_loss")
+    scroll_to(browser, names.noise_metric("psnr", "0.1"), names.BEST_VALIDATION_LOSS)
 
     # One of them.
     browser.get(f"{server}#/experiments/0/runs/{runs[0].info.run_id}?workflowType=machine_learning")

@@ -17,6 +17,8 @@ from conftest import Cli, kill_while_training, write_digits
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
+from pipeline.tracking import names
+
 TRAIN = ("train", "--dataset", "digits", "--epochs", "50", "--batch-size", "8", "--checkpoint-every", "0.1")
 
 
@@ -52,15 +54,15 @@ def test_a_run_that_died_without_a_word_is_found_and_can_go_on(folder: Path, cli
     assert f"mended, marked as KILLED; go on with: --resume {run.info.run_id}" in done.out
     assert not leftover.exists()
     run = client.get_run(run.info.run_id)
-    assert (run.info.status, run.data.tags["resumable"]) == ("KILLED", "true")
+    assert (run.info.status, run.data.tags[names.RESUMABLE]) == ("KILLED", "true")
     assert cli("doctor").code == 0
 
     # What a finished run has lost cannot be mended.
     client.set_terminated(run.info.run_id, "FINISHED")
-    client.set_tag(run.info.run_id, "weights", "lost")
+    client.set_tag(run.info.run_id, names.WEIGHTS, "lost")
     done = cli("doctor", "--fix")
     assert done.code == 1
-    assert "has lost its artifact checkpoints/best.pt" in done.out
+    assert f"has lost its artifact {names.CHECKPOINT}" in done.out
     assert "states is of a finished run: mended, removed" in done.out
 
 

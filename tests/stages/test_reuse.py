@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from conftest import PROJECT, Result, run_cli, write_digits
 
+from pipeline.tracking import names
+
 RUN = ("run", "--dataset", "digits", "--epochs", "2", "--batch-size", "8", "--name", "small")
 TRAIN = ("train", *RUN[1:7])
 STAGES = ("prepare", "train", "evaluate", "export")
@@ -77,15 +79,15 @@ def test_what_has_changed_is_said_and_done_again(folder: Path) -> None:
 
     # What the store holds.
     artifacts = folder / "mlruns" / "0" / done.out.rsplit("run: ", 1)[1].split(";")[0] / "artifacts"
-    report = json.loads((artifacts / "test.json").read_text())
+    report = json.loads((artifacts / names.EVALUATION).read_text())
     report["results"]["0.01"]["denoised"]["psnr"] = 99.0
-    (artifacts / "test.json").write_text(json.dumps(report))
+    (artifacts / names.EVALUATION).write_text(json.dumps(report))
     done = run(folder, "evaluate")
     assert reused(done) == set()
-    assert "test.json is damaged" in done.out
+    assert f"{names.EVALUATION} is damaged" in done.out
     assert count_runs(folder) == 1
 
-    checkpoint = artifacts / "checkpoints" / "best.pt"
+    checkpoint = artifacts / names.CHECKPOINT
     content = checkpoint.read_bytes()
     checkpoint.write_bytes(content[:-9])
     done = run(folder, *TRAIN)

@@ -25,6 +25,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.scoring.score import clipped
 from pipeline.stages.evaluate import other_data
+from pipeline.tracking import names
 
 
 @pytest.fixture
@@ -40,31 +41,34 @@ def test_the_run_holds_parameters_metrics_and_tags(run: Run) -> None:
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "autoencoder-digits-var0.01-seed0"
     assert run.data.params["variance"] == "0.01"
-    assert run.data.params["parameters"] == "16385"
-    assert run.data.tags["variance"] == "0.01"
-    assert run.data.tags["parity"] == "passed"
-    assert run.data.tags["mlflow.source.git.dirty"] in ("true", "false")
-    assert re.fullmatch("[0-9a-f]{40}", run.data.tags["mlflow.source.git.commit"])
-    assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", run.data.tags["mlflow.note.content"])
+    assert run.data.params[names.PARAMETERS] == "16385"
+    assert run.data.tags[names.VARIANCE] == "0.01"
+    assert run.data.tags[names.PARITY] == "passed"
+    assert run.data.tags[names.GIT_DIRTY] in ("true", "false")
+    assert re.fullmatch("[0-9a-f]{40}", run.data.tags[names.GIT_COMMIT])
+    assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", run.data.tags[names.NOTE])
     for variance in ("0.001", "0.01", "0.1"):
         for metric in ("mse", "psnr", "psnr_pooled", "ssim"):
             for suffix in ("", "_noisy", "_clipped"):
-                assert f"test/{metric}{suffix}/{variance}" in run.data.metrics
-    assert run.data.metrics["test/psnr_noisy/0.01"] == pytest.approx(20.0, abs=0.1)
-    assert run.data.metrics["test/psnr/0.01"] > run.data.metrics["test/psnr_clipped/0.01"]
+                assert names.noise_metric(f"{metric}{suffix}", variance) in run.data.metrics
+    assert run.data.metrics[names.noise_metric("psnr_noisy", "0.01")] == pytest.approx(20.0, abs=0.1)
+    assert (
+        run.data.metrics[names.noise_metric("psnr", "0.01")]
+        > run.data.metrics[names.noise_metric("psnr_clipped", "0.01")]
+    )
 
 
 def test_the_learning_curve_has_ten_points_at_least_and_every_epoch_is_validated(trained: Trained) -> None:
     client = mlflow.MlflowClient(trained.store)
     check_curve(client, trained.run_id, 6)
-    losses = [point.value for point in client.get_metric_history(trained.run_id, "validation/loss")]
+    losses = [point.value for point in client.get_metric_history(trained.run_id, names.VALIDATION_LOSS)]
     metrics = client.get_run(trained.run_id).data.metrics
-    assert metrics["best/validation_loss"] == min(losses)
-    assert metrics["best/epoch"] == losses.index(min(losses)) + 1
+    assert metrics[names.BEST_VALIDATION_LOSS] == min(losses)
+    assert metrics[names.BEST_EPOCH] == losses.index(min(losses)) + 1
 
 
 def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
-    figures = artifacts(trained) / "figures"
+    figures = artifacts(trained) / names.FIGURES
     assert {path.name for path in figures.iterdir()} == {
         *("denoised.png", "loss.png", "noise_levels.png", "psnr.png", "worst.png")
     }
@@ -72,27 +76,27 @@ def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
         with Image.open(path) as image:
             assert min(image.size) > 300
             assert np.asarray(image.convert("L")).std() > 20  # not an empty canvas
-    steps = [re.search(r"\+step\+(\d+)\+", path.name) for path in (artifacts(trained) / "images").glob("*.png")]
+    steps = [re.search(r"\+step\+(\d+)\+", path.name) for path in (artifacts(trained) / names.IMAGES).glob("*.png")]
     curve = check_curve(mlflow.MlflowClient(trained.store), trained.run_id, 6)
     assert sorted(int(step[1]) for step in steps if step) == curve
 
 
 def test_the_report_needs_nothing_else(trained: Trained, run: Run) -> None:
-    content = (artifacts(trained) / "report.html").read_text()
+    content = (artifacts(trained) / names.REPORT).read_text()
     assert not re.search(r"(src|href)=(?!'data:)|<script|@import|url\(", content)
     assert content.count("<img") == 5
     for said in (
         run.info.run_id,
-        run.data.tags["weights"],
-        f"{run.data.metrics['test/psnr/0.01']:.2f} dB",
+        run.data.tags[names.WEIGHTS],
+        f"{run.data.metrics[names.noise_metric('psnr', '0.01')]:.2f} dB",
         "passed all",
     ):
         assert said in content
 
 
 def test_the_run_knows_its_data_by_a_digest_of_all_images(run: Run, trained: Trained) -> None:
-    manifest = json.loads((artifacts(trained) / "dataset.json").read_text())
-    assert run.data.tags["dataset.sha256"] == manifest["digest"]
+    manifest = json.loads((artifacts(trained) / names.MANIFEST).read_text())
+    assert run.data.tags[names.DATASET_SHA256] == manifest["digest"]
     inputs = {entry.dataset.name: entry.dataset for entry in run.inputs.dataset_inputs}
     assert set(inputs) == {"digits-train", "digits-test"}
     assert {dataset.digest for dataset in inputs.values()} == {manifest["digest"][:32]}
@@ -103,7 +107,7 @@ def test_the_onnx_file_is_an_mlflow_model(trained: Trained, monkeypatch: pytest.
     mlflow.set_tracking_uri(trained.store)
     (model,) = mlflow.search_logged_models(experiment_ids=["0"], output_format="list")
     assert model.name == "denoiser"
-    assert {metric.key for metric in model.metrics or []} >= {"test/psnr/0.01", "validation/loss"}
+    assert {metric.key for metric in model.metrics or []} >= {names.noise_metric("psnr", "0.01"), names.VALIDATION_LOSS}
     loaded = mlflow.pyfunc.load_model(model.model_uri)
     noisy = _golden(trained, "input_0")
     wanted = _golden(trained, "output_0")
@@ -114,7 +118,7 @@ def test_the_onnx_file_is_an_mlflow_model(trained: Trained, monkeypatch: pytest.
 
 
 def test_the_handoff_folder_is_complete_and_its_sums_hold(trained: Trained) -> None:
-    names = {path.relative_to(trained.handoff).as_posix() for path in trained.handoff.rglob("*") if path.is_file()}
+    files = {path.relative_to(trained.handoff).as_posix() for path in trained.handoff.rglob("*") if path.is_file()}
     assert {
         "model.onnx",
         "MODEL_CARD.md",
@@ -126,13 +130,13 @@ def test_the_handoff_folder_is_complete_and_its_sums_hold(trained: Trained) -> N
         "samples/0_noisy.png",
         "samples/0_denoised.png",
         "samples/0_clean.png",
-    } <= names
+    } <= files
     lines = (trained.handoff / "SHA256SUMS").read_text().splitlines()
-    assert {line.split("  ")[1] for line in lines} == names - {"SHA256SUMS"}
+    assert {line.split("  ")[1] for line in lines} == files - {"SHA256SUMS"}
     for line in lines:
         digest, name = line.split("  ")
         assert hashlib.sha256((trained.handoff / name).read_bytes()).hexdigest() == digest
-    logged = artifacts(trained) / "handoff"
+    logged = artifacts(trained) / names.HANDOFF
     assert (logged / "SHA256SUMS").read_bytes() == (trained.handoff / "SHA256SUMS").read_bytes()
 
 
@@ -229,7 +233,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert (tmp_path / "artifacts" / "autoencoder-digits-var0.01-seed0" / "SHA256SUMS").is_file()
     (run,) = client.search_runs(["0"])
     assert run.info.status == "FINISHED"
-    assert run.data.tags["parity"] == "passed"
+    assert run.data.tags[names.PARITY] == "passed"
 
     # Exporting again gives the same file, byte for byte.
     handoff = tmp_path / "artifacts" / "again"
@@ -244,8 +248,8 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert "is no hand-off folder" in done.err
 
     # A run whose figures are not those of the file: exit code 3, the report in the run, the old folder untouched.
-    psnr = run.data.metrics["test/psnr/0.01"]
-    client.log_metric(run.info.run_id, "test/psnr/0.01", psnr + 0.01, step=10**6)
+    psnr = run.data.metrics[names.noise_metric("psnr", "0.01")]
+    client.log_metric(run.info.run_id, names.noise_metric("psnr", "0.01"), psnr + 0.01, step=10**6)
     before = (handoff / "manifest.json").read_bytes()
     done = cli("export", "--run-id", run.info.run_id, "--name", "again")
     assert (done.code, len(done.err.splitlines())) == (3, 1)
@@ -253,13 +257,13 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert (handoff / "manifest.json").read_bytes() == before
     assert [path.name for path in (tmp_path / "artifacts").iterdir() if path.name.startswith(".")] == []
     (run,) = client.search_runs(["0"])
-    assert run.data.tags["parity"] == "failed"
+    assert run.data.tags[names.PARITY] == "failed"
     assert run.info.status == "FINISHED"
-    report = json.loads(client_artifact(client, run.info.run_id, "parity/parity_report.json").read_text())
+    report = json.loads(client_artifact(client, run.info.run_id, names.PARITY_JSON).read_text())
     assert report["passed"] is False
 
     # Data that changed under the run.
-    client.log_metric(run.info.run_id, "test/psnr/0.01", psnr, step=100)
+    client.log_metric(run.info.run_id, names.noise_metric("psnr", "0.01"), psnr, step=100)
     Image.fromarray(digits[999]).save(tmp_path / "digits" / "0000.png")
     assert cli("prepare", "--dataset", "digits").code == 0
     done = cli("evaluate", "--run-id", run.info.run_id)

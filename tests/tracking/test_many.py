@@ -11,6 +11,8 @@ import pytest
 from conftest import Cli, Result, check_curve, write_digits
 from server import Server
 
+from pipeline.tracking import names
+
 COUNT = 8
 EPOCHS = 3
 
@@ -43,9 +45,9 @@ def start_together(cli: Cli, uri: str) -> None:
     weights = set()
     for run in runs:
         assert run.info.status == "FINISHED"
-        weights.add((run.data.params["seed"], run.data.tags["weights"]))
+        weights.add((run.data.params["seed"], run.data.tags[names.WEIGHTS]))
         curve = check_curve(client, run.info.run_id, EPOCHS)
-        assert len(client.list_artifacts(run.info.run_id, "images")) == 2 * len(curve)
+        assert len(client.list_artifacts(run.info.run_id, names.IMAGES)) == 2 * len(curve)
     assert len(weights) == 2  # those of one seed are the same, bit for bit
 
 

@@ -18,6 +18,7 @@ from conftest import Cli, check_curve, environment, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
 
+from pipeline.tracking import names
 from pipeline.tracking.spool import Event, Spool, unsent
 
 EPOCHS = 8
@@ -68,7 +69,7 @@ def check_points(server: Server, run: Run, epochs: int = EPOCHS) -> None:
     client = mlflow.MlflowClient(server.uri)
     assert run.info.status == "FINISHED"
     curve = check_curve(client, run.info.run_id, epochs)
-    images = [entry.path for entry in client.list_artifacts(run.info.run_id, "images")]
+    images = [entry.path for entry in client.list_artifacts(run.info.run_id, names.IMAGES)]
     for kind in (r"\.png", r"\+compressed\.webp"):
         found = [
             int(number)
@@ -77,24 +78,24 @@ def check_points(server: Server, run: Run, epochs: int = EPOCHS) -> None:
         ]
         assert sorted(found) == curve, kind
     assert run.inputs.dataset_inputs
-    assert "weights" in run.data.tags
+    assert names.WEIGHTS in run.data.tags
 
 
 def check_everything(server: Server, run: Run, folder: Path) -> None:
     check_points(server, run)
     client = mlflow.MlflowClient(server.uri)
     artifacts = {entry.path for entry in client.list_artifacts(run.info.run_id)}
-    assert {"config.json", "test.json", "figures", "handoff"} <= artifacts
-    assert run.data.tags["parity"] == "passed"
+    assert {names.CONFIG, names.EVALUATION, names.FIGURES, names.HANDOFF} <= artifacts
+    assert run.data.tags[names.PARITY] == "passed"
     (model,) = client.search_logged_models([run.info.experiment_id], f"source_run_id = '{run.info.run_id}'")
     assert model.status == "READY"
-    assert run.data.tags["model_id"] == model.model_id
+    assert run.data.tags[names.MODEL_ID] == model.model_id
     (folder / "copy").mkdir()
-    copy = Path(client.download_artifacts(run.info.run_id, "handoff", str(folder / "copy")))
+    copy = Path(client.download_artifacts(run.info.run_id, names.HANDOFF, str(folder / "copy")))
     handoff = folder / "artifacts" / "small"
-    names = sorted(path.relative_to(handoff) for path in handoff.rglob("*") if path.is_file())
-    assert names == sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
-    assert all((copy / name).read_bytes() == (handoff / name).read_bytes() for name in names)
+    files = sorted(path.relative_to(handoff) for path in handoff.rglob("*") if path.is_file())
+    assert files == sorted(path.relative_to(copy) for path in copy.rglob("*") if path.is_file())
+    assert all((copy / name).read_bytes() == (handoff / name).read_bytes() for name in files)
 
 
 def test_the_server_goes_away_and_comes_back(server: Server, folder: Path, cli: Cli) -> None:

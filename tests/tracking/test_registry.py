@@ -24,6 +24,8 @@ import pytest
 from conftest import Cli, Trained
 from onnx import numpy_helper
 
+from pipeline.tracking import names
+
 
 @pytest.fixture
 def store(trained: Trained, tmp_path: Path) -> Path:
@@ -68,14 +70,14 @@ def test_a_version_says_what_it_is(trained: Trained, store: Path) -> None:
     version = client(store).get_model_version("digits", "1")
     manifest = json.loads((trained.handoff / "manifest.json").read_text())
     assert version.run_id == trained.run_id
-    assert version.tags["noise"] == "gaussian:variance=0.01"
-    assert version.tags["dataset"] == "digits"
-    assert version.tags["dataset.sha256"] == manifest["trained_on"]["dataset_sha256"]
-    assert version.tags["model.onnx.sha256"] == manifest["models"][0]["sha256"]
-    assert version.tags["weights"] == manifest["model"]["weights_sha256"]
+    assert version.tags[names.NOISE] == "gaussian:variance=0.01"
+    assert version.tags[names.DATASET] == "digits"
+    assert version.tags[names.DATASET_SHA256] == manifest["trained_on"]["dataset_sha256"]
+    assert version.tags[names.ONNX_SHA256] == manifest["models"][0]["sha256"]
+    assert version.tags[names.WEIGHTS] == manifest["model"]["weights_sha256"]
     for label in ("0.001", "0.01", "0.1"):
         wanted = manifest["test"]["scores"][label]["denoised"]["psnr"]
-        assert float(version.tags[f"psnr.{label}"]) == pytest.approx(wanted, abs=1e-4)
+        assert float(version.tags[names.version_psnr_tag(label)]) == pytest.approx(wanted, abs=1e-4)
     assert aliases(store) == {}
 
 
@@ -103,13 +105,13 @@ def test_only_the_better_one_becomes_the_champion(trained: Trained, store: Path,
     assert done.code == 0, done
     assert "digits version 3 is the champion (better: " in done.out
     assert aliases(store) == {"champion": "3", "previous": "1"}
-    assert client(store).get_model_version("digits", "3").tags["promoted.forced"] == "false"
+    assert client(store).get_model_version("digits", "3").tags[names.FORCED] == "false"
 
     # Back, by force, which is recorded.
     done = cli("promote", "digits", "--version", 1, "--force")
     assert "is the champion (forced: " in done.out
     assert aliases(store) == {"champion": "1", "previous": "3"}
-    assert client(store).get_model_version("digits", "1").tags["promoted.forced"] == "true"
+    assert client(store).get_model_version("digits", "1").tags[names.FORCED] == "true"
 
     # The champion by its alias.
     folder = trained.cwd / "digits"
@@ -146,7 +148,7 @@ def test_what_cannot_be_compared_moves_no_alias(trained: Trained, store: Path, c
     onnx.save(proto, folder / "model.onnx")
     done = cli("promote", "digits")
     assert done.code == 3, done
-    assert "that of the exported file was" in done.err
+    assert "; the exported file had" in done.err
     assert done.err.count("\n") == 1
     assert aliases(store) == {"champion": "1"}
 

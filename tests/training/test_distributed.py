@@ -16,6 +16,8 @@ import pytest
 from conftest import PROJECT, Cli, Result, environment, write_digits
 from mlflow.entities import Run
 
+from pipeline.tracking import names
+
 # Batches of 16 with a rest of 1: not every process has an image of it. No BatchNorm: see below.
 TRAIN = ("train", "--dataset", "digits", "--batch-size", "16", "--model", "resunet", "--size", "s")
 EPOCHS = 20
@@ -53,8 +55,8 @@ def newest(folder: Path) -> Run:
 
 def losses(folder: Path, run: Run) -> list[float]:
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    names = ("train/loss", "validation/loss")
-    return [point.value for name in names for point in client.get_metric_history(run.info.run_id, name)]
+    losses = (names.TRAIN_LOSS, names.VALIDATION_LOSS)
+    return [point.value for loss in losses for point in client.get_metric_history(run.info.run_id, loss)]
 
 
 def of_rank(launcher: int, rank: int) -> int:
@@ -81,7 +83,7 @@ def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, c
     done = torchrun(folder, 2, "-m", "pipeline", *SAME, "--force")
     assert done.code == 0, done
     whole = newest(folder)
-    assert (whole.info.status, whole.data.tags["processes"]) == ("FINISHED", "2")
+    assert (whole.info.status, whole.data.tags[names.PROCESSES]) == ("FINISHED", "2")
     np.testing.assert_allclose(losses(folder, whole), losses(folder, alone), rtol=1e-5, atol=1e-5)
     assert len(losses(folder, whole)) == 2 * EPOCHS
 
@@ -89,11 +91,11 @@ def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, c
     process = start(folder, 2, "-m", "pipeline", *SAME, "--force")
     err = stop_after_an_epoch(process, folder, process.terminate)
     stopped = newest(folder)
-    assert (stopped.info.status, stopped.data.tags["resumable"]) == ("KILLED", "true")
+    assert (stopped.info.status, stopped.data.tags[names.RESUMABLE]) == ("KILLED", "true")
     assert f"Stopped by SIGTERM; go on with: --resume {stopped.info.run_id}" in err.splitlines()
     done = torchrun(folder, 2, "-m", "pipeline", "train", "--resume", stopped.info.run_id)
     assert done.code == 0, done
-    assert newest(folder).data.tags["weights"] == whole.data.tags["weights"]
+    assert newest(folder).data.tags[names.WEIGHTS] == whole.data.tags[names.WEIGHTS]
     assert losses(folder, newest(folder)) == losses(folder, whole)
     assert len(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"])) == 3
 

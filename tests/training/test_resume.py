@@ -16,10 +16,11 @@ import pytest
 from conftest import PROJECT, Cli, check_curve, environment, kill_while_training, write_digits
 from mlflow.entities import Run
 
+from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
 TRAIN = ("train", "--dataset", "digits", "--epochs", "6", "--batch-size", "8", "--checkpoint-every", "0.1")
-SAME = ("train/loss", "validation/loss", "learning_rate")  # the other metrics are times
+SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # the other metrics are times
 
 
 def runs(folder: Path) -> list[Run]:
@@ -34,9 +35,9 @@ def histories(folder: Path, run: Run) -> dict[str, list[tuple[int, float]]]:
 
 
 def weights(run: Run) -> str:
-    path = Path(run.info.artifact_uri.removeprefix("file://")) / "checkpoints" / "best.pt"
+    path = Path(run.info.artifact_uri.removeprefix("file://")) / names.CHECKPOINT
     checkpoint = Checkpoint.load(path)
-    assert checkpoint.digest == run.data.tags["weights"]
+    assert checkpoint.digest == run.data.tags[names.WEIGHTS]
     return checkpoint.digest
 
 
@@ -87,8 +88,8 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
     assert kill_while_training(folder, *run, seconds=0.2, number=signal.SIGTERM) == 143
     (stopped,) = runs(folder)
     assert stopped.info.status == "KILLED"
-    assert stopped.data.tags["interrupted"] == "by SIGTERM"
-    assert stopped.data.tags["resumable"] == "true"
+    assert stopped.data.tags[names.INTERRUPTED] == "by SIGTERM"
+    assert stopped.data.tags[names.RESUMABLE] == "true"
     run_id = stopped.info.run_id
 
     # What contradicts the run is told, and it can still be resumed.
@@ -105,8 +106,8 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
     assert int(found[2].replace(",", "")) % 8 == 0
     (finished,) = runs(folder)
     assert finished.info.status == "FINISHED"
-    assert finished.data.tags["resumable"] == "false"
-    assert finished.data.tags["parity"] == "passed"
+    assert finished.data.tags[names.RESUMABLE] == "false"
+    assert finished.data.tags[names.PARITY] == "passed"
     assert (folder / "artifacts" / "small" / "model.onnx").is_file()
 
 

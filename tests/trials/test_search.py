@@ -13,6 +13,8 @@ import pytest
 from conftest import Cli, write_digits
 from mlflow.entities import Run
 
+from pipeline.tracking import names
+
 SEARCH = ("sweep", "--dataset", "digits", "--batch-size", "16", "--search", "tpe")
 
 
@@ -29,7 +31,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
 
     def found() -> tuple[Run, list[Run]]:
         runs = list(client.search_runs(["0"]))
-        (parent,) = (run for run in runs if "mlflow.parentRunId" not in run.data.tags)
+        (parent,) = (run for run in runs if names.PARENT not in run.data.tags)
         return parent, [run for run in runs if run is not parent]
 
     parent, children = found()
@@ -37,13 +39,15 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     rates = {float(child.data.params["lr"]) for child in children}
     assert len(rates) == 3
     assert all(0.01 <= rate <= 0.03 for rate in rates)
-    best = min(children, key=lambda child: child.data.metrics["best/validation_loss"])
-    assert parent.data.tags["best.run_id"] == best.info.run_id
+    best = min(children, key=lambda child: child.data.metrics[names.BEST_VALIDATION_LOSS])
+    assert parent.data.tags[names.BEST_RUN] == best.info.run_id
     config = mlflow.artifacts.download_artifacts(
-        run_id=parent.info.run_id, artifact_path="best.json", tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
+        run_id=parent.info.run_id, artifact_path=names.BEST_CONFIG, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
     )
     assert json.loads(Path(config).read_text())["lr"] == float(best.data.params["lr"])
-    assert {"sweep.md", "figures", "best.json"} <= {entry.path for entry in client.list_artifacts(parent.info.run_id)}
+    assert {names.SWEEP_TABLE, names.FIGURES, names.BEST_CONFIG} <= {
+        entry.path for entry in client.list_artifacts(parent.info.run_id)
+    }
     rows = re.findall(r"^\| ([0-9a-f]{8}) \|", done.out, re.MULTILINE)
     assert rows[0] == best.info.run_id[:8]
 
@@ -53,7 +57,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     assert "is finished" in again.err
     client.set_terminated(parent.info.run_id, "KILLED")
     chosen = {"choice": {"lr": 1.5e-7}, "host": socket.gethostname()}
-    client.set_tag(parent.info.run_id, "trial.lost", json.dumps(chosen))
+    client.set_tag(parent.info.run_id, names.choice_tag("lost"), json.dumps(chosen))
     few = ("--lr", "0.0000001:0.0000002", "--trials", 4, "--resume", parent.info.run_id)
     done = cli(*SEARCH, "--epochs", 200, *few)
     assert (done.code, done.err) == (0, ""), done
@@ -61,10 +65,10 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     assert "pruned: others were better" in done.out
     parent, children = found()
     (hopeless,) = (child for child in children if child.info.status != "FINISHED")
-    assert (hopeless.info.status, hopeless.data.tags["pruned"]) == ("KILLED", "true")
-    assert (hopeless.data.tags["trial"], hopeless.data.params["lr"]) == ("lost", "1.5e-07")
-    assert "best/validation_loss" not in hopeless.data.metrics
-    assert parent.data.tags["best.run_id"] == best.info.run_id
+    assert (hopeless.info.status, hopeless.data.tags[names.PRUNED]) == ("KILLED", "true")
+    assert (hopeless.data.tags[names.TRIAL], hopeless.data.params["lr"]) == ("lost", "1.5e-07")
+    assert names.BEST_VALIDATION_LOSS not in hopeless.data.metrics
+    assert parent.data.tags[names.BEST_RUN] == best.info.run_id
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from mlflow.entities import Run
 from pipeline.cli.commands import cli as command_line
 from pipeline.cli.options import DEFAULTS, SWEPT
 from pipeline.errors import PipelineError
+from pipeline.tracking import names
 from pipeline.trials.grid import grid
 
 SWEEP = ("sweep", "--dataset", "digits", "--batch-size", "16", "--variance", "0.001;0.01")
@@ -33,17 +34,17 @@ def folder(tmp_path: Path, digits: np.ndarray) -> Path:
 def runs(folder: Path) -> tuple[list[Run], list[Run]]:
     """Parents, and children."""
     found = list(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"]))
-    children = [run for run in found if "mlflow.parentRunId" in run.data.tags]
+    children = [run for run in found if names.PARENT in run.data.tags]
     return [run for run in found if run not in children], children
 
 
 def options(*arguments: str) -> dict[str, list[object]]:
     with command_line.commands["sweep"].make_context("sweep", list(arguments)) as context:
         chosen = {name: context.params[name] for name in DEFAULTS if name in context.params}
-    names = [
+    options = [
         name for name in chosen if name not in ("seeds", "search", "trials", "jobs", "artifacts_dir", "resume", "force")
     ]
-    return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in names}
+    return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in options}
 
 
 def test_the_grid_has_every_combination_once() -> None:
@@ -67,9 +68,9 @@ def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> No
     assert done.err == f"Error: {said}\n"
     assert done.out.count("training diverged") == 1
     assert sorted(child.info.status for child in children) == ["FAILED", "FINISHED"]
-    assert {child.data.tags["mlflow.parentRunId"] for child in children} == {parent.info.run_id}
+    assert {child.data.tags[names.PARENT] for child in children} == {parent.info.run_id}
     assert [path.name for path in (folder / "artifacts").iterdir()] == ["autoencoder-digits-var0.01-seed0-lr0.02"]
-    assert (parent.info.status, parent.data.metrics["test/psnr_std_lr-0.02/0.01"]) == ("FAILED", 0)
+    assert (parent.info.status, parent.data.metrics[names.noise_metric("psnr_std_lr-0.02", "0.01")]) == ("FAILED", 0)
 
     # What is done is not done again, and becomes part of the sweep that goes on.
     done = cli(*sweep, "--lr", "0.02", "--seeds", 2, "--jobs", 2, "--resume", parent.info.run_id)
@@ -78,7 +79,7 @@ def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> No
     assert parent.info.status == "FINISHED"
     assert sorted(child.info.status for child in children) == ["FAILED"] + ["FINISHED"] * 2
     assert re.search(r"\| autoencoder +\| +[\d.]+ ± [\d.]+ \|", done.out)
-    assert "± 0.00" not in parent.data.tags["mlflow.note.content"]
+    assert "± 0.00" not in parent.data.tags[names.NOTE]
 
     check_compare(cli, folder, parent, children)
 
@@ -93,11 +94,11 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
     assert done.out.count("is left out: it is FAILED") == 1
     for run in good:
         assert run.info.run_id[:8] in done.out
-    content = (folder / "comparison" / "comparison.html").read_text()
+    content = (folder / names.COMPARISON / names.COMPARISON_PAGE).read_text()
     assert not re.search(r"(src|href)=(?!'data:)", content)  # nothing is fetched
     assert content.count("<img") == 6
-    stored = client.list_artifacts(runs(folder)[0][0].info.run_id, "comparison")
-    assert "comparison/comparison.html" in {entry.path for entry in stored}
+    stored = client.list_artifacts(runs(folder)[0][0].info.run_id, names.COMPARISON)
+    assert f"{names.COMPARISON}/{names.COMPARISON_PAGE}" in {entry.path for entry in stored}
 
     # Two runs.
     first, second = good
@@ -106,18 +107,18 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
     assert re.search(r"over 2 and 2 seeds: .* dB, no more than twice the spread over seeds", done.out)
 
     # One on other images, another whose pictures are lost and damaged, and one with a figure that is none.
-    client.set_tag(second.info.run_id, "dataset.test.sha256", "0" * 64)
+    client.set_tag(second.info.run_id, names.TEST_IMAGES_SHA256, "0" * 64)
     artifacts = {run.info.run_id: Path(unquote(urlparse(run.info.artifact_uri).path)) for run in good}
-    (artifacts[first.info.run_id] / "samples.npz").unlink()
-    (artifacts[second.info.run_id] / "samples.npz").write_bytes(b"PK")
+    (artifacts[first.info.run_id] / names.SAMPLES).unlink()
+    (artifacts[second.info.run_id] / names.SAMPLES).write_bytes(b"PK")
     done = cli("compare", first.info.run_id, second.info.run_id)
     assert (done.code, done.err) == (0, ""), done
     assert "2 kinds of data and noise, which do not compare: a table for each" in done.out
     assert "not the same data and noise: their own results do not compare" in done.out
-    assert f"no pictures: run {first.info.run_id} has no artifact samples.npz" in done.out
-    assert f"no pictures: samples.npz of run {second.info.run_id} is damaged" in done.out
-    assert (folder / "comparison" / "comparison.html").read_text().count("<img") == 2 * 5
-    client.log_metric(second.info.run_id, "test/psnr/0.01", float("nan"), step=10**9)
+    assert f"no pictures: run {first.info.run_id} has no artifact {names.SAMPLES}" in done.out
+    assert f"no pictures: {names.SAMPLES} of run {second.info.run_id} is damaged" in done.out
+    assert (folder / names.COMPARISON / names.COMPARISON_PAGE).read_text().count("<img") == 2 * 5
+    client.log_metric(second.info.run_id, names.noise_metric("psnr", "0.01"), float("nan"), step=10**9)
     done = cli("compare", first.info.run_id, second.info.run_id)
     assert f"run {second.info.run_id} is left out: it has a test/psnr/0.01 of nan" in done.out
 

@@ -1,0 +1,139 @@
+"""What runs call their tags, parameters, metrics and artifacts: the one vocabulary of writers, readers and tests.
+
+Stores of earlier versions hold these very texts, so a name that is changed here makes their runs unreadable.
+"""
+
+from __future__ import annotations
+
+import re
+
+# Tags of a training run: what it was given.
+DATASET = "dataset"
+MODEL = "model"  # with its size, such as `unet-s`
+NOISE = "noise"  # as `KIND:key=value`
+VARIANCE = "variance"
+TARGET = "target"
+SEED = "seed"
+DATASET_SHA256 = "dataset.sha256"  # of all prepared images
+TEST_IMAGES_SHA256 = "dataset.test.sha256"
+
+# Tags of a training run: what came out.
+WEIGHTS = "weights"  # digest of the best epoch's; a run that has this tag is trained
+EVALUATION_SHA256 = "test.sha256"  # of the artifact `EVALUATION`
+PARITY = "parity"  # "passed" or "failed"
+ONNX_SHA256 = "model.onnx.sha256"
+MODEL_ID = "model_id"  # of the logged model
+
+# Tags of a training run: where it ran, and how it ended.
+DEVICE = "device"
+PRECISION = "precision"
+PROCESSES = "processes"
+PYTHON = "python"
+TORCH = "torch"
+HOST = "host"
+FOLDER = "folder"  # on that host
+INTERRUPTED = "interrupted"  # by what; "" if it was resumed
+RESUMABLE = "resumable"  # "true" or "false"
+
+# Tags that tie runs together.
+PARENT = "mlflow.parentRunId"  # id of the run that this one is part of
+CONTINUES = "continues"  # id of the run that the results went to
+TRIAL = "trial"  # name of the trial of a sweep that this run is
+PRUNED = "pruned"  # "true" on a trial that was stopped because others did better
+BEST_RUN = "best.run_id"  # on a search: id of its best trial
+TEST_IMAGES = "test.images"  # on a classical denoiser: on how many images it was scored
+
+# Tags that MLflow gives a meaning.
+RUN_NAME = "mlflow.runName"
+NOTE = "mlflow.note.content"  # the description in the UI, Markdown
+GIT_COMMIT = "mlflow.source.git.commit"
+GIT_DIRTY = "mlflow.source.git.dirty"  # whether the source was edited since the commit
+SOURCE_TYPE = "mlflow.source.type"  # "PROJECT" under `mlflow run`
+LOGGED_IMAGES = "mlflow.loggedImages"  # "True" makes the UI show the step slider
+EXPERIMENT_KIND = "mlflow.experimentKind"  # of an experiment: makes the UI show training runs instead of asking
+DATASET_CONTEXT = "mlflow.data.context"  # of a dataset of a run: "training" or "testing"
+
+# Tags of a version of a registered model, besides those above.
+RUN = "run"  # id of the run that made it
+PROMOTED = "promoted"  # why it became the champion
+FORCED = "promoted.forced"  # "true" or "false"
+
+# Parameters: the fields of `pipeline.config.Config`, and
+PARAMETERS = "parameters"  # how many the model has
+
+# Metrics.
+TRAIN_LOSS = "train/loss"
+VALIDATION_LOSS = "validation/loss"
+LEARNING_RATE = "learning_rate"
+IMAGES_PER_SECOND = "images_per_second"
+TRAIN_SECONDS = "train/seconds"
+BEST_EPOCH = "best/epoch"
+BEST_VALIDATION_LOSS = "best/validation_loss"
+MAX_ABS_DIFFERENCE = "parity/max_abs_difference"  # between torch and the exported file
+MILLISECONDS = "onnxruntime/ms_per_image"  # that the exported file takes on one thread
+
+# Artifacts of a training run.
+CONFIG = "config.json"
+MANIFEST = "dataset.json"  # of the prepared data
+CHECKPOINT = "checkpoints/best.pt"
+EVALUATION = "test.json"  # what `evaluate` found
+SAMPLES = "samples.npz"  # the images that it showed, as arrays called `SAMPLE`
+SAMPLE = "clean", "noisy", "denoised"
+REPORT = "report.html"
+HANDOFF = "handoff"  # the folder
+PARITY_JSON = "parity/parity_report.json"
+PARITY_MARKDOWN = "parity/parity_report.md"
+FIGURES = "figures"  # the folder of all figures
+IMAGES = "images"  # the folder of the step slider
+
+# Artifacts of a run that compares others.
+COMPARISON = "comparison"  # the folder of `compare`
+COMPARISON_PAGE = "comparison.html"
+SWEEP = "sweep"  # the figure of a sweep
+SWEEP_TABLE = "sweep.md"
+BEST_CONFIG = "best.json"  # of a search
+
+# A logged model, and the aliases of its versions.
+DENOISER = "denoiser"
+ONNX = "model.onnx"  # the file in it; `pipeline.handoff.verify`, which stands alone, has the same
+CHAMPION, PREVIOUS = "champion", "previous"
+
+
+def noise_metric(name: str, label: str) -> str:
+    """Name of a test metric with the noise of a label, such as `test/psnr/0.01`; sorts by metric, then by noise."""
+    return f"test/{name}/{label}"
+
+
+def other_data_metric(data: str, name: str, label: str) -> str:
+    """Name of a metric on images of another kind, such as `test-fashion-mnist/psnr/0.01`."""
+    return f"test-{data}/{name}/{label}"
+
+
+def metric_text(name: str) -> str:
+    """`name` with what MLflow does not allow in the name of a metric replaced by `-`."""
+    return re.sub(r"[^\w. -]", "-", name)
+
+
+def fingerprint_tag(stage: str) -> str:
+    """The tag of a run that holds the digest of a stage's fingerprint."""
+    return f"fingerprint.{stage}"
+
+
+def fingerprint_file(stage: str) -> str:
+    """The artifact of a run that holds a stage's fingerprint."""
+    return f"fingerprints/{stage}.json"
+
+
+def figure_file(name: str) -> str:
+    """The artifact of a run that holds a figure."""
+    return f"{FIGURES}/{name}.png"
+
+
+def choice_tag(trial: str) -> str:
+    """The tag of a search that holds what was chosen for a trial, and its run; the prefix of these tags for ""."""
+    return f"trial.{trial}"
+
+
+def version_psnr_tag(label: str) -> str:
+    """The tag of a model's version that holds the test PSNR in dB at the noise of a label."""
+    return f"psnr.{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}"
