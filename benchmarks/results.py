@@ -1,4 +1,4 @@
-"""Everything in the README's table of results: trains what is not in the store yet, and prints Markdown.
+"""Everything in the table of results, docs/results.md: trains what is not in the store yet, and prints Markdown.
 
     python benchmarks/results.py [--seeds 3] [--only REGEX]
 

@@ -1,4 +1,4 @@
-"""deploy/README.md: its commands make a server that a training writes to, and a copy of it that can be kept."""
+"""docs/team-server.md: its commands make a server that a training writes to, and a copy of it that can be kept."""
 
 from __future__ import annotations
 
@@ -24,11 +24,12 @@ from server import free_port
 from pipeline.tracking import names
 
 DEPLOY = PROJECT / "deploy"
+PAGE = PROJECT / "docs" / "team-server.md"
 
 
 def command(name: str) -> str:
-    """The lines that follow a mark in the README."""
-    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", (DEPLOY / "README.md").read_text(), re.DOTALL)
+    """The lines that follow a mark in the page."""
+    found = re.search(rf"<!-- {name} -->\n```sh\n(.*?)```", PAGE.read_text(), re.DOTALL)
     assert found, name
     return found[1]
 
@@ -101,7 +102,7 @@ def test_the_files_for_other_machines_can_be_read() -> None:
     pinned = re.search(r"mlflow==[\d.]+", (PROJECT / "setup.cfg").read_text())
     assert pinned
     assert pinned[0] in compose["services"]["server"]["command"][-1]
-    assert pinned[0] in (DEPLOY / "README.md").read_text()
+    assert pinned[0] in PAGE.read_text()
     assert compose["services"]["server"]["ports"] == ["${HOST:-127.0.0.1}:5000:5000"]
     kubernetes = json.loads((DEPLOY / "kubernetes.json").read_text())
     assert yaml.safe_load((PROJECT / kubernetes["kube-job-template-path"]).read_text())["kind"] == "Job"
