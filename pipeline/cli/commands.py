@@ -90,9 +90,9 @@ def evaluate_command(
 ) -> None:
     """Score the best epoch of a run on the test images."""
     from pipeline.stages.evaluate import evaluate
-    from pipeline.tracking import opening, store
+    from pipeline.tracking import opening, queries
 
-    run_id = run_id or store.newest_run()
+    run_id = run_id or queries.newest_run()
     click.echo(f"evaluate: run {run_id}")
     with opening.continue_run(run_id, data_dir) as (run, config):
         also = make_noise(noise, variance, clip_input)
@@ -124,12 +124,12 @@ def export_command(
 ) -> None:
     """Write the best epoch of a run as ONNX, prove it against torch, and pack the hand-off folder."""
     from pipeline.stages.export import export
-    from pipeline.tracking import opening, store
+    from pipeline.tracking import opening, queries
 
     if run_id:
         click.echo(f"export: run {run_id}")
     else:
-        best = store.best_run(dataset, make_noise(noise, variance, clip_input))
+        best = queries.best_run(dataset, make_noise(noise, variance, clip_input))
         run_id = best.run_id
         click.echo(f"export: run {run_id}, {best.reason}")
     with opening.continue_run(run_id, data_dir) as (run, config):

@@ -16,7 +16,7 @@ import click
 from pipeline.errors import PipelineError
 from pipeline.serving.address import cannot_serve, tell_address
 from pipeline.signals import Stopped
-from pipeline.tracking.store import DATABASE
+from pipeline.tracking.names import DATABASE
 
 # The runs of the experiment that is used where none is named. Without this mode, MLflow shows what it has for language
 # models, whatever kind the experiment is of.

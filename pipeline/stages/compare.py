@@ -19,7 +19,7 @@ from pipeline.reports import figures, leaderboard
 from pipeline.reports.comparison import NOTE, Section, comparison_page
 from pipeline.reports.leaderboard import LEVELS, Entry
 from pipeline.reports.tables import markdown_table
-from pipeline.tracking import names, opening, store
+from pipeline.tracking import names, opening, queries, store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -40,7 +40,7 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     Raises:
         PipelineError: a run does not exist, the query is wrong, or none of the runs can be compared.
     """
-    runs = _named(ids) if ids else store.find_runs(query)
+    runs = _named(ids) if ids else queries.find_runs(query)
     entries = _entries(runs, tell=bool(ids))
     if not entries:
         raise PipelineError("no finished and evaluated runs to compare")
@@ -55,7 +55,7 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     lines: list[str] = []
     if len(ids) == 2 and len(entries) == 2:
         one, other = sorted(entries, key=lambda entry: list(ids).index(entry.id))
-        lines = leaderboard.difference(one, other, _entries(store.find_runs(""), tell=False))
+        lines = leaderboard.difference(one, other, _entries(queries.find_runs(""), tell=False))
         click.echo("\n".join([f"\nFrom {one.name} ({one.id[:8]}) to {other.name} ({other.id[:8]}):", *lines]))
 
     try:
@@ -85,7 +85,7 @@ def _named(ids: Sequence[str]) -> list[Run]:
     runs = []
     for run_id in ids:
         run = store.ask(f"run {run_id}", lambda run_id=run_id: client.get_run(run_id))  # type: ignore[misc]
-        runs += store.children(run_id) or [run]
+        runs += queries.children(run_id) or [run]
     return runs
 
 
@@ -114,7 +114,7 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
     units = {"psnr": "PSNR in dB", "ssim": "SSIM"}
     # The classical denoisers had their input as it is.
     clipped = group[0].params.get("clip_input") == "True"
-    baselines = {} if clipped else store.baselines(group[0].group[0], list(units))
+    baselines = {} if clipped else queries.baselines(group[0].group[0], list(units))
     drawn = [
         *((metric, _by_noise(shown, baselines, metric, unit)) for metric, unit in units.items()),
         ("parameters", _by_cost(group, lambda entry: entry.parameters, "parameters", "Quality by parameters")),

@@ -1,4 +1,4 @@
-"""What is wrong with the environment, the store, the runs and the folders, and mending what can safely be mended.
+"""Find what is wrong with the environment, the store, the runs and the folders, and repair what can be repaired safely.
 
 A check is a function here, and an entry in `CHECKS`.
 """
@@ -15,6 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -22,7 +23,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import PipelineError
-from pipeline.tracking import names, store
+from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import in_use, lock_run, open_spool
 from pipeline.tracking.spool import count_unsent
 
@@ -30,15 +31,15 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 _FREE = 2**30  # bytes that a run and its hand-off may need
-_OLD = 3600  # seconds after which what a process left half-way is nobody's
+_OLD = 3600  # seconds after which nobody works any more on what is unfinished
 
 
 @dataclass(frozen=True)
 class Problem:
-    """Something wrong, and what would mend it."""
+    """Something wrong, and how to fix it."""
 
     what: str
-    mend: Callable[[], str] | None = None  # mends it, and says what it did
+    fix: Callable[[], str] | None = None  # fixes it, and returns what it did
 
 
 @dataclass(frozen=True)
@@ -50,7 +51,7 @@ class Folders:
 
 
 def examine(data_dir: str, artifacts_dir: str, fix: bool) -> bool:
-    """Print what every check finds, mend it if `fix` says so, and return whether all is well now."""
+    """Print what every check finds, fix it if `fix` says so, and return whether all is well now."""
     folders = Folders(Path(data_dir), Path(artifacts_dir))
     well = True
     for name, check in CHECKS.items():
@@ -61,33 +62,33 @@ def examine(data_dir: str, artifacts_dir: str, fix: bool) -> bool:
         if not problems:
             click.echo(f"{name}: ok")
         for problem in problems:
-            if problem.mend is None:
+            if problem.fix is None:
                 click.echo(f"{name}: {problem.what}")
                 well = False
             elif not fix:
-                click.echo(f"{name}: {problem.what} [--fix mends it]")
+                click.echo(f"{name}: {problem.what} [--fix repairs it]")
                 well = False
             else:
                 try:
-                    click.echo(f"{name}: {problem.what}: mended, {problem.mend()}")
+                    click.echo(f"{name}: {problem.what}: fixed, {problem.fix()}")
                 except (PipelineError, OSError) as error:
-                    click.echo(f"{name}: {problem.what}: not mended, {error}")
+                    click.echo(f"{name}: {problem.what}: not fixed, {error}")
                     well = False
     return well
 
 
 def _check_packages(folders: Folders) -> Iterator[Problem]:
-    """The versions that the project pins."""
+    """The pinned versions are installed."""
     for requirement in _requirements():
         name, _, pinned = requirement.partition("==")
         name = name.split(">")[0].split("<")[0].split("[")[0].strip()
         try:
             installed = version(name)
         except PackageNotFoundError:
-            yield Problem(f"{name} is not installed; needed: {requirement}")
+            yield Problem(f"{name} is not installed; {requirement} is required")
             continue
         if pinned and installed.partition("+")[0] != pinned:
-            yield Problem(f"{name} {installed} is installed; the project is proved with {pinned}")
+            yield Problem(f"{name} {installed} is installed; the project was tested with {pinned}")
 
 
 def _requirements() -> list[str]:
@@ -100,7 +101,7 @@ def _requirements() -> list[str]:
 
 
 def _check_disk(folders: Folders) -> Iterator[Problem]:
-    """Can be written to, with space left."""
+    """The folders can be written to, and the disk has space left."""
     database = store.database_file()
     for folder in dict.fromkeys([folders.data, folders.artifacts, *([database.absolute().parent] if database else [])]):
         existing = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
@@ -116,13 +117,13 @@ def _check_disk(folders: Folders) -> Iterator[Problem]:
 
 
 def _check_store(folders: Folders) -> Iterator[Problem]:
-    """The store answers; a database is whole, and has the schema of this MLflow."""
+    """The store answers; a database is not damaged, and has the schema of this MLflow."""
     database = store.database_file()
     if database is not None and not database.exists():
         return  # the first run makes it
     if database is not None:
         try:
-            with sqlite3.connect(f"file:{database}?mode=ro", uri=True) as connection:
+            with store.open_database(database) as connection:
                 (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
             answer = str(error)
@@ -132,13 +133,23 @@ def _check_store(folders: Folders) -> Iterator[Problem]:
     try:
         store.connect()
     except store.OldSchemaError as error:
-        yield Problem(str(error).partition(":")[0], lambda: _upgrade(database) if database else "")
+        yield Problem(error.problem, partial(_upgrade, error.database))
+    except store.UnfinishedError as error:
+        yield Problem(error.problem, partial(_move_away, error.database))
     except PipelineError as error:
         yield Problem(str(error))
 
 
+def _dated(database: Path, what: str) -> Path:
+    return database.with_name(f"{database.name}.{what}-{time.strftime('%Y%m%d-%H%M%S')}")
+
+
+def _move_away(database: Path) -> str:
+    return f"moved to {database.rename(_dated(database, 'unfinished'))}; the next run makes a new one"
+
+
 def _upgrade(database: Path) -> str:
-    copy = database.with_name(f"{database.name}.before-upgrade-{time.strftime('%Y%m%d-%H%M%S')}")
+    copy = _dated(database, "before-upgrade")
     with sqlite3.connect(database) as source, sqlite3.connect(copy) as target:
         source.backup(target)
     command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
@@ -147,52 +158,53 @@ def _upgrade(database: Path) -> str:
         with sqlite3.connect(copy) as source, sqlite3.connect(database) as target:
             source.backup(target)
         raise PipelineError(f"mlflow db upgrade: {done.stderr.strip().splitlines()[-1]}")
-    return f"upgraded; as it was, it is in {copy}"
+    return f"upgraded; a copy from before is in {copy}"
 
 
 def _check_unsent(folders: Folders) -> Iterator[Problem]:
-    """Records that the store did not take."""
+    """Records of runs that the store does not have yet."""
     for folder in sorted((folders.data / "runs").glob("*/")):
         if (count := count_unsent(folder)) and not in_use(folder):
             yield Problem(
-                f"{count} records of run {folder.name} are not sent, and kept in {folder}",
-                lambda folder=folder: _send(folder),  # type: ignore[misc]
+                f"{count} records of run {folder.name} are still in {folder}, not in the store", partial(_send, folder)
             )
 
 
 def _send(folder: Path) -> str:
     with lock_run(str(folder.parent.parent), folder.name), open_spool(folder, folder.name) as spool:
         if not spool.flush():
-            raise PipelineError(f"the store does not take them: {spool.error}")
+            raise PipelineError(f"the store did not take them: {spool.error}")
     return "sent"
 
 
 def _check_running(folders: Folders) -> Iterator[Problem]:
-    """Runs that say RUNNING, and whose process is gone."""
+    """Runs with the status RUNNING whose process is gone."""
     for run in _all_runs("attributes.status = 'RUNNING'"):
         tags, run_id = run.data.tags, run.info.run_id
         if names.FOLDER in tags and tags.get(names.HOST) != socket.gethostname():
-            yield Problem(f"run {run_id} is RUNNING on {tags.get('host')}, where only `doctor` there can tell")
+            yield Problem(
+                f"run {run_id} has the status RUNNING on {tags.get(names.HOST)}; run `doctor` there to check it"
+            )
         elif names.FOLDER in tags and not in_use(Path(tags[names.FOLDER])):
             yield Problem(
-                f"run {run_id} ({run.info.run_name}) is RUNNING, but its process is gone",
-                lambda run_id=run_id: _end(run_id),  # type: ignore[misc]
+                f"run {run_id} ({run.info.run_name}) has the status RUNNING, but its process is gone",
+                partial(_end, run_id),
             )
         elif names.FOLDER not in tags and tags.get(names.SOURCE_TYPE) == "PROJECT":
             seconds = time.time() - run.info.start_time / 1000
             if seconds > _OLD:
                 yield Problem(
-                    f"run {run_id} was made by `mlflow run` {seconds / 3600:.0f} hours ago, and never began",
-                    lambda run_id=run_id: _fail(run_id),  # type: ignore[misc]
+                    f"run {run_id} was created by `mlflow run` {seconds / 3600:.0f} hours ago and never started",
+                    partial(_fail, run_id),
                 )
 
 
 def _end(run_id: str) -> str:
     client = store.connect()
-    client.set_tag(run_id, names.INTERRUPTED, "died without a word")
+    client.set_tag(run_id, names.INTERRUPTED, "process vanished")
     client.set_tag(run_id, names.RESUMABLE, "true")
     client.set_terminated(run_id, "KILLED")
-    return f"marked as KILLED; go on with: --resume {run_id}"
+    return f"marked as KILLED; continue it with: --resume {run_id}"
 
 
 def _fail(run_id: str) -> str:
@@ -201,7 +213,7 @@ def _fail(run_id: str) -> str:
 
 
 def _check_artifacts(folders: Folders) -> Iterator[Problem]:
-    """What a finished run refers to is there."""
+    """The artifacts that a finished run refers to exist."""
     for run in _all_runs(f"attributes.status = 'FINISHED' AND tags.{names.WEIGHTS} != ''"):
         tags = run.data.tags
         wanted = [names.CONFIG, names.CHECKPOINT]
@@ -215,15 +227,15 @@ def _check_artifacts(folders: Folders) -> Iterator[Problem]:
 
 
 def _check_leftovers(folders: Folders) -> Iterator[Problem]:
-    """What dead processes left half-way, and states of trainings that are over."""
+    """Folders that a dead process left unfinished, and states of trainings that are over."""
     for parent in (folders.data / "prepared", folders.data, folders.artifacts):
         for path in parent.glob(".*.????????/") if parent.is_dir() else []:
             if time.time() - path.stat().st_mtime > _OLD:
-                yield Problem(f"{path} was left half-written", lambda path=path: _remove(path))  # type: ignore[misc]
+                yield Problem(f"{path} was left unfinished", partial(_remove, path))
     finished = {run.info.run_id for run in _all_runs("attributes.status = 'FINISHED'")}
     for path in (folders.data / "runs").glob("*/states/"):
         if path.parent.name in finished and not in_use(path.parent):
-            yield Problem(f"{path} is of a finished run", lambda path=path: _remove(path))  # type: ignore[misc]
+            yield Problem(f"{path} belongs to a finished run", partial(_remove, path))
 
 
 def _remove(path: Path) -> str:
@@ -237,7 +249,7 @@ def _all_runs(query: str) -> list[MlflowRun]:
     if database is not None and not database.exists():
         return []
     experiments = store.connect().search_experiments()
-    return [run for experiment in experiments for run in store.search_runs(experiment.experiment_id, query)]
+    return [run for experiment in experiments for run in queries.search_runs(experiment.experiment_id, query)]
 
 
 CHECKS: dict[str, Callable[[Folders], Iterator[Problem]]] = {

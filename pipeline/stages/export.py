@@ -33,7 +33,7 @@ from pipeline.noise import GaussianNoise, Noise, make_noise
 from pipeline.reports import rendering
 from pipeline.scoring.score import noisy_batches
 from pipeline.stages.inputs import load_checkpoint, load_training_data
-from pipeline.tracking import names, registry, store
+from pipeline.tracking import names, queries, registry
 from pipeline.tracking.fingerprint import digest, fingerprint
 from pipeline.tracking.run import Run
 
@@ -213,7 +213,7 @@ def _figures(run: Run) -> dict[str, bytes]:
 
 def _baselines(run: Run) -> dict[str, dict[str, float]]:
     try:
-        found = store.baselines(run.tag(names.TEST_IMAGES_SHA256) or "", ["psnr"])
+        found = queries.baselines(run.tag(names.TEST_IMAGES_SHA256) or "", ["psnr"])
     except PipelineError:  # the store does not answer: the report does without
         return {}
     return {name: values["psnr"] for name, values in found.items()}

@@ -20,7 +20,7 @@ from pipeline.errors import PipelineError
 from pipeline.reports import figures
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
-from pipeline.tracking import names, store
+from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import Run
 from pipeline.training.loop import POINTS
 from pipeline.trials.running import Trial, run_trials, stopped_trials, trial_name
@@ -176,7 +176,7 @@ class _Search:
 
     def _runs(self, known: Mapping[str, dict[str, Any]]) -> dict[str, MlflowRun]:
         """The runs of the trials that have one, oldest first."""
-        children = store.children(self._run.id)
+        children = queries.children(self._run.id)
         runs = {run.data.tags[names.TRIAL]: run for run in reversed(children) if names.TRIAL in run.data.tags}
         by_id = {run.info.run_id: run for run in children}
         for name, choice in known.items():

@@ -25,7 +25,7 @@ from pipeline.models import build_model, count_parameters, other_modules
 from pipeline.reports import figures
 from pipeline.signals import deferred
 from pipeline.stages.inputs import read_checkpoint
-from pipeline.tracking import names, store
+from pipeline.tracking import names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import Run
 from pipeline.training.checkpoint import Checkpoint
@@ -49,8 +49,8 @@ def find_trained(config: Config) -> str | None:
         return None
     parts = _fingerprint(config, manifest["digest"])
     tag = names.fingerprint_tag("train")
-    same = store.trained_runs(f"tags.`{tag}` = '{digest(parts)}'", create=True)
-    alike = store.trained_runs(f"attributes.run_name = '{config.run_name}'")
+    same = queries.trained_runs(f"tags.`{tag}` = '{digest(parts)}'", create=True)
+    alike = queries.trained_runs(f"attributes.run_name = '{config.run_name}'")
     for run in (same or alike)[:1]:
         run_id = run.info.run_id
         try:

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import re
 
+DATABASE = "mlflow.db"  # the file of the store, in the current folder, where no store is named
+
 # Tags of a training run: what it was given.
 DATASET = "dataset"
 MODEL = "model"  # with its size, such as `unet-s`

@@ -16,6 +16,7 @@ from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
+from pipeline.tracking.git import git_tags
 from pipeline.tracking.run import Run
 from pipeline.tracking.spool import Spool
 
@@ -51,7 +52,7 @@ def start_comparison(name: str, data_dir: str) -> Iterator[Run]:
 def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Iterator[Run]:
     """Open a run for a denoiser that is not trained, scored on the first `images` test images of `dataset`."""
     with _start(f"{name}-{images}-images", data_dir) as run:
-        run.log_tags({names.DATASET: dataset, names.MODEL: name, names.TEST_IMAGES: str(images), **store.git_tags()})
+        run.log_tags({names.DATASET: dataset, names.MODEL: name, names.TEST_IMAGES: str(images), **git_tags()})
         yield run
 
 

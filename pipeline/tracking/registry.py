@@ -7,6 +7,7 @@ import io
 import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 
 import mlflow
@@ -19,13 +20,27 @@ from pipeline.files import sha256_file
 from pipeline.tracking import names
 from pipeline.tracking.store import ERRORS, connect, first_line
 
+_NO_SUCH_ALIAS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # error codes, by kind of store
+
+
+@cache
+def _client() -> mlflow.MlflowClient:
+    """The client, connected to the registry too, which may be another store than that of the runs."""
+    client = connect()
+    try:
+        client.search_registered_models(max_results=1)
+    except Exception as error:  # those of a database's driver have no base in common with MLflow's
+        raise PipelineError(f"cannot use the registry {mlflow.get_registry_uri()}: {first_line(error)}") from error
+    return client
+
 
 def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> int:
     """Make the model that `run_id` has logged the newest version of the registered model `name`; return its number."""
     try:
+        _client()
         with contextlib.redirect_stderr(io.StringIO()):  # MLflow says there what the caller says in its own words
             return int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
-    except ERRORS as error:
+    except (*ERRORS, PipelineError) as error:
         raise not_registered(name, run_id, first_line(error)) from error
 
 
@@ -43,8 +58,7 @@ def find_version(name: str, number: int) -> ModelVersion:
     Raises:
         PipelineError: there is none, or the registry does not answer.
     """
-    connect()
-    client = mlflow.MlflowClient()
+    client = _client()
     try:
         if number:
             return client.get_model_version(name, str(number))
@@ -62,19 +76,16 @@ def find_version(name: str, number: int) -> ModelVersion:
 def find_champion(name: str) -> ModelVersion | None:
     """The version that has the alias `champion`, if any."""
     try:
-        return mlflow.MlflowClient().get_model_version_by_alias(name, names.CHAMPION)
-    except MlflowException as error:
-        if error.error_code in (
-            "RESOURCE_DOES_NOT_EXIST",
-            "INVALID_PARAMETER_VALUE",
-        ):  # what stores say of no such alias
+        return _client().get_model_version_by_alias(name, names.CHAMPION)
+    except ERRORS as error:
+        if isinstance(error, MlflowException) and error.error_code in _NO_SUCH_ALIAS:
             return None
         raise PipelineError(f"registered model '{name}': {first_line(error)}") from error
 
 
 def make_champion(version: ModelVersion, former: ModelVersion | None, tags: Mapping[str, str]) -> None:
     """Give `version` the alias `champion`, and `former` the alias `previous`. The champion's alias moves last."""
-    client = mlflow.MlflowClient()
+    client = _client()
     try:
         for key, value in tags.items():
             client.set_model_version_tag(version.name, version.version, key, value)
@@ -95,7 +106,7 @@ def model_file(uri: str) -> Iterator[Path]:
         PipelineError: there is no such model, or it holds no ONNX file.
         ParityError: the file is not the one that passed the gates.
     """
-    connect()
+    _client()
     with tempfile.TemporaryDirectory() as folder:
         try:
             copy = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))

@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
+from pipeline.tracking.git import git_tags
 from pipeline.tracking.spool import Event, Spool
 
 if TYPE_CHECKING:
@@ -85,11 +86,11 @@ class Run:
                     **({names.VARIANCE: str(noise.variance)} if hasattr(noise, "variance") else {}),
                     names.TARGET: config.target,
                     names.SEED: str(config.seed),
-                    **store.git_tags(),
+                    **git_tags(),
                 }
             )
         if not self._spool.flush():
-            raise PipelineError(f"the tracking store {store.store()} does not take the config of run {self.id}")
+            raise PipelineError(f"the tracking store {store.uri()} does not take the config of run {self.id}")
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log what is not logged yet: `mlflow run` logs the parameters first, and they can't be changed."""

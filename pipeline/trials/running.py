@@ -18,7 +18,7 @@ import click
 
 from pipeline.config import Config
 from pipeline.handoff.verify import MANIFEST
-from pipeline.tracking import names, store
+from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import in_use
 from pipeline.tracking.run import Run
 
@@ -145,7 +145,7 @@ def _end(process: _Process, artifacts_dir: str) -> tuple[bool, str]:
 
 
 def _prune(running: list[_Process], parent: Run, is_hopeless: Callable[[MlflowRun], bool]) -> None:
-    runs = {run.data.tags.get(names.TRIAL): run for run in store.children(parent.id) if run.info.status == "RUNNING"}
+    runs = {run.data.tags.get(names.TRIAL): run for run in queries.children(parent.id) if run.info.status == "RUNNING"}
     for process in running:
         run = runs.get(process.trial.name)
         if run and not process.is_pruned and is_hopeless(run):
@@ -158,7 +158,7 @@ def stopped_trials(parent: str) -> dict[str, MlflowRun]:
     """The runs of the trials that were stopped half-way and are worth going on with, by the name of the trial."""
     return {
         run.data.tags[names.TRIAL]: run
-        for run in store.children(parent)
+        for run in queries.children(parent)
         if names.TRIAL in run.data.tags
         and names.PRUNED not in run.data.tags
         and (run.info.status == "KILLED" or (run.info.status == "RUNNING" and not _is_alive(run)))
@@ -167,7 +167,7 @@ def stopped_trials(parent: str) -> dict[str, MlflowRun]:
 
 def running_elsewhere(parent: str) -> set[str]:
     """The names of the trials that another process runs, maybe on another machine."""
-    running = [run for run in store.children(parent) if run.info.status == "RUNNING" and _is_alive(run)]
+    running = [run for run in queries.children(parent) if run.info.status == "RUNNING" and _is_alive(run)]
     return {run.data.tags.get(names.TRIAL, "") for run in running}
 
 
@@ -179,6 +179,6 @@ def _is_alive(run: MlflowRun) -> bool:
 
 def _end_dead(parent: str) -> None:
     """A trial that was killed could not say so itself."""
-    for run in store.children(parent):
+    for run in queries.children(parent):
         if run.info.status == "RUNNING" and not _is_alive(run):
             store.end_run(run.info.run_id, "FAILED")

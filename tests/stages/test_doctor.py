@@ -1,4 +1,4 @@
-"""`doctor` tells of what died without a word, and mends what can safely be mended."""
+"""`doctor` reports processes that vanished, and fixes what can be fixed safely."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import os
 import shutil
 import signal
 import sqlite3
+import subprocess
+import sys
+from contextlib import closing
 from pathlib import Path
 
 import mlflow
@@ -13,7 +16,7 @@ import numpy as np
 import pytest
 import sqlalchemy
 from alembic import command
-from conftest import Cli, kill_while_training, write_digits
+from conftest import Cli, environment, kill_while_training, write_digits
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
@@ -36,7 +39,7 @@ def test_a_folder_where_nothing_is_wrong(cli: Cli, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []  # looking changes nothing
 
 
-def test_a_run_that_died_without_a_word_is_found_and_can_go_on(folder: Path, cli: Cli) -> None:
+def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, cli: Cli) -> None:
     assert kill_while_training(folder, *TRAIN, seconds=0.2) == -signal.SIGKILL
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     (run,) = client.search_runs(["0"])
@@ -47,35 +50,40 @@ def test_a_run_that_died_without_a_word_is_found_and_can_go_on(folder: Path, cli
 
     done = cli("doctor")
     assert (done.code, done.err) == (1, ""), done
-    assert f"running: run {run.info.run_id} ({run.info.run_name}) is RUNNING, but its process is gone" in done.out
-    assert f"leftovers: {leftover.relative_to(folder)} was left half-written [--fix mends it]" in done.out
+    assert (
+        f"running: run {run.info.run_id} ({run.info.run_name}) has the status RUNNING, but its process is gone"
+        in done.out
+    )
+    assert f"leftovers: {leftover.relative_to(folder)} was left unfinished [--fix repairs it]" in done.out
     done = cli("doctor", "--fix")
     assert done.code == 0, done
-    assert f"mended, marked as KILLED; go on with: --resume {run.info.run_id}" in done.out
+    assert f"fixed, marked as KILLED; continue it with: --resume {run.info.run_id}" in done.out
     assert not leftover.exists()
     run = client.get_run(run.info.run_id)
     assert (run.info.status, run.data.tags[names.RESUMABLE]) == ("KILLED", "true")
     assert cli("doctor").code == 0
 
-    # What a finished run has lost cannot be mended.
+    # What a finished run has lost cannot be brought back.
     client.set_terminated(run.info.run_id, "FINISHED")
     client.set_tag(run.info.run_id, names.WEIGHTS, "lost")
     done = cli("doctor", "--fix")
     assert done.code == 1
     assert f"has lost its artifact {names.CHECKPOINT}" in done.out
-    assert "states is of a finished run: mended, removed" in done.out
+    assert "states belongs to a finished run: fixed, removed" in done.out
 
 
 def test_a_database_of_an_earlier_mlflow_is_upgraded_after_a_copy_was_made(cli: Cli, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     InitialBase.metadata.create_all(sqlalchemy.create_engine(f"sqlite:///{database}"))
     command.upgrade(_get_alembic_config(f"sqlite:///{database}"), "400f98739977")  # that of MLflow 3.0
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO experiments (experiment_id, name) VALUES (0, 'Default')")
     done = cli("evaluate")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "mlflow.db has not the schema of MLflow" in done.err
+    assert "mlflow.db does not have the schema of MLflow" in done.err
     done = cli("doctor", "--fix")
     assert "store: " in done.out
-    assert "mended, upgraded; as it was, it is in " in done.out
+    assert "fixed, upgraded; a copy from before is in " in done.out
     assert len(list(tmp_path.glob("mlflow.db.before-upgrade-*"))) == 1
     assert done.code == 0, done
 
@@ -83,7 +91,7 @@ def test_a_database_of_an_earlier_mlflow_is_upgraded_after_a_copy_was_made(cli: 
         connection.execute("UPDATE alembic_version SET version_num = 'f00000000000'")  # of a later one
     done = cli("doctor", "--fix")
     assert done.code == 1
-    assert "not mended, mlflow db upgrade: " in done.out
+    assert "not fixed, mlflow db upgrade: " in done.out
 
 
 def test_a_damaged_database_and_a_folder_that_cannot_be_written_to(cli: Cli, tmp_path: Path) -> None:
@@ -99,3 +107,70 @@ def test_a_damaged_database_and_a_folder_that_cannot_be_written_to(cli: Cli, tmp
     assert "disk: /proc cannot be written to: " in done.out
     assert "Traceback" not in done.out + done.err
     shutil.rmtree(tmp_path)
+
+
+def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", script]
+    return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
+
+
+CONNECT = "from pipeline.tracking.store import connect; connect()"
+KILLED_WHILE_CONNECTING = f"""
+import logging, os, signal
+
+class Kill(logging.Handler):
+    seen = 0
+    def emit(self, record):
+        self.seen += 1
+        if self.seen == 20:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+migrations = logging.getLogger("alembic.runtime.migration")  # one message for each
+migrations.setLevel(logging.INFO)
+migrations.addHandler(Kill())
+{CONNECT}
+"""
+
+
+def test_a_process_killed_while_it_makes_the_database_leaves_nothing_in_the_way(tmp_path: Path) -> None:
+    assert run_script(KILLED_WHILE_CONNECTING, tmp_path).returncode == -signal.SIGKILL
+    done = run_script(CONNECT, tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["mlflow.db", "mlflow.db.lock"]
+
+
+def test_an_unfinished_database_of_the_former_version_is_moved_away(cli: Cli, tmp_path: Path) -> None:
+    # The former version let MLflow make the tables in place.
+    in_place = KILLED_WHILE_CONNECTING.replace(CONNECT, "import mlflow; mlflow.MlflowClient().search_experiments()")
+    assert run_script(in_place, tmp_path).returncode == -signal.SIGKILL
+    done = cli("evaluate")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "mlflow.db was left unfinished by a process that was stopped, and holds no runs: " in done.err
+    done = cli("doctor", "--fix")
+    assert (done.code, done.err) == (0, ""), done
+    assert "fixed, moved to " in done.out
+    (moved,) = tmp_path.glob("mlflow.db.unfinished-*")
+    assert moved.stat().st_size > 0
+    assert cli("doctor").code == 0
+
+
+KILLED_WHILE_WRITING = """
+import os, signal, sqlite3
+
+connection = sqlite3.connect("mlflow.db", isolation_level=None)
+connection.execute("PRAGMA cache_size = 1")  # so that pages reach the disk before the end
+connection.execute("BEGIN IMMEDIATE")
+connection.execute("CREATE TABLE numbers (value)")
+connection.executemany("INSERT INTO numbers VALUES (hex(randomblob(?)))", [(100,)] * 5000)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_process_killed_while_it_writes_does_not_lock_the_others_out(cli: Cli, tmp_path: Path) -> None:
+    assert run_script(CONNECT, tmp_path).returncode == 0
+    for name, said in (("doctor", "store: ok"), ("compare", "no finished and evaluated runs to compare")):
+        assert run_script(KILLED_WHILE_WRITING, tmp_path).returncode == -signal.SIGKILL
+        assert (tmp_path / "mlflow.db-journal").stat().st_size > 0
+        done = cli(name)
+        assert said in done.out + done.err
+        assert "readonly" not in done.out + done.err

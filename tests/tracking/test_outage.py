@@ -160,7 +160,7 @@ def test_the_server_goes_away_for_good_and_doctor_sends_what_is_left(server: Ser
     server.start()
     done = cli("doctor", "--fix", MLFLOW_TRACKING_URI=server.uri)
     assert done.code == 0, done
-    assert "mended, sent" in done.out
+    assert "fixed, sent" in done.out
     check_everything(server, the_run(server, "good"), folder)
     assert list((folder / "data" / "runs").iterdir()) == []
 

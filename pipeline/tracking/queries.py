@@ -1,0 +1,121 @@
+"""Finding runs in the tracking store: the newest, the best, the children of a run, the classical denoisers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline.errors import PipelineError
+from pipeline.noise import Noise
+from pipeline.tracking import names
+from pipeline.tracking.store import ask, connect, experiment_id
+
+if TYPE_CHECKING:
+    from mlflow.entities import Run as MlflowRun
+
+
+def newest_run() -> str:
+    """The id of the newest finished training run of the experiment.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    runs = trained_runs()
+    if not runs:
+        raise PipelineError(f"{_experiment()} has no finished training run; run: python -m pipeline train")
+    return runs[0].info.run_id
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A run, and why it was chosen."""
+
+    run_id: str
+    reason: str
+
+
+def best_run(dataset: str, noise: Noise) -> Choice:
+    """The finished run with the highest test PSNR among those trained on `dataset` with `noise`.
+
+    Only these can be compared: with another noise, or on other images, the same PSNR means something else.
+
+    Raises:
+        PipelineError: there is none.
+    """
+    metric = names.noise_metric("psnr", noise.label)
+    runs = [
+        run
+        for run in trained_runs()
+        if run.data.tags.get(names.DATASET) == dataset
+        and run.data.tags.get(names.NOISE) == noise.spec
+        and metric in run.data.metrics
+    ]
+    if not runs:
+        raise PipelineError(
+            f"{_experiment()} has no finished and evaluated run on dataset '{dataset}' with {noise.description}; "
+            "name a run with --run-id, or choose another --dataset, --noise or --variance"
+        )
+    best = max(runs, key=lambda run: run.data.metrics[metric])
+    psnr, count = best.data.metrics[metric], len(runs)
+    among = "the only finished run" if count == 1 else f"the highest of {count} finished runs"
+    return Choice(
+        best.info.run_id,
+        f"{best.info.run_name}: test PSNR {psnr:.2f} dB, {among} on {dataset} with {noise.description}",
+    )
+
+
+def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
+    """The finished runs of the experiment that have a checkpoint, newest first; only those that match `query`.
+
+    Raises:
+        PipelineError: there is no such experiment, and it is not to be made.
+    """
+    parts = ["attributes.status = 'FINISHED'", f"tags.{names.WEIGHTS} != ''", *([query] if query else [])]
+    return ask("the runs", lambda: search_runs(experiment_id(create), " AND ".join(parts)))
+
+
+def baselines(test_digest: str, metrics: Sequence[str]) -> dict[str, dict[str, dict[str, float]]]:
+    """The classical denoisers scored on these test images: `{name (images): {metric: {label of the noise: value}}}`."""
+    found: dict[str, dict[str, dict[str, float]]] = {}
+    for run in find_runs(f"tags.`{names.TEST_IMAGES}` != ''"):
+        tags, values = run.data.tags, run.data.metrics.items()
+        if tags.get(names.TEST_IMAGES_SHA256) == test_digest:
+            prefixes = {metric: names.noise_metric(metric, "") for metric in metrics}
+            by_metric = {
+                metric: {name.removeprefix(prefix): value for name, value in values if name.startswith(prefix)}
+                for metric, prefix in prefixes.items()
+            }
+            found.setdefault(f"{tags[names.MODEL]} ({tags[names.TEST_IMAGES]} images)", by_metric)
+    return found
+
+
+def find_runs(query: str) -> list[MlflowRun]:
+    """The runs of the experiment that match MLflow's filter `query`, newest first; all for "".
+
+    Raises:
+        PipelineError: there is no such experiment, or the query is wrong.
+    """
+    return ask(f"query {query!r}", lambda: search_runs(experiment_id(), query))
+
+
+def children(run_id: str) -> list[MlflowRun]:
+    """The runs of the experiment that are part of the run `run_id`, newest first."""
+    return find_runs(f"tags.`{names.PARENT}` = '{run_id}'")
+
+
+def search_runs(experiment: str, query: str) -> list[MlflowRun]:
+    """All runs of an experiment that match `query`, newest first."""
+    client = connect()
+    runs: list[MlflowRun] = []
+    token = None
+    while True:
+        page = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], page_token=token)
+        runs.extend(page)
+        token = page.token
+        if not token:
+            return runs
+
+
+def _experiment() -> str:
+    return f"experiment '{connect().get_experiment(experiment_id()).name}'"
