@@ -1,4 +1,4 @@
 from pipeline.cli.commands import main
 
 if __name__ == "__main__":
-    main()
+    main(prog_name="python -m pipeline")

@@ -4,10 +4,6 @@
 class PipelineError(Exception):
     """A stage cannot go on. The message says what, where and what to do."""
 
-    exit_code = 1
-
 
 class ParityError(PipelineError):
     """The exported file failed a gate, so no hand-off was written."""
-
-    exit_code = 3

@@ -1,4 +1,4 @@
-"""Ctrl-C, SIGTERM and SIGHUP: the first is honoured at the next good moment, a second one at once."""
+"""Ctrl-C, SIGTERM and SIGHUP: the first one is obeyed at the next good moment, a second one at once."""
 
 from __future__ import annotations
 
@@ -16,16 +16,15 @@ _deferring = False
 
 
 class Stopped(BaseException):
-    """A signal asks this process to stop. Not an `Exception`: who handles failures must not swallow it."""
+    """A signal asks this process to stop. Not an `Exception`: code that handles failures must not swallow it."""
 
     def __init__(self, number: signal.Signals) -> None:
-        self.name = number.name
-        self.exit_code = 128 + number  # as shells say it
+        self.number, self.name = number, number.name
         super().__init__(self.name)
 
 
 def install() -> None:
-    """Have the signals raise `Stopped` in the main thread, but for those that whoever started us wants ignored."""
+    """Have the signals raise `Stopped` in the main thread, except those that our parent process has set to ignore."""
     for number in _SIGNALS:
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, _handle)

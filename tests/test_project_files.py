@@ -16,6 +16,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from pipeline.cli.commands import cli
+from pipeline.cli.help import GroupedOption
 from pipeline.config import AUTO, RECIPE
 
 ENTRY_POINTS: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
@@ -24,7 +25,7 @@ COMMANDS = {
     **{
         name: name
         for name in (
-            *("prepare", "train", "evaluate", "export", "blind", "unet", "sweep"),
+            *("prepare", "train", "evaluate", "export", "blind", "unet", "sweep", "search"),
             *("baselines", "promote", "verify"),
         )
     },
@@ -50,11 +51,11 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
     given = cli.commands[COMMANDS[entry_point]].params
     arguments = [parameter.name for parameter in given if isinstance(parameter, click.Argument)]
     options = {
-        parameter.name: _as_text(_default(parameter))
+        parameter.name: parameter.default_text
         for parameter in given
-        if parameter.name not in ("debug", *arguments)
-        and not getattr(parameter, "hidden", False)
-        and not (parameter.name in RECIPE and _default(parameter) == AUTO)  # MLproject says why
+        if isinstance(parameter, GroupedOption)
+        and not parameter.hidden
+        and not (parameter.name in RECIPE and parameter.default_text == AUTO)  # MLproject says why
     }
     parameters = ENTRY_POINTS[entry_point]["parameters"]
     # As text, because MLflow passes and logs the defaults as they are spelled.
@@ -67,14 +68,6 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
     passed = dict(re.findall(r"--([a-z-]+) \{(\w+)\}", command))
     assert passed == {name.replace("_", "-"): name for name in options}
     assert re.findall(r"(?<!--)\b\w+ \{(\w+)\}", command.split("--")[0]) == arguments
-
-
-def _default(parameter: click.Parameter) -> Any:
-    return parameter.default[0] if parameter.multiple else parameter.default  # type: ignore[index]
-
-
-def _as_text(value: Any) -> str:
-    return str(value).lower() if isinstance(value, bool) else str(value)
 
 
 def _setup_cfg() -> configparser.ConfigParser:

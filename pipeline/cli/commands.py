@@ -14,45 +14,95 @@ from typing import Any, NoReturn
 import click
 
 from pipeline import __version__, launcher
-from pipeline.cli.exits import USAGE_ERROR, Commands, fail, run_to_exit
-from pipeline.cli.options import (
-    NAME,
-    RUN_ID,
-    SWEPT,
-    TRAIN,
-    CommandWithConfig,
-    Number,
-    parse_variants,
-    with_options,
-)
-from pipeline.cli.training_plan import open_run, plan, resumed_run
-from pipeline.config import DATA, REFERENCE_VARIANCES, Config
-from pipeline.errors import PipelineError
+from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
+from pipeline.cli.help import Group
+from pipeline.cli.options import TRAIN, CommandWithConfig, with_options
+from pipeline.cli.sweep_commands import SWEEP_COMMANDS
+from pipeline.cli.training_plan import TrainingPlan
+from pipeline.cli.types import NAME, RUN_ID, Number, parse_variants
+from pipeline.config import DATA, Config
 from pipeline.launcher import stop_with_launcher
-from pipeline.noise import describe_noises, make_noise, parse_variance
+from pipeline.noise import describe_noises, make_noise
+
+# The headings of the list of commands.
+_TRAIN, _COMPARE, _USE, _LOOK = "Train", "Compare", "Use a hand-off", "Look around"
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group(
-    cls=Commands,
+    cls=Group,
     # `mlflow run . -P batch_size=32` is passed on as --batch_size where MLproject does not know the parameter.
     context_settings={
         "token_normalize_func": lambda text: text.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
     },
+    epilog="\b\nExit codes:\n" + "\n".join(f"  {code:3}  {text}" for code, text in MEANINGS.items()),
 )
 @click.version_option(__version__)
 def cli() -> None:
     """Train an image-denoising autoencoder, track it in MLflow, and hand it off as a proved ONNX file.
 
-    The experiment and the store are MLflow's own choice: MLFLOW_EXPERIMENT_NAME (Default) and
-    MLFLOW_TRACKING_URI (sqlite:///mlflow.db in the current folder).
+    MLflow decides where results are tracked: MLFLOW_TRACKING_URI (by default sqlite:///mlflow.db in the current
+    folder) and MLFLOW_EXPERIMENT_NAME (Default).
+
+    COMMAND --help shows the options of a command, with examples.
     """
 
 
-@cli.command("prepare")
+@cli.command(
+    "run",
+    cls=CommandWithConfig,
+    section=_TRAIN,
+    examples=[
+        "--variance 0.01",
+        "--model resunet --recipe best --seed 1",
+        "--dataset my-photos --channels 3 --crop 64 --model resunet",
+    ],
+)
+@with_options(
+    *("config", *TRAIN, "checkpoint_every", "resume", "force"),
+    *("artifacts_dir", "name", "variant", "register", "parent", "trial"),
+)
+def run_command(
+    artifacts_dir: str,
+    name: str,
+    variant: str,
+    register: str,
+    resume: str,
+    checkpoint_every: float,
+    force: bool,
+    parent: str,
+    trial: str,
+    **options: Any,
+) -> None:
+    """Prepare, train, evaluate and export, as one MLflow run.
+
+    Whatever is done already, with the same inputs and source, is reused.
+    """
+    from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.export import export
+    from pipeline.stages.prepare import prepare
+    from pipeline.stages.train import assist, train
+
+    if launcher.rank() > 0:
+        assist(options["device"])
+    if parent:
+        stop_with_launcher()  # a sweep that is killed takes its trials along
+    plan = TrainingPlan.of(options, resume)
+    config = plan.config
+    prepare(config, force)
+    with plan.open_run(force, parent, trial) as run:
+        train(config, run, checkpoint_every)
+        evaluate(config, run, force=force)
+        folder = Path(artifacts_dir) / (name or config.run_name)
+        export(config, run, folder, parse_variants(variant), register, force)
+    click.echo(f"run: {run.id}; compare runs with: python -m pipeline ui")
+
+
+@cli.command("prepare", section=_TRAIN, examples=["--dataset fashion-mnist"])
 @with_options(*DATA, "force")
 def prepare_command(force: bool, **options: Any) -> None:
-    """Verify a dataset and split it: 80 % of the training images train, 20 % validate."""
+    """Verify a dataset and split its training images: four fifths to train, one fifth to validate."""
     from pipeline.stages.prepare import prepare
 
     config = Config(**options)
@@ -64,26 +114,35 @@ def prepare_command(force: bool, **options: Any) -> None:
             run.log_dataset(data, config.dataset_name)
 
 
-@cli.command("train", cls=CommandWithConfig)
-@with_options("config", *TRAIN, "resume", "checkpoint_every", "force")
+@cli.command(
+    "train",
+    cls=CommandWithConfig,
+    section=_TRAIN,
+    examples=[
+        "--variance 0.01 --epochs 5",
+        "--resume RUN_ID",
+    ],
+)
+@with_options("config", *TRAIN, "checkpoint_every", "resume", "force")
 def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
-    """Train on the prepared images; a new MLflow run keeps the best epoch."""
+    """Train on the prepared images in a new MLflow run, which keeps the best epoch."""
     from pipeline.stages.train import assist, train
 
     if launcher.rank() > 0:
         assist(options["device"])
-    config, resumed = plan(resume, options)
-    with open_run(config, resumed, force) as run:
-        train(config, run, checkpoint_every)
+    plan = TrainingPlan.of(options, resume)
+    with plan.open_run(force) as run:
+        train(plan.config, run, checkpoint_every)
     click.echo(f"train: run {run.id}")
 
 
-@cli.command("evaluate")
+@cli.command("evaluate", section=_TRAIN, examples=["", "--run-id RUN_ID --noise poisson:peak=30 --clip-input"])
 @with_options(
-    *("run_id", "noise", "variance", "clip_input", "data_dir", "device", "force"),
-    run_id="The MLflow run to continue; default: the newest finished one.",
-    noise="Score with this noise too; default: the training noise and the reference levels only.",
-    clip_input="Clip what goes into the model to [0, 1] for this noise.",
+    *("run_id", "data_dir", "noise", "variance", "clip_input", "device", "force"),
+    run_id="ID of the MLflow run to continue; by default the newest finished one.",
+    noise="Further noise to score with; by default only the training noise and the reference levels.",
+    clip_input="Clip the input of the model to [0, 1] for this noise.",
+    device="Device to compute on.",
 )
 def evaluate_command(
     run_id: str, noise: str, variance: str, clip_input: bool, data_dir: str, device: str, force: bool
@@ -99,15 +158,15 @@ def evaluate_command(
         evaluate(replace(config, data_dir=data_dir, device=device), run, [also], force)
 
 
-@cli.command("export")
+@cli.command("export", section=_TRAIN, examples=["--variance 0.01", "--run-id RUN_ID --variant uint8,int8"])
 @with_options(
-    *("run_id", "dataset", "noise", "variance", "clip_input", "data_dir", "artifacts_dir", "name"),
+    *("run_id", "dataset", "data_dir", "noise", "variance", "clip_input", "artifacts_dir", "name"),
     *("variant", "register", "force"),
-    run_id="The MLflow run to continue; default: the best finished one on --dataset with --noise.",
-    dataset="Choose among the runs trained on this dataset.",
-    noise="Choose among the runs trained with this noise.",
-    variance="Choose among the runs trained at this variance of the noise.",
-    clip_input="Choose among the runs trained so.",
+    run_id="ID of the MLflow run to continue; by default the best finished one on --dataset with --noise.",
+    dataset="Dataset whose best run to export.",
+    noise="Training noise whose best run to export.",
+    variance="Training variance whose best run to export.",
+    clip_input="Choose among the runs trained on clipped input.",
 )
 def export_command(
     run_id: str,
@@ -137,151 +196,38 @@ def export_command(
         export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register, force)
 
 
-@cli.command("run", cls=CommandWithConfig)
-@with_options("config", *TRAIN, "artifacts_dir", "name", "variant", "register", "resume", "checkpoint_every", "force")
-@click.option("--parent", default="", type=RUN_ID, hidden=True, help="The run of a sweep that this is a trial of.")
-@click.option("--trial", default="", type=NAME, hidden=True, help="What the trial is called.")
-def run_command(
-    artifacts_dir: str,
-    name: str,
-    variant: str,
-    register: str,
-    resume: str,
-    checkpoint_every: float,
-    force: bool,
-    parent: str,
-    trial: str,
-    **options: Any,
-) -> None:
-    """Prepare, train, evaluate and export, as one MLflow run. What is done already is reused."""
-    from pipeline.stages.evaluate import evaluate
-    from pipeline.stages.export import export
-    from pipeline.stages.prepare import prepare
-    from pipeline.stages.train import assist, train
-
-    if launcher.rank() > 0:
-        assist(options["device"])
-    if parent:
-        stop_with_launcher()  # a sweep that is killed takes its trials along
-    config, resumed = plan(resume, options)
-    prepare(config, force)
-    with open_run(config, resumed, force, parent, trial) as run:
-        train(config, run, checkpoint_every)
-        evaluate(config, run, force=force)
-        folder = Path(artifacts_dir) / (name or config.run_name)
-        export(config, run, folder, parse_variants(variant), register, force)
-    click.echo(f"run: {run.id}; compare runs with: python -m pipeline ui")
+for command in SWEEP_COMMANDS:
+    cli.add_command(command)
 
 
-_SWEEP = ("seeds", "jobs", "artifacts_dir", "resume", "force")
-
-
-@cli.command("sweep")
-@with_options(*TRAIN, *_SWEEP, "search", "trials", many=SWEPT, resume="Go on with this sweep.")
-def sweep_command(search: str, trials: int, **options: Any) -> None:
-    """Run every combination of options, of which some are given several times or as VALUE;VALUE; or search among them.
-
-    Trials that are done are not run again, so that the same command goes on with a sweep that was interrupted.
-    """
-    if search:
-        _search(search, trials, **options)
-    else:
-        _sweep("sweep", **options)
-
-
-@cli.command("blind")
-@with_options(
-    *(name for name in TRAIN if name != "noise"),
-    *_SWEEP,
-    many=SWEPT,
-    defaults={"variance": "0.0005:0.1", "model": "resunet"},
-    variance="LOW:HIGH: one variance is drawn from it for every image.",
-    resume="Go on with this sweep.",
-)
-def blind_command(variance: list[str], **options: Any) -> None:
-    """Train over a range of noise levels, and compare with a specialist for each level."""
-    if all(parse_variance(text).is_number for text in variance):
-        raise click.UsageError(f"--variance {';'.join(variance)}: a range LOW:HIGH is needed to train blind")
-    levels = dict.fromkeys([*variance, *(f"{level:g}" for level in REFERENCE_VARIANCES)])
-    _sweep("blind", **options, noise=["gaussian"], variance=[*levels])
-
-
-@cli.command("unet")
-@with_options(
-    *(name for name in TRAIN if name not in ("model", "size")),
-    *_SWEEP,
-    many=SWEPT,
-    defaults={"epochs": 10},
-    resume="Go on with this sweep.",
-)
-def unet_command(**options: Any) -> None:
-    """Train the autoencoder and the U-Nets on the same data, noise and number of epochs, and compare them."""
-    _sweep("unet", **options, model=["autoencoder", "unet", "resunet"], size=[""])
-
-
-def _sweep(name: str, seeds: int, jobs: int, artifacts_dir: str, resume: str, force: bool, **options: Any) -> None:
-    """Run a trial for every combination of the values of `options`."""
-    from pipeline.stages.sweep import sweep
-    from pipeline.tracking import opening
-    from pipeline.trials.grid import grid
-
-    values = {name: options[name] if name in SWEPT else [options[name]] for name in TRAIN}
-    try:
-        trials = grid(values, seeds)
-    except PipelineError as error:
-        raise click.UsageError(str(error)) from error
-    title, data_dir = f"{name}-{len(trials)}-trials", options["data_dir"]
-    resumed = resumed_run(resume)
-    with opening.resume_run(resumed, data_dir) if resumed else opening.start_comparison(title, data_dir) as run:
-        if not sweep(trials, run, jobs, artifacts_dir, force):
-            raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs those again")
-
-
-def _search(
-    method: str, count: int, seeds: int, jobs: int, artifacts_dir: str, resume: str, force: bool, **options: Any
-) -> None:
-    from pipeline.stages.search import search, space_of
-    from pipeline.tracking import opening
-
-    values = {name: options[name] if name in SWEPT else [options[name]] for name in TRAIN}
-    try:
-        if seeds > 1:
-            raise PipelineError(f"--seeds {seeds}: not with --search; try its best config, best.json, with more seeds")
-        space = space_of(values)
-    except PipelineError as error:
-        raise click.UsageError(str(error)) from error
-    title, data_dir = f"search-{method}-{count}-trials", options["data_dir"]
-    resumed = resumed_run(resume)
-    with opening.resume_run(resumed, data_dir) if resumed else opening.start_comparison(title, data_dir) as run:
-        search(values, space, method, count, run, jobs, artifacts_dir)
-
-
-@cli.command("compare")
+@cli.command("compare", section=_COMPARE, examples=["", "RUN_ID RUN_ID", "--query \"params.model = 'unet'\""])
 @click.argument("runs", nargs=-1, type=RUN_ID)
 @with_options("query", "output", "data_dir")
 def compare_command(runs: tuple[str, ...], query: str, output: str, data_dir: str) -> None:
-    """Print a leaderboard of RUNS (ids; of a sweep, its trials), or of all in the experiment, and write a page of it.
+    """Rank finished runs in a leaderboard, and write a page with figures.
 
-    Of two runs, it also says what changed from the first to the second.
+    RUNS are the IDs of runs, or of a sweep, which stands for its trials; without any, all runs of the experiment are
+    compared. For two runs it also says what changed from the first to the second.
     """
     from pipeline.stages.compare import compare
 
     compare(runs, query, Path(output), data_dir)
 
 
-@cli.command("baselines")
-@with_options(*("dataset", "data_dir", "channels", "seed", "images"))
+@cli.command("baselines", section=_COMPARE, examples=["--images 20"])
+@with_options(*DATA, "images")
 def baselines_command(images: int, **options: Any) -> None:
-    """Score the classical denoisers at the reference levels, each as an MLflow run to compare models with."""
+    """Score classical denoisers at the reference levels, each as an MLflow run to compare models with."""
     from pipeline.stages.baselines import score_baselines
 
     score_baselines(Config(**options), images)
 
 
-@cli.command("promote")
+@cli.command("promote", section=_COMPARE, examples=["digits", "digits --version 3 --margin 0"])
 @click.argument("name", type=NAME)
 @with_options(
-    *("version", "margin", "force", "data_dir"), force="Promote it whatever the comparison says; that is recorded."
+    *("version", "margin", "force", "data_dir"),
+    force="Promote the version whatever the comparison says; that is recorded.",
 )
 def promote_command(name: str, version: int, margin: float, force: bool, data_dir: str) -> None:
     """Make a version of the registered model NAME the champion, if it beats the present one on the same images."""
@@ -290,11 +236,11 @@ def promote_command(name: str, version: int, margin: float, force: bool, data_di
     promote(name, version, margin, force, data_dir)
 
 
-@cli.command("verify")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@cli.command("verify", section=_USE, examples=["artifacts/mnist-blind --runtime all"])
+@click.argument("folder", type=_FOLDER)
 @with_options("runtime")
 def verify_command(folder: Path, runtime: str) -> None:
-    """Check a hand-off FOLDER: its sums, its ONNX files, and what they give in a runtime. Needs no torch."""
+    """Check the hand-off FOLDER: its checksums, its ONNX files, and their output in a runtime. Needs no torch."""
     from pipeline.handoff.verify import report
 
     table, error, code = report(folder, runtime)
@@ -304,51 +250,62 @@ def verify_command(folder: Path, runtime: str) -> None:
         fail(error, code)
 
 
-@cli.command("denoise")
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "file", required=True, help="A hand-off folder, or an MLflow model: models:/NAME@champion.")
-@click.option(
-    "--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder of the results."
+@cli.command(
+    "denoise",
+    section=_USE,
+    examples=[
+        "scans/ --model artifacts/mnist-blind --output denoised",
+        "photo.png --model models:/digits@champion --output denoised",
+    ],
 )
-@click.option("--variance", default=0.0, type=Number(float, 0, 100), help="Of Gaussian noise to add first, to try it.")
-@with_options("seed", seed="Of the noise that is added.")
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "file", required=True, help="Hand-off folder, or MLflow model such as models:/NAME@champion.")
+@click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
+@click.option(
+    "--variance",
+    default=0.0,
+    show_default=True,
+    type=Number(float, 0, 100),
+    help="Variance of Gaussian noise to add first, to try the model.",
+)
+@with_options("seed", seed="Seed of the noise that is added.")
 def denoise_command(inputs: tuple[Path, ...], file: str, output: Path, variance: float, seed: int) -> None:
-    """Denoise the image files, and the folders of image files, INPUTS. Needs no torch."""
+    """Denoise INPUTS, which are image files and folders of image files. Needs no torch."""
     from pipeline.denoising.command import denoise
 
     denoise(file, inputs, output, variance, seed)
 
 
-@cli.command("demo")
-@click.argument("folder", type=click.Path(exists=True, file_okay=False, path_type=Path))
+@cli.command("demo", section=_USE, examples=["artifacts/mnist-blind"])
+@click.argument("folder", type=_FOLDER)
 @with_options("host", "port")
 def demo_command(folder: Path, host: str, port: int) -> None:
-    """Serve the page of a hand-off FOLDER, which denoises in the browser, on this machine."""
+    """Serve the demo page of the hand-off FOLDER, which denoises in the browser."""
     from pipeline.serving.demo import serve
 
     serve(folder, host, port)
 
 
-@cli.command("ui")
+@cli.command("ui", section=_LOOK, examples=["", "--port 0"])
 @with_options("host", "port", defaults={"port": 5000})
 def ui_command(host: str, port: int) -> None:
-    """Serve the MLflow UI on the store in this folder, or the nearest one above it."""
+    """Serve the MLflow UI on the store in this folder, or in the nearest one above it."""
     from pipeline.serving.ui import serve
 
     serve(host, port)
 
 
-@cli.command("doctor")
+@cli.command("doctor", section=_LOOK, examples=["", "--fix"])
 @with_options("data_dir", "artifacts_dir", "fix")
 def doctor_command(data_dir: str, artifacts_dir: str, fix: bool) -> None:
-    """Say what is wrong with packages, disk, store, runs and folders; exits with 1 if anything is."""
+    """Report problems with packages, disk, store, runs and folders; exit with 1 if there are any."""
     from pipeline.stages.doctor import examine
 
     if not examine(data_dir, artifacts_dir, fix):
-        sys.exit(1)
+        sys.exit(ExitCode.FAILURE)
 
 
-@cli.command("models")
+@cli.command("models", section=_LOOK, examples=["--channels 3"])
 @with_options("channels")
 def models_command(channels: int) -> None:
     """List the networks: parameters, cost and receptive field of each."""
@@ -357,16 +314,16 @@ def models_command(channels: int) -> None:
     click.echo(describe_models(channels), nl=False)
 
 
-@cli.command("noises")
+@cli.command("noises", section=_LOOK, examples=[""])
 @with_options()
 def noises_command() -> None:
     """List the kinds of noise, with their parameters and where these come from."""
     click.echo(describe_noises(), nl=False)
 
 
-def main(arguments: list[str] | None = None) -> NoReturn:
+def main(arguments: list[str] | None = None, prog_name: str = "denoise-pipeline") -> NoReturn:
     """Run the command line `arguments`, by default that of the process, and exit with a code of `exits`."""
     words = sys.argv[1:] if arguments is None else arguments
     if launcher.count() > 1 and words[:1] not in (["train"], ["run"]):
-        fail("torchrun is for `train` and `run`", USAGE_ERROR)
-    run_to_exit(cli, words)
+        fail("torchrun can start only the commands train and run", ExitCode.USAGE_ERROR)
+    run_to_exit(cli, words, prog_name)

@@ -1,82 +1,85 @@
-"""How a command ends: with one line for what went wrong, and an exit code.
-
-0 done, 1 a failure, 2 a usage error, 3 a failed parity gate, 4 done but not all of it is in the tracking store, 130,
-143 or 129 stopped by SIGINT, SIGTERM or SIGHUP.
-"""
+"""How a command ends: with one line that says what went wrong, and an exit code, which is decided here alone."""
 
 from __future__ import annotations
 
+import difflib
 import os
 import sys
 import traceback
-from typing import Any, NoReturn
+from collections.abc import Iterator
+from contextlib import contextmanager
+from enum import IntEnum
+from typing import NoReturn
 
 import click
 
 from pipeline import launcher
-from pipeline.errors import PipelineError
+from pipeline.cli.help import visible_options
+from pipeline.errors import ParityError, PipelineError
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
 from pipeline.tracking.spool import unsent
 
-USAGE_ERROR, UNSENT = 2, 4  # exit codes; `PipelineError` and `Stopped` bring their own
+
+class ExitCode(IntEnum):
+    """What the exit code of a command says; after a signal it is 128 and the signal's number, as shells have it."""
+
+    DONE = 0
+    FAILURE = 1
+    USAGE_ERROR = 2
+    PARITY_FAILED = 3
+    UNSENT = 4
+    SIGHUP = 129
+    SIGINT = 130
+    SIGTERM = 143
 
 
-class Commands(click.Group):
-    """Ends a stage that fails with one line and the right exit code."""
-
-    def invoke(self, ctx: click.Context) -> Any:
-        ctx.obj = {"debug": False}
-        try:
-            return super().invoke(ctx)
-        except (click.ClickException, click.exceptions.Exit):
-            raise
-        except Exception as error:
-            if ctx.obj["debug"]:
-                traceback.print_exc()
-            if isinstance(error, OSError) and error.strerror:
-                message = f"{error.filename or 'the system'}: {error.strerror}"
-            elif isinstance(error, PipelineError):
-                message = str(error)
-            else:
-                hint = "" if ctx.obj["debug"] else " (--debug shows the traceback)"
-                message = f"{type(error).__name__}: {error}{hint}"
-            fail(" ".join(message.split()), error.exit_code if isinstance(error, PipelineError) else 1)
+MEANINGS = {
+    ExitCode.DONE: "Done.",
+    ExitCode.FAILURE: "Failed; the last line says why.",
+    ExitCode.USAGE_ERROR: "Wrong option, argument or hand-off folder; nothing was done.",
+    ExitCode.PARITY_FAILED: "The proof of an exported file, or of a hand-off, failed.",
+    ExitCode.UNSENT: "Done, but part of the results is not in the tracking store yet.",
+    ExitCode.SIGHUP: "Stopped by SIGHUP.",
+    ExitCode.SIGINT: "Stopped by SIGINT (Ctrl-C).",
+    ExitCode.SIGTERM: "Stopped by SIGTERM.",
+}
 
 
-def run_to_exit(cli: Commands, words: list[str]) -> NoReturn:
+def code_of(error: BaseException) -> int:
+    """The exit code for what ended a command."""
+    match error:
+        case click.UsageError():
+            return ExitCode.USAGE_ERROR
+        case ParityError():
+            return ExitCode.PARITY_FAILED
+        case Stopped():
+            return 128 + error.number
+        case _:
+            return ExitCode.FAILURE
+
+
+def run_to_exit(cli: click.Group, words: list[str], prog_name: str) -> NoReturn:
     """Run the command line `words` of `cli`, and exit."""
     install()
     os.umask(os.umask(0o002) | 0o002)  # what is written here, not everybody may change
     if in_mlflow_run():
         stop_with_launcher()
+    state = {"debug": False}  # the option --debug sets it
     try:
-        code = _invoke(cli, words)
+        code = cli.main(words, prog_name=prog_name, standalone_mode=False, obj=state)
     except SystemExit as end:
         code = end.code
-    except Stopped as stopped:
-        click.echo("; ".join([f"Stopped by {stopped.name}", *getattr(stopped, "__notes__", [])]), err=True)
-        code = stopped.exit_code
-        if run_id := os.environ.get("MLFLOW_RUN_ID"):  # made by `mlflow run`, and not opened yet
-            from pipeline.tracking.store import end_run
-
-            end_run(run_id, "KILLED")
+    except (Exception, Stopped) as error:
+        if state["debug"] and not isinstance(error, Stopped):
+            traceback.print_exc()
+        _say(error, state["debug"])
+        code = code_of(error)
+        if isinstance(error, Stopped):
+            _end_project_run()
     for line in unsent:
         click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
-    sys.exit(code or (UNSENT if unsent else 0))
-
-
-def _invoke(cli: Commands, words: list[str]) -> Any:
-    try:
-        return cli.main(words, prog_name="denoise-pipeline", standalone_mode=False)
-    except click.exceptions.NoArgsIsHelpError as error:
-        error.show()
-        return USAGE_ERROR
-    except click.NoSuchOption as error:
-        known = [option for parameter in error.ctx.command.params for option in parameter.opts] if error.ctx else []
-        fail(f"{error.message} Allowed: {', '.join(sorted(known))}", USAGE_ERROR)
-    except click.ClickException as error:
-        fail(" ".join(error.format_message().split()), error.exit_code)
+    sys.exit(code or (ExitCode.UNSENT if unsent else ExitCode.DONE))
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -84,3 +87,49 @@ def fail(message: str, code: int) -> NoReturn:
     if launcher.rank() == 0:  # which says it for all
         click.echo(f"Error: {message}", err=True)
     sys.exit(code)
+
+
+@contextmanager
+def usage_errors() -> Iterator[None]:
+    """Inside, a `PipelineError` is about the options, and so a usage error."""
+    try:
+        yield
+    except PipelineError as error:
+        raise click.UsageError(str(error)) from error
+
+
+def _say(error: BaseException, debug: bool) -> None:
+    """Print the line that says what went wrong; where torchrun has started several processes, only the first does."""
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        error.show()
+    elif isinstance(error, Stopped):
+        click.echo("; ".join([f"Stopped by {error.name}", *getattr(error, "__notes__", [])]), err=True)
+    elif launcher.rank() == 0:
+        click.echo(f"Error: {' '.join(_message(error, debug).split())}", err=True)
+
+
+def _message(error: BaseException, debug: bool) -> str:
+    match error:
+        case click.NoSuchOption():
+            known = sorted(visible_options(error.ctx.command)) if error.ctx else []
+            # Without the hyphens, which make any two options alike.
+            names = {option.lstrip("-"): option for option in known}
+            nearest = difflib.get_close_matches(error.option_name.lstrip("-"), names, n=1)
+            hint = f" Did you mean '{names[nearest[0]]}'?" if nearest else ""
+            return f"{error.message}{hint} Allowed: {', '.join(known)}"
+        case click.ClickException():
+            return error.format_message()
+        case PipelineError():
+            return str(error)
+        case OSError() if error.strerror:
+            return f"{error.filename or 'the system'}: {error.strerror}"
+        case _:
+            return f"{type(error).__name__}: {error}" + ("" if debug else " (--debug shows the traceback)")
+
+
+def _end_project_run() -> None:
+    """End the run that `mlflow run` has made for this process, and that nothing has opened yet."""
+    if run_id := os.environ.get("MLFLOW_RUN_ID"):
+        from pipeline.tracking.store import end_run
+
+        end_run(run_id, "KILLED")

@@ -1,314 +1,262 @@
-"""The options of the command line: every one once, with its type, its help and its default."""
+"""The options of the command line: every one once, with its type, its help, its default and its group."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections.abc import Callable, Collection
-from dataclasses import fields
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, fields
 from typing import Any
 
 import click
 
 from pipeline.cli.config_files import PRESETS, read_config_file
-from pipeline.config import AUTO, RECIPE, Config
-from pipeline.data.sources import DATASETS, describe_unknown, is_dataset
+from pipeline.cli.help import GENERAL, Command, GroupedOption
+from pipeline.cli.types import (
+    NAME,
+    RESUMED,
+    RUN_ID,
+    RUNTIME,
+    SIZE,
+    VARIANTS,
+    AutoNumber,
+    Dataset,
+    Number,
+    Spec,
+    Switch,
+    Values,
+)
+from pipeline.config import AUTO, Config
+from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES, parse_model
 from pipeline.noise import NOISES, make_noise, parse_variance
-from pipeline.spec import unknown
 from pipeline.training.objectives import LOSSES, TARGETS
 from pipeline.training.optimizers import OPTIMIZERS
 from pipeline.training.schedules import SCHEDULES
-from pipeline.trials.space import SEARCHES, Interval
+from pipeline.trials.space import SEARCHES
 
 
-class Number(click.ParamType):
-    """A finite number in a range, with an error that says what is allowed."""
+@dataclass(frozen=True)
+class Option:
+    """An option, which several commands may have."""
 
-    def __init__(self, kind: type[int] | type[float], low: float, high: float, low_allowed: bool = True) -> None:
-        self.kind, self.low, self.high, self.low_allowed = kind, low, high, low_allowed
-        self.name = "integer" if kind is int else "number"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        try:
-            number = self.kind(value)
-        except ValueError:
-            number = math.nan
-        above = number >= self.low if self.low_allowed else number > self.low
-        if not (above and number <= self.high and math.isfinite(number)):
-            bound = "from" if self.low_allowed else "above"
-            self.fail(f"'{value}' is not {_article(self.name)} {bound} {self.low:,g} to {self.high:,g}", param, ctx)
-        return number
+    type: click.ParamType
+    help: str
+    default: Any
+    group: str = GENERAL  # the heading in `--help` under which it stands
+    hidden: bool = False
 
 
-class AutoNumber(Number):
-    """A `Number`, or "auto"."""
+_DATA, _NOISE, _MODEL, _TRAINING = "Data", "Noise", "Model", "Training"
+_TRIALS, _TRACKING, _HANDOFF = "Trials", "Tracking", "Hand-off"
+_DIRECTORY = click.Path(file_okay=False)
+_TEXT = click.STRING
 
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        return AUTO if value == AUTO else super().convert(value, param, ctx)
-
-
-class Many(click.ParamType):
-    """One or several values of another type, with semicolons between, or of numbers an interval LOW:HIGH: a tuple."""
-
-    def __init__(self, kind: click.ParamType) -> None:
-        self.kind, self.name = kind, f"{kind.name};…"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if isinstance(value, tuple):  # converted already
-            return value
-        parts = value.split(";") if isinstance(value, str) else [value]
-        texts = [part.strip() if isinstance(part, str) else part for part in parts]
-        return tuple(self._convert(text, param, ctx) for text in texts)
-
-    def _convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
-        if not (isinstance(self.kind, Number) and isinstance(value, str) and ":" in value):
-            return self.kind.convert(value, param, ctx)
-        low, high = (self.kind.convert(part, param, ctx) for part in value.split(":", 1))
-        if AUTO in (low, high) or low >= high:
-            self.fail(f"'{value}' is not LOW:HIGH, two numbers with the lower one first", param, ctx)
-        return Interval(low, high)
-
-
-class Spec(click.ParamType):
-    """A text that `parse` accepts: it raises a `PipelineError` that says what is allowed."""
-
-    def __init__(self, name: str, parse: Callable[[str], object]) -> None:
-        self.name, self.parse = name, parse
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        try:
-            self.parse(value)
-        except PipelineError as error:
-            name = param.opts[0] if param else ""
-            self.fail(str(error).removeprefix(f"{name}: "), param, ctx)  # click says the name
-        return value
-
-
-class Dataset(click.ParamType):
-    """A name in `DATASETS`, or an existing folder."""
-
-    name = "name or folder"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if not is_dataset(value):
-            self.fail(describe_unknown(value), param, ctx)
-        return value
-
-
-class Pattern(click.ParamType):
-    """A text that must match, if it is not empty."""
-
-    def __init__(self, name: str, pattern: str, allowed: str) -> None:
-        self.name, self.pattern, self.allowed = name, pattern, allowed
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
-        if value and not re.fullmatch(self.pattern, value):
-            self.fail(f"'{value}' is not {self.allowed}", param, ctx)
-        return value
-
-
-def parse_variants(text: str) -> list[str]:
-    """The names in `NAME,NAME,…`."""
-    names = [name.strip() for name in text.split(",") if name.strip()]
-    if names:
-        from pipeline.handoff.variants import VARIANTS  # imports torch
-
-        for name in names:
-            if name not in VARIANTS:
-                raise unknown("--variant", name, VARIANTS)
-    return list(dict.fromkeys(names))
-
-
-def _parse_runtime(text: str) -> str:
-    from pipeline.handoff.verify import RUNTIMES  # imports onnx
-
-    if text not in (*RUNTIMES, "all"):
-        raise unknown("--runtime", text, (*RUNTIMES, "all"))
-    return text
-
-
-NAME = Pattern("name", r"[A-Za-z0-9][A-Za-z0-9._-]*", "made of letters, digits, '.', '_' and '-' only")
-RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the id of an MLflow run: 32 digits and letters a to f")
-
-# Every option once: type and help. The defaults are those of `Config`.
-_OPTIONS: dict[str, tuple[click.ParamType | type, str]] = {
-    "dataset": (Dataset(), f"{', '.join(DATASETS)}; or a folder of images."),
-    "data_dir": (click.Path(file_okay=False), "Folder of prepared and downloaded data."),
-    "channels": (click.Choice([1, 3]), "1: gray, 3: colour."),
-    "seed": (Number(int, 0, 2**32 - 1), "Of the split, the weights, the order of the images and the training noise."),
-    "noise": (Spec("spec", make_noise), f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}. See `noises`."),
-    "variance": (
+# By their names in Python. Those with a default in `Config` are the options that decide the result of a run.
+OPTIONS: dict[str, Option] = {
+    "config": Option(
+        _TEXT,
+        f"File of YAML lines such as 'epochs: 5', or a preset: {', '.join(PRESETS)}. Options given here win over it.",
+        "",
+    ),
+    "dataset": Option(
+        Dataset(), f"Dataset by name ({', '.join(DATASETS)}), or a folder of images.", Config.dataset, _DATA
+    ),
+    "data_dir": Option(_DIRECTORY, "Folder for prepared and downloaded data.", Config.data_dir, _DATA),
+    "channels": Option(click.Choice([1, 3]), "Colour channels: 1 for gray, 3 for colour.", Config.channels, _DATA),
+    "seed": Option(
+        Number(int, 0, 2**32 - 1),
+        "Seed of the split, the initial weights, the batch order and the training noise.",
+        Config.seed,
+        _DATA,
+    ),
+    "images": Option(Number(int, 1, 1_000_000), "Number of test images to score, from the first.", 100, _DATA),
+    "noise": Option(
+        Spec("spec", make_noise),
+        f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}. The command noises lists their parameters.",
+        Config.noise,
+        _NOISE,
+    ),
+    "variance": Option(
         Spec("variance", parse_variance),
-        "Variance of the noise, for pixels in [0, 1]; LOW:HIGH draws one for every image.",
+        "Variance of the noise, for pixels in [0, 1]; LOW:HIGH draws one per image.",
+        Config.variance,
+        _NOISE,
     ),
-    "clip_input": (bool, "Clip the noisy images to [0, 1], as a stored image is."),
-    "model": (Spec("spec", parse_model), f"Network, NAME[:key=value,…]: {', '.join(MODELS)}. See `models`."),
-    "size": (
-        Pattern("size", "[a-z]+", "a size: s, m or l"),
-        "Size of the network, for those that have sizes: s, m, l.",
+    "clip_input": Option(
+        Switch(), "Clip noisy images to [0, 1], as storing them as a file does.", Config.clip_input, _NOISE
     ),
-    "target": (click.Choice(list(TARGETS)), "What the output is compared with."),
-    "crop": (
+    "model": Option(
+        Spec("spec", parse_model),
+        f"Network, NAME[:key=value,…]: {', '.join(MODELS)}. The command models lists their costs.",
+        Config.model,
+        _MODEL,
+    ),
+    "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l.", Config.size, _MODEL),
+    "target": Option(
+        click.Choice(list(TARGETS)), "Target that the output is compared with in training.", Config.target, _TRAINING
+    ),
+    "crop": Option(
         Number(int, 0, 4096),
-        "Train on random crops of this side, in pixels, flipped and turned; 0: whole images.",
+        "Side in pixels of random crops to train on, flipped and turned; 0 trains on whole images.",
+        Config.crop,
+        _TRAINING,
     ),
-    "recipe": (
+    "recipe": Option(
         click.Choice(list(RECIPES)),
-        "Where the options that are auto come from: "
-        + "; ".join(f"{name}: {summary}" for name, summary in RECIPES.items())
+        "Recipe that sets every option left at auto: "
+        + "; ".join(f"{name} is {summary}" for name, summary in RECIPES.items())
         + ".",
+        Config.recipe,
+        _TRAINING,
     ),
-    "epochs": (AutoNumber(int, 1, 100_000), "Passes over the training images."),
-    "batch_size": (AutoNumber(int, 1, 1_000_000), "Images a step."),
-    "optimizer": (click.Choice([AUTO, *OPTIMIZERS]), "What turns gradients into steps."),
-    "lr": (AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate, at the peak of the schedule."),
-    "beta2": (AutoNumber(float, 0, 0.999999), "The optimizer's decay of the squared gradients."),
-    "schedule": (click.Choice([AUTO, *SCHEDULES]), "Learning rate: up and down to zero, or constant."),
-    "loss": (click.Choice([AUTO, *LOSSES]), "What training minimises."),
-    "precision": (click.Choice([AUTO, "float32", "bfloat16"]), "Of the arithmetic in training."),
-    "bn_momentum": (
+    "epochs": Option(AutoNumber(int, 1, 100_000), "Passes over the training images.", AUTO, _TRAINING),
+    "batch_size": Option(AutoNumber(int, 1, 1_000_000), "Images per step.", AUTO, _TRAINING),
+    "optimizer": Option(click.Choice([AUTO, *OPTIMIZERS]), "Optimizer that updates the weights.", AUTO, _TRAINING),
+    "lr": Option(
+        AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate at the peak of the schedule.", AUTO, _TRAINING
+    ),
+    "beta2": Option(
+        AutoNumber(float, 0, 0.999999), "Decay of the optimizer's average of squared gradients.", AUTO, _TRAINING
+    ),
+    "schedule": Option(
+        click.Choice([AUTO, *SCHEDULES]),
+        "Schedule of the learning rate: linear rises to the peak and falls to zero, constant stays at the peak.",
+        AUTO,
+        _TRAINING,
+    ),
+    "loss": Option(click.Choice([AUTO, *LOSSES]), "Loss that training minimises.", AUTO, _TRAINING),
+    "precision": Option(
+        click.Choice([AUTO, "float32", "bfloat16"]), "Precision of the arithmetic in training.", AUTO, _TRAINING
+    ),
+    "bn_momentum": Option(
         AutoNumber(float, 0, 1, low_allowed=False),
-        "Weight of the newest batch in the statistics of BatchNorm, in networks that have it.",
+        "Weight of the newest batch in the statistics of BatchNorm, for networks that use it.",
+        AUTO,
+        _TRAINING,
     ),
-    "compile": (bool, "Compile the network for training: pays off in long trainings."),
-    "device": (click.Choice(["auto", "cpu", "cuda", "mps"]), "Where to compute."),
-    "config": (
-        str,
-        f"File of YAML lines such as 'epochs: 5', or one of {', '.join(PRESETS)}; other options given here win.",
+    "compile": Option(
+        Switch(), "Compile the network for training; pays off in long trainings.", Config.compile, _TRAINING
     ),
-    "artifacts_dir": (click.Path(file_okay=False), "Folder of the hand-off folders."),
-    "name": (NAME, "Name of the hand-off folder; default: that of the run, such as autoencoder-var0.01-seed0."),
-    "run_id": (RUN_ID, "The MLflow run to continue"),
-    "images": (Number(int, 1, 1_000_000), "How many of the test images to score: the first ones."),
-    "variant": (
-        Spec("names", parse_variants),
-        "Other forms of the file to hand off as well, with commas between: uint8, int8, fp16.",
+    "device": Option(click.Choice(["auto", "cpu", "cuda", "mps"]), "Device to compute on.", Config.device, _TRAINING),
+    "checkpoint_every": Option(
+        Number(float, 0, 1e9, low_allowed=False), "Seconds between saved training states.", 60.0, _TRAINING
     ),
-    "register": (NAME, "Make the file a new version of the registered model of this name."),
-    "resume": (
-        Pattern("id", r"[0-9a-f]{32}|true", "the id of an MLflow run: 32 digits and letters a to f, or true"),
-        "Go on with this interrupted run; true: with the one of `mlflow run --run-id`.",
+    "seeds": Option(Number(int, 1, 1000), "Number of seeds per combination, counted up from --seed.", 1, _TRIALS),
+    "method": Option(
+        click.Choice(list(SEARCHES)),
+        "Method that chooses the next trial: tpe learns from earlier trials, random does not.",
+        "tpe",
+        _TRIALS,
     ),
-    "checkpoint_every": (
-        Number(float, 0, 1e9, low_allowed=False),
-        "Keep the state of a training so often, in seconds.",
+    "trials": Option(Number(int, 1, 10_000), "Number of trials in all, finished ones included.", 20, _TRIALS),
+    "jobs": Option(Number(int, 1, 256), "Number of trials to run at a time.", 1, _TRIALS),
+    "run_id": Option(RUN_ID, "ID of the MLflow run to continue.", "", _TRACKING),
+    "resume": Option(
+        RESUMED,
+        "ID of the interrupted run to resume; under `mlflow run --run-id ID`, true stands for that run.",
+        "",
+        _TRACKING,
     ),
-    "query": (str, "MLflow's filter of the runs, such as \"params.model = 'unet'\"."),
-    "output": (click.Path(file_okay=False), "Folder of the page and its figures."),
-    "seeds": (Number(int, 1, 1000), "How many seeds to run every combination with, from --seed on."),
-    "search": (
-        click.Choice(["", *SEARCHES]),
-        "Choose the trials by what the ones before have given, instead of all combinations; of a number, also from an "
-        "interval LOW:HIGH. The loss on the validation images decides.",
+    "force": Option(Switch(), "Run again even if no input changed.", False, _TRACKING),
+    "query": Option(_TEXT, "MLflow filter of the runs, such as \"params.model = 'unet'\".", "", _TRACKING),
+    "parent": Option(RUN_ID, "ID of the run of the sweep that this is a trial of.", "", _TRACKING, hidden=True),
+    "trial": Option(NAME, "Name of the trial.", "", _TRACKING, hidden=True),
+    "artifacts_dir": Option(_DIRECTORY, "Folder for the hand-off folders.", "artifacts", _HANDOFF),
+    "name": Option(
+        NAME,
+        "Name of the hand-off folder; by default that of the run, such as autoencoder-var0.01-seed0.",
+        "",
+        _HANDOFF,
     ),
-    "trials": (Number(int, 1, 10_000), "How many trials a search has, with those that are done."),
-    "jobs": (Number(int, 1, 256), "How many trials to run at a time."),
-    "version": (Number(int, 0, 1_000_000_000), "The version to promote; 0: the newest."),
-    "margin": (Number(float, 0, 100), "How much better it must be, in dB of mean test PSNR."),
-    "force": (bool, "Do it again, even if nothing that it follows from has changed."),
-    "fix": (bool, "Mend what can safely be mended."),
-    "runtime": (
-        Spec("name", _parse_runtime),
-        "Where to run the files: onnxruntime, reference, tract, opencv, openvino; all: wherever they can be.",
+    "variant": Option(
+        VARIANTS, "Further forms of the file to hand off, separated by commas: uint8, int8, fp16.", "", _HANDOFF
     ),
-    "host": (str, "Address to listen on; 0.0.0.0: let other machines in."),
-    "port": (Number(int, 0, 65535), "To serve on; 0: any that is free."),
-}
-DEFAULTS: dict[str, Any] = {
-    **{field.name: AUTO if field.name in RECIPE else field.default for field in fields(Config)},
-    "config": "",
-    "artifacts_dir": "artifacts",
-    "name": "",
-    "run_id": "",
-    "images": 100,
-    "variant": "",
-    "register": "",
-    "resume": "",
-    "checkpoint_every": 60.0,
-    "query": "",
-    "output": "comparison",
-    "seeds": 1,
-    "search": "",
-    "trials": 20,
-    "jobs": 1,
-    "version": 0,
-    "margin": 0.05,
-    "force": False,
-    "fix": False,
-    "runtime": "onnxruntime",
-    "host": "127.0.0.1",
-    "port": 8000,
+    "register": Option(NAME, "Name of the registered model to add the file to as a new version.", "", _HANDOFF),
+    "version": Option(Number(int, 0, 1_000_000_000), "Version to promote; 0 for the newest.", 0),
+    "margin": Option(Number(float, 0, 100), "Gain in mean test PSNR that is required, in dB.", 0.05),
+    "output": Option(_DIRECTORY, "Folder for the page and its figures.", "comparison"),
+    "fix": Option(Switch(), "Repair what can safely be repaired.", False),
+    "runtime": Option(
+        RUNTIME,
+        "Runtime to run the files in: onnxruntime, reference, tract, opencv, openvino; all for every one installed.",
+        "onnxruntime",
+    ),
+    "host": Option(_TEXT, "Address to listen on; 0.0.0.0 lets other machines in.", "127.0.0.1"),
+    "port": Option(Number(int, 0, 65535), "Port to listen on; 0 for any that is free.", 8000),
 }
 TRAIN = tuple(field.name for field in fields(Config))
-SWEPT = tuple(
-    name for name in TRAIN if name not in {"dataset", "data_dir", "channels", "seed", "device", "compile"}
-)  # of which a sweep takes several values
+# The options that a sweep or a search takes several values of.
+SWEPT = tuple(name for name in TRAIN if name not in {"dataset", "data_dir", "channels", "seed", "device", "compile"})
 
 
 def with_options(
-    *names: str, defaults: dict[str, Any] | None = None, many: Collection[str] = (), **more_help: str
+    *names: str,
+    defaults: Mapping[str, Any] | None = None,
+    several: type[Values] | None = None,
+    **more_help: str,
 ) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Attach the options called `names`, and `--debug`, to a command; those in `many` give a list."""
-    values = {**DEFAULTS, **(defaults or {})}
+    """Attach options to a command, and `--debug`.
+
+    Args:
+        names: keys of `OPTIONS`, in the order of `--help`.
+        defaults: others than in `OPTIONS`.
+        several: how those in `SWEPT` are given, if the command takes several values of each; they become lists.
+        more_help: other help texts than in `OPTIONS`.
+    """
 
     def attach(command: Callable[..., None]) -> Callable[..., None]:
         command = click.option(
             "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of a failure."
         )(command)
         for name in reversed(names):
-            kind, text = _OPTIONS[name]
+            option = OPTIONS[name]
+            extra: dict[str, Any] = {}
+            default = (defaults or {}).get(name, option.default)
+            if isinstance(
+                option.type, Switch
+            ):  # both `--clip-input` and, as `mlflow run` gives it, `--clip-input false`
+                extra = {"is_flag": False, "flag_value": "true"}
             if name == "config":
-                command = click.option(
-                    "--config", default="", help=text, is_eager=True, expose_value=False, callback=_read_config
-                )(command)
-                continue
-            if name in many:
-                command = click.option(
-                    f"--{name.replace('_', '-')}",
-                    type=Many(click.types.convert_type(kind)),
-                    multiple=True,
-                    default=[values[name]],
-                    show_default=str(values[name]),
-                    callback=lambda context, param, given: list(dict.fromkeys(one for part in given for one in part)),
-                    help=more_help.get(name, text),
-                )(command)
-                continue
-            # Both `--clip-input` and, as `mlflow run` passes it, `--clip-input false`.
-            flag: dict[str, Any] = {"is_flag": False, "flag_value": True} if kind is bool else {}
+                extra = {"is_eager": True, "expose_value": False, "callback": _read_config}
+            if several and name in SWEPT:
+                extra |= {"multiple": True, "callback": _flatten}
+                default = default if isinstance(default, list) else [default]
             command = click.option(
                 f"--{name.replace('_', '-')}",
-                type=kind,
-                default=values[name],
-                show_default=values[name] != "",
-                **flag,
-                help=more_help.get(name, text),
+                type=several(option.type) if several and name in SWEPT else option.type,
+                default=default,
+                help=more_help.get(name, option.help),
+                hidden=option.hidden,
+                cls=GroupedOption,
+                group=option.group,
+                **extra,
             )(command)
         return command
 
     return attach
 
 
-class CommandWithConfig(click.Command):
+class CommandWithConfig(Command):
     """A command with the option `--config`: the file gives defaults, the command line wins."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """As click does, but under `mlflow run`, which gives every option, those with their default do not count."""
         if in_mlflow_run():
-            args = without_defaults(args, {param.opts[0]: _default_text(param) for param in self.params})
+            defaults = {param.opts[0]: param.default_text for param in self.params if isinstance(param, GroupedOption)}
+            args = without_defaults(args, defaults)
         return super().parse_args(ctx, args)
 
 
-def _default_text(param: click.Parameter) -> str:
-    """A default as MLproject has it."""
-    return str(param.default).lower() if isinstance(param.default, bool) else str(param.default)
+def _flatten(_context: click.Context, _param: click.Parameter, given: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    """The values of an option that may be given several times, each once."""
+    return list(dict.fromkeys(value for values in given for value in values))
 
 
 def _read_config(context: click.Context, param: click.Parameter, value: str) -> None:
     if value:
-        known = {other.name or "" for other in context.command.params} - {param.name, "debug"}
+        hidden = {other.name for other in context.command.params if getattr(other, "hidden", False)}
+        known = {other.name or "" for other in context.command.params} - {param.name, "debug", *hidden}
         try:
             context.default_map = {**read_config_file(value, known)}
         except PipelineError as error:
@@ -317,7 +265,3 @@ def _read_config(context: click.Context, param: click.Parameter, value: str) -> 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:
     context.ensure_object(dict)["debug"] = value
-
-
-def _article(noun: str) -> str:
-    return f"an {noun}" if noun[0] in "aeiou" else f"a {noun}"

@@ -1,97 +1,122 @@
-"""Which config a training has, and which MLflow run: a new one, the one to resume, or one that has done the same."""
+"""What to train, and in which MLflow run: a new one, one to resume, or a finished one that has trained the same."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline import launcher
-from pipeline.cli.options import DEFAULTS, TRAIN
+from pipeline.cli.exits import usage_errors
+from pipeline.cli.options import OPTIONS, TRAIN
 from pipeline.config import Config
-from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
 
 if TYPE_CHECKING:
     from pipeline.tracking.run import Run
 
-
-def config_of(options: dict[str, Any]) -> Config:
-    """The config that the options of a command make."""
-    try:
-        return Config.from_options(**options)
-    except PipelineError as error:
-        raise click.UsageError(str(error)) from error
+_OF_THIS_MACHINE = ("data_dir", "device")  # a resumed run may have others than before
 
 
-def plan(resume: str, options: dict[str, Any]) -> tuple[Config, str]:
-    """The config to train with, and the id of the run to resume, "" for none; the options must not contradict it."""
-    if not resume:
-        return _divided(config_of(options)), ""
-    from pipeline.tracking import store
+@dataclass(frozen=True)
+class TrainingPlan:
+    """A training that the command line asks for."""
 
-    run_id = resumed_run(resume)
-    config = store.read_config(run_id)
-    here = {"data_dir", "device"}  # may be others than before
-    for name in set(TRAIN) - here:
-        # `mlflow run` gives every option, so that one that has its default says nothing.
-        if options[name] not in (DEFAULTS[name], getattr(config, name)):
-            option = f"--{name.replace('_', '-')}"
+    config: Config
+    resumed: str = ""  # the ID of the run to resume
+
+    @classmethod
+    def of(cls, options: Mapping[str, Any], resume: str) -> TrainingPlan:
+        """From the options in `TRAIN`, and the value of `--resume`.
+
+        Raises:
+            click.UsageError: options that do not go together, or contradict those of the run to resume.
+            PipelineError: there is no such run.
+        """
+        if resume:
+            run_id = resumed_run(resume)
+            plan = cls(_resumed_config(run_id, options), run_id)
+        else:
+            with usage_errors():
+                plan = cls(Config.from_options(**options))
+        count = launcher.count()
+        if plan.config.batch_size % count:
             raise click.UsageError(
-                f"{option} {options[name]}: run {run_id} was started with {option} {getattr(config, name)}"
+                f"--batch-size {plan.config.batch_size} is not a multiple of {count}, the number of processes that "
+                "torchrun has started"
             )
-    config = replace(config, **{name: options[name] for name in here if options[name] != DEFAULTS[name]})
-    return _divided(config), run_id
+        return plan
 
+    @contextmanager
+    def open_run(self, force: bool, parent: str = "", trial: str = "") -> Iterator[Run]:
+        """The run to train in. A run that is not resumed becomes a child of the run `parent`, if that is given.
 
-def _divided(config: Config) -> Config:
-    """The config, if the processes that torchrun has started can share its batches out."""
-    if config.batch_size % launcher.count():
-        raise click.UsageError(
-            f"--batch-size {config.batch_size}: torchrun has started {launcher.count()} processes; "
-            f"a multiple of {launcher.count()} is needed"
-        )
-    return config
+        Args:
+            force: do not take a finished run that has trained the same.
+            parent: ID of the run of a sweep.
+            trial: name of the trial in that sweep.
+        """
+        from pipeline.stages.train import find_trained
+        from pipeline.tracking import opening
 
-
-def resumed_run(resume: str) -> str:
-    """The id of the run to resume, "" for none."""
-    if resume != "true":
-        return resume
-    if "MLFLOW_RUN_ID" not in os.environ:
-        raise click.UsageError("--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`")
-    return os.environ["MLFLOW_RUN_ID"]
+        data_dir = self.config.data_dir
+        found = None if self.resumed or force else find_trained(self.config)
+        if found and parent:
+            with opening.adopt_run(found, self.config, parent) as run:
+                yield run
+        elif found:
+            with opening.continue_run(found, data_dir) as (run, _):
+                yield run
+        elif self.resumed:
+            with opening.resume_run(self.resumed, data_dir) as run, _hint_to_resume(run):
+                yield run
+        else:
+            with opening.start_run(self.config, parent or None, trial) as run, _hint_to_resume(run):
+                yield run
 
 
 @contextmanager
-def open_run(config: Config, resume: str, force: bool, parent: str = "", trial: str = "") -> Iterator[Run]:
-    """The run to train in: the one to resume, or a finished one that has trained the same, or a new one.
-
-    The last two become children of the run `parent`, if it is given.
-    """
-    from pipeline.stages.train import find_trained
+def open_parent(name: str, resume: str, data_dir: str) -> Iterator[Run]:
+    """The run whose children are the trials of a sweep: a new one called `name`, or the one to resume."""
     from pipeline.tracking import opening
 
-    found = None if resume or force else find_trained(config)
-    if found and parent:
-        with opening.adopt_run(found, config, parent) as run:
-            yield run
-        return
-    if found:
-        with opening.continue_run(found, config.data_dir) as (run, _):
-            yield run
-        return
-    with (
-        opening.resume_run(resume, config.data_dir)
-        if resume
-        else opening.start_run(config, parent or None, trial) as run
-    ):
-        try:
-            yield run
-        except Stopped as stopped:
-            stopped.add_note(f"go on with: --resume {run.id}")
-            raise
+    run_id = resumed_run(resume)
+    with opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir) as run:
+        yield run
+
+
+def resumed_run(resume: str) -> str:
+    """The ID of the run that the value of `--resume` stands for, "" for none."""
+    if resume != "true":
+        return resume
+    if "MLFLOW_RUN_ID" not in os.environ:
+        raise click.UsageError("--resume true works only under `mlflow run . --run-id RUN_ID -P resume=true`")
+    return os.environ["MLFLOW_RUN_ID"]
+
+
+def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:
+    """The config that the run was started with, on this machine; the options must not contradict it."""
+    from pipeline.tracking import store
+
+    config = store.read_config(run_id)
+    # `mlflow run` gives every option, so an option at its default does not count as given.
+    given = {name: options[name] for name in TRAIN if options[name] != OPTIONS[name].default}
+    for name, value in given.items():
+        if name not in _OF_THIS_MACHINE and value != getattr(config, name):
+            option = f"--{name.replace('_', '-')}"
+            raise click.UsageError(f"{option} {value}: run {run_id} was started with {option} {getattr(config, name)}")
+    return replace(config, **{name: given[name] for name in _OF_THIS_MACHINE if name in given})
+
+
+@contextmanager
+def _hint_to_resume(run: Run) -> Iterator[None]:
+    """Have the message of a signal say how to resume the run."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.add_note(f"resume with: --resume {run.id}")
+        raise

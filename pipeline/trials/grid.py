@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import product
@@ -10,26 +11,21 @@ from typing import Any
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.trials.running import Trial, trial_name
-from pipeline.trials.space import Interval
 
 MOST_TRIALS = 10_000
 
 
 def grid(options: Mapping[str, Sequence[Any]], seeds: int) -> list[Trial]:
-    """A trial for every combination of the options' values, with so many seeds each.
+    """A trial for every combination of the options' values, with each of several seeds.
 
     Args:
-        options: one or more values of every option of `run` that decides its result; those of `seed` only one.
-        seeds: how many, from the one given.
+        options: one or more values of every option of `run` that decides its result; only one of `seed`.
+        seeds: how many, counted up from the one given.
 
     Raises:
         PipelineError: options that do not go together, or more than `MOST_TRIALS`.
     """
-    count = seeds
-    for name, values in options.items():
-        count *= len(values)
-        if interval := next((value for value in values if isinstance(value, Interval)), None):
-            raise PipelineError(f"--{name.replace('_', '-')} {interval}: an interval needs --search")
+    count = seeds * math.prod(len(values) for values in options.values())
     if count > MOST_TRIALS:
         raise PipelineError(f"the sweep has {count:,} trials; at most {MOST_TRIALS:,} are allowed")
     swept = [name for name, values in options.items() if len(values) > 1]

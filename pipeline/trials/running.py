@@ -99,7 +99,7 @@ def run_trials(
                     ends[process.trial] = end if succeeded else None
                     on_end(process.trial, ends[process.trial])
                     click.echo(
-                        f"sweep: trial {len(ends)} of {count}, {process.trial.name}: {'run ' if succeeded else ''}{end}"
+                        f"trial {len(ends)} of {count}: {process.trial.name}: {'run ' if succeeded else ''}{end}"
                     )
         finally:
             for process in running:

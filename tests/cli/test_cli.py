@@ -12,13 +12,6 @@ import pytest
 from conftest import PROJECT, Cli, run_cli, write_digits
 
 
-def test_help_lists_the_stages(cli: Cli) -> None:
-    done = cli("--help")
-    assert done.code == 0
-    for command in ("prepare", "train", "evaluate", "export", "run"):
-        assert f"  {command} " in done.out
-
-
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--variance", "-1"], ["evaluate", "--x"]])
 def test_nothing_slow_is_imported_to_answer(arguments: list[str], tmp_path: Path) -> None:
     code = (
@@ -33,46 +26,10 @@ def test_nothing_slow_is_imported_to_answer(arguments: list[str], tmp_path: Path
     assert done.returncode == 0
 
 
-@pytest.mark.parametrize(
-    ("arguments", "parts"),
-    [
-        (["run", "--variance", "-1"], ["--variance", "'-1'", "above 0 to 100"]),
-        (["run", "--variance", "0"], ["--variance", "'0'", "above 0 to 100"]),
-        (["run", "--variance", "nan"], ["--variance", "'nan'", "above 0 to 100"]),
-        (["run", "--variance", "inf"], ["--variance", "'inf'", "above 0 to 100"]),
-        (["run", "--variance", "abc"], ["--variance", "'abc'", "above 0 to 100"]),
-        (["run", "--variance", ""], ["--variance", "''", "above 0 to 100"]),
-        (["train", "--epochs", "0"], ["--epochs", "'0'", "from 1 to 100,000"]),
-        (["train", "--epochs", "1.5"], ["--epochs", "'1.5'", "an integer"]),
-        (["train", "--batch-size", "0"], ["--batch-size", "'0'", "from 1"]),
-        (["train", "--lr", "-0.1"], ["--lr", "'-0.1'", "above 0"]),
-        (["train", "--seed", "-1"], ["--seed", "'-1'", "from 0"]),
-        (["train", "--model", "unnet"], ["--model", "'unnet'", "autoencoder"]),
-        (["train", "--noise", "pink"], ["--noise", "'pink'", "gaussian"]),
-        (["train", "--target", "both"], ["--target", "'both'", "clean", "noisy"]),
-        (["train", "--device", "tpu"], ["--device", "'tpu'", "cuda"]),
-        (["prepare", "--dataset", "minst"], ["--dataset", "'minst'", "did you mean 'mnist'", "folder", "kmnist"]),
-        (["evaluate", "--run-id", "../etc"], ["--run-id", "'../etc'", "32 digits"]),
-        (["export", "--name", "../up"], ["--name", "'../up'", "letters, digits"]),
-        (["train", "--varance", "1"], ["--varance", "--variance"]),
-        (["train", "extra"], ["extra"]),
-        (["trian"], ["trian", "train"]),
-    ],
-)
-def test_a_usage_error_is_one_line_that_says_what_is_allowed(arguments: list[str], parts: list[str], cli: Cli) -> None:
+@pytest.mark.parametrize("arguments", [["run", "--variance", "0"], ["train", "--varance", "1"], ["trian"], ["verify"]])
+def test_a_usage_error_is_one_line(arguments: list[str], cli: Cli) -> None:
     done = cli(*arguments)
-    assert done.code == 2
-    assert done.out == ""
-    assert len(done.err.splitlines()) == 1
-    for part in parts:
-        assert part in done.err
-
-
-def test_underscores_are_accepted_in_option_names(cli: Cli) -> None:
-    done = cli("train", "--batch_size", "0")
-    assert done.code == 2
-    assert "'--batch-size'" in done.err
-    assert "from 1" in done.err
+    assert (done.code, done.out, len(done.err.splitlines())) == (2, "", 1)
 
 
 def test_a_failure_is_one_line_and_debug_shows_the_traceback(cli: Cli) -> None:

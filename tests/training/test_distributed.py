@@ -92,7 +92,7 @@ def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, c
     err = stop_after_an_epoch(process, folder, process.terminate)
     stopped = newest(folder)
     assert (stopped.info.status, stopped.data.tags[names.RESUMABLE]) == ("KILLED", "true")
-    assert f"Stopped by SIGTERM; go on with: --resume {stopped.info.run_id}" in err.splitlines()
+    assert f"Stopped by SIGTERM; resume with: --resume {stopped.info.run_id}" in err.splitlines()
     done = torchrun(folder, 2, "-m", "pipeline", "train", "--resume", stopped.info.run_id)
     assert done.code == 0, done
     assert newest(folder).data.tags[names.WEIGHTS] == whole.data.tags[names.WEIGHTS]

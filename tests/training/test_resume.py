@@ -128,7 +128,7 @@ try:
         os.kill(os.getpid(), {number:d})
         print("never", flush=True)
 except Stopped as stopped:
-    sys.exit(stopped.exit_code)
+    sys.exit(128 + stopped.number)
 """
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (code, "asked True\n", "")

@@ -12,7 +12,7 @@ import pytest
 import torch
 from conftest import Cli, write_digits
 
-from pipeline.cli.options import DEFAULTS, TRAIN
+from pipeline.cli.options import OPTIONS, TRAIN
 from pipeline.config import Config
 from pipeline.data.batches import WholeImages
 from pipeline.data.prepared import load_prepared
@@ -171,8 +171,7 @@ def test_a_missing_device_is_one_line(cli: Cli, tmp_path: Path, digits: np.ndarr
 
 
 def test_recipes_fill_in_what_is_not_given() -> None:
-    options = {**DEFAULTS, "model": "autoencoder"}
-    chosen = {name: options[name] for name in TRAIN}
+    chosen = {name: OPTIONS[name].default for name in TRAIN}
     for name in RECIPES:
         assert Config.from_options(**{**chosen, "recipe": name}).training_recipe == recipe_of("autoencoder", name)
     config = Config.from_options(**{**chosen, "recipe": "page", "epochs": 3})

@@ -1,4 +1,4 @@
-"""sweep --search: trials that follow from those before; hopeless ones are stopped; it goes on where it was."""
+"""search: trials follow from those before; hopeless ones are stopped; an interrupted search can be resumed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from mlflow.entities import Run
 
 from pipeline.tracking import names
 
-SEARCH = ("sweep", "--dataset", "digits", "--batch-size", "16", "--search", "tpe")
+SEARCH = ("search", "--dataset", "digits", "--batch-size", "16")
 
 
 @pytest.fixture
@@ -61,7 +61,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     few = ("--lr", "0.0000001:0.0000002", "--trials", 4, "--resume", parent.info.run_id)
     done = cli(*SEARCH, "--epochs", 200, *few)
     assert (done.code, done.err) == (0, ""), done
-    assert len(re.findall(r"^sweep: trial ", done.out, re.MULTILINE)) == 1
+    assert len(re.findall(r"^trial \d+ of 4: ", done.out, re.MULTILINE)) == 1
     assert "pruned: others were better" in done.out
     parent, children = found()
     (hopeless,) = (child for child in children if child.info.status != "FINISHED")
@@ -69,26 +69,3 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     assert (hopeless.data.tags[names.TRIAL], hopeless.data.params["lr"]) == ("lost", "1.5e-07")
     assert names.BEST_VALIDATION_LOSS not in hopeless.data.metrics
     assert parent.data.tags[names.BEST_RUN] == best.info.run_id
-
-
-@pytest.mark.parametrize(
-    ("arguments", "said"),
-    [
-        ((), "--search: nothing to choose from; give an option several values, or LOW:HIGH"),
-        (("--lr", "0.1:0.01"), "'0.1:0.01' is not LOW:HIGH, two numbers with the lower one first"),
-        (("--lr", "auto:1"), "'auto:1' is not LOW:HIGH, two numbers with the lower one first"),
-        (("--lr", "0.01:0.1;0.5"), "--lr: give values, or one LOW:HIGH"),
-        (("--lr", "0.01:0.1", "--seeds", 2), "--seeds 2: not with --search;"),
-        (("--variance", "0.1;0.01"), "the validation losses of variance=0.1 and variance=0.01 do not compare;"),
-    ],
-)
-def test_what_cannot_be_searched(cli: Cli, folder: Path, arguments: tuple[object, ...], said: str) -> None:
-    done = cli(*SEARCH, *arguments)
-    assert (done.code, len(done.err.splitlines())) == (2, 1), done
-    assert said in done.err
-    assert not (folder / "mlflow.db").exists()
-
-
-def test_an_interval_is_for_a_search(cli: Cli, folder: Path) -> None:
-    done = cli("sweep", "--dataset", "digits", "--lr", "0.01:0.1")
-    assert (done.code, done.err) == (2, "Error: --lr 0.01:0.1: an interval needs --search\n")

@@ -16,11 +16,7 @@ import pytest
 from conftest import Cli, environment, write_digits
 from mlflow.entities import Run
 
-from pipeline.cli.commands import cli as command_line
-from pipeline.cli.options import DEFAULTS, SWEPT
-from pipeline.errors import PipelineError
 from pipeline.tracking import names
-from pipeline.trials.grid import grid
 
 SWEEP = ("sweep", "--dataset", "digits", "--batch-size", "16", "--variance", "0.001;0.01")
 
@@ -38,33 +34,12 @@ def runs(folder: Path) -> tuple[list[Run], list[Run]]:
     return [run for run in found if run not in children], children
 
 
-def options(*arguments: str) -> dict[str, list[object]]:
-    with command_line.commands["sweep"].make_context("sweep", list(arguments)) as context:
-        chosen = {name: context.params[name] for name in DEFAULTS if name in context.params}
-    options = [
-        name for name in chosen if name not in ("seeds", "search", "trials", "jobs", "artifacts_dir", "resume", "force")
-    ]
-    return {name: chosen[name] if name in SWEPT else [chosen[name]] for name in options}
-
-
-def test_the_grid_has_every_combination_once() -> None:
-    trials = grid(options("--variance", "0.001; 0.1", "--variance", "0.001", "--model", "unet", "--lr", "auto;0.1"), 3)
-    assert len(trials) == 2 * 2 * 3
-    assert len({trial.name for trial in trials}) == len(trials)
-    assert len({trial.group for trial in trials}) == 4
-    assert {(trial.config.variance, trial.config.seed) for trial in trials} == {
-        (variance, seed) for variance in ("0.001", "0.1") for seed in (0, 1, 2)
-    }
-    with pytest.raises(PipelineError, match=re.escape("the sweep has 10,001 trials; at most 10,000 are allowed")):
-        grid(options(), 10_001)
-
-
 def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> None:
     sweep = ("sweep", "--dataset", "digits", "--batch-size", "16")
     done = cli(*sweep, "--lr", "0.02;1e30", "--jobs", 2)
     assert done.code == 1
     (parent,), children = runs(folder)
-    said = f"some trials failed; the same command with --resume {parent.info.run_id} runs those again"
+    said = f"some trials failed; the same command with --resume {parent.info.run_id} runs them again"
     assert done.err == f"Error: {said}\n"
     assert done.out.count("training diverged") == 1
     assert sorted(child.info.status for child in children) == ["FAILED", "FINISHED"]
@@ -78,7 +53,12 @@ def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> No
     (parent,), children = runs(folder)
     assert parent.info.status == "FINISHED"
     assert sorted(child.info.status for child in children) == ["FAILED"] + ["FINISHED"] * 2
-    assert re.search(r"\| autoencoder +\| +[\d.]+ ± [\d.]+ \|", done.out)
+    rows = [line for line in done.out.splitlines() if line.startswith("|")]
+    assert len({len(row) for row in rows}) == 1  # aligned
+    assert re.match(r"\| input, clipped to \[0, 1\] +\| +[\d.]+ \|", rows[2])
+    assert re.match(r"\| autoencoder +(\| +[\d.]+ ± [\d.]+ ){3}\| +2 \| +16,385 \| +\d+ s \|$", rows[3])
+    artifacts = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").list_artifacts(parent.info.run_id)
+    assert {names.SWEEP_TABLE, names.FIGURES} <= {entry.path for entry in artifacts}
     assert "± 0.00" not in parent.data.tags[names.NOTE]
 
     check_compare(cli, folder, parent, children)
@@ -153,7 +133,7 @@ def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(f
     wait_until_trained(3)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=100)
-    assert "trial 1 of 3, autoencoder-digits-var0.001-seed0: exit code -9" in out
+    assert "trial 1 of 3: autoencoder-digits-var0.001-seed0: exit code -9" in out
     assert (process.returncode, err.splitlines()[-1].startswith("Stopped by SIGTERM")) == (143, True), err
     (parent,), children = runs(folder)
     assert parent.info.status == "KILLED"
