@@ -11,30 +11,18 @@ import stat
 import struct
 import subprocess
 import sys
-import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import mlflow
 import numpy as np
 import pytest
+from calls import run_all
 from conftest import Cli, Result, Trained, environment, write_digits
 from PIL import Image
-from warm import forkserver, run_calls
 
 from pipeline.cli.commands import cli as commands
 from pipeline.tracking import names
-
-
-def run_all(folder: Path, calls: Sequence[Sequence[str]], **variables: str) -> list[Result]:
-    """In one process, because each takes seconds to start."""
-    with tempfile.TemporaryDirectory() as place:
-        results = Path(place) / "results"
-        process = forkserver.Process(target=run_calls, args=(calls, folder, environment(**variables), results))
-        process.start()
-        process.join(300)
-        assert process.exitcode == 0
-        return [Result(*result) for result in json.loads(results.read_text())]
 
 
 def check(calls: Sequence[Sequence[str]], results: Sequence[Result], codes: Sequence[int] = (0, 1, 2)) -> None:

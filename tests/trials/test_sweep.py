@@ -75,7 +75,7 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
     for run in good:
         assert run.info.run_id[:8] in done.out
     content = (folder / names.COMPARISON / names.COMPARISON_PAGE).read_text()
-    assert not re.search(r"(src|href)=(?!'data:)", content)  # nothing is fetched
+    assert not re.search(r"(src|href)=(?![\"']data:)", content)  # nothing is fetched
     assert content.count("<img") == 6
     stored = client.list_artifacts(runs(folder)[0][0].info.run_id, names.COMPARISON)
     assert f"{names.COMPARISON}/{names.COMPARISON_PAGE}" in {entry.path for entry in stored}
