@@ -1,7 +1,7 @@
-"""The gate: is the file on disk the model that was trained and scored?
+"""The parity gates: is the file on disk the model that was trained and scored?
 
-Every check ends as a `Gate`, passed or failed; nothing here raises because a file is wrong, so that a report
-always shows all of it.
+Every check ends as a `Gate`, passed or failed. Nothing here raises because a file is wrong, so that a report always
+shows every gate.
 """
 
 from __future__ import annotations
@@ -34,17 +34,19 @@ from pipeline.noise import Noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import noisy_batches, score
 
-MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: a weight off by 0.1 % makes 1.4e-5
-# On made-up inputs it may be ORACLE_FACTOR times torch's own distance from float64, where that is more: a U-Net that
-# has seen noisy images only magnified rounding at a constant 0, and torch itself was 2.6e-5 away.
-ORACLE_FACTOR = 8  # how much further than torch the file may be from the float64 copy of the model ...
-# ... or this much, times the largest input where that is above 1, where torch is closer than float32 can promise. (At
-# 255, a file was 2.3e-6 away where torch happened to be nearly exact.)
+# The tolerances. All differences are of output pixels, whose range is [0, 1].
+MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: one weight off by 0.1 % makes 1.4e-5
+# How many times further than torch the file may be from the float64 copy of the model. On made-up inputs this is also
+# allowed as the difference from torch where it exceeds MAX_ABS: a U-Net that has only seen noisy images magnified
+# rounding errors at a constant 0, and torch itself was 2.6e-5 away from float64.
+ORACLE_FACTOR = 8
+# The distance from float64 that is always allowed, times the largest input where that is above 1, because torch may be
+# closer than float32 can promise. (At 255, a file was 2.3e-6 away where torch happened to be nearly exact.)
 ORACLE_FLOOR = 1e-6
-# Rounding grows with the input: torch itself was 1.8e-5 from float64 at inputs of 255. Beyond this magnitude, which
-# no image with noise reaches, MAX_ABS would ring for correct files, and the float64 gates alone judge.
+# Rounding errors grow with the input: torch itself was 1.8e-5 from float64 at inputs of 255. Above this magnitude,
+# which no noisy image reaches, MAX_ABS would reject correct files, so only the distance from float64 counts there.
 MAX_ABS_UP_TO = 16.0
-BATCH_INVARIANCE = 1e-6  # images at once against one by one
+BATCH_INVARIANCE = 1e-6  # images in one batch against one by one
 PSNR_TOLERANCE = 0.001  # dB, against what `evaluate` logged
 
 SERVING = "onnxruntime ORT_ENABLE_ALL"  # onnxruntime's default, which a consumer gets
@@ -59,8 +61,25 @@ _SESSIONS: dict[str, Callable[[Path], Session]] = {
 }
 
 _REAL_BATCHES = (1, 2, 7, 64, 257)  # 257 is prime, and above any block size in use
-_REAL = "noisy test images"  # with their number the names of the probes that are not made up
+_INVARIANCE_IMAGES = 64
 _LARGEST_SIDE = 64  # of the real images in the probes; the whole images are used for the PSNR
+
+
+@dataclass(frozen=True)
+class Probe:
+    """An input that the file must treat as the model does."""
+
+    name: str
+    images: np.ndarray  # float32 [N, C, H, W]
+    real: bool = False  # noisy test images, rather than made up; see `ORACLE_FACTOR`
+
+
+@dataclass(frozen=True)
+class Outputs:
+    """What torch makes of a probe."""
+
+    wanted: np.ndarray  # the model's, float32 [N, C, H, W]
+    exact: np.ndarray  # its float64 copy's
 
 
 @dataclass(frozen=True)
@@ -68,8 +87,8 @@ class Report:
     """All gates of one file."""
 
     gates: list[Gate]
-    max_abs: float  # largest difference from torch in onnxruntime on finite inputs; NaN if none could be taken
-    psnr: float  # of the file on the test set, in dB; NaN if it could not be taken
+    max_abs: float  # largest difference from torch where MAX_ABS is the limit; NaN if nothing could be compared
+    psnr: float  # of the file on the test images, in dB; NaN if it could not be measured
 
     @property
     def failures(self) -> list[Gate]:
@@ -100,7 +119,7 @@ class Report:
             "# Parity report",
             "",
             f"{len(self.gates)} gates, {verdict}. Largest difference from torch: {self.max_abs:.2g}. "
-            f"PSNR of the file on the test set: {self.psnr:.3f} dB.",
+            f"PSNR of the file on the test images: {self.psnr:.3f} dB.",
             "",
             f"Made with torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}.",
             "",
@@ -121,12 +140,12 @@ def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr:
         model: the torch model with the weights of the best epoch.
         test: the test images, uint8 [N, C, H, W] or a list of [C, H, W].
         noise: what the model was trained for.
-        logged_psnr: the mean PSNR on the test set, in dB, that `evaluate` logged.
+        logged_psnr: the mean PSNR on the test images, in dB, that `evaluate` logged.
     """
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     gates = list(check_structure(path, test[0].shape[0]))
-    probes = dict(make_probes(test, noise))
-    wanted = {name: _torch_outputs(model, probe) for name, probe in probes.items()}
+    noisy = real_probes(test, noise)
+    probes = [(probe, _torch_outputs(model, probe)) for probe in make_probes(noisy)]
 
     largest = math.nan
     for runtime, open_session in _SESSIONS.items():
@@ -135,12 +154,12 @@ def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr:
         except Exception as error:
             gates.append(failed("loads", runtime, error))
             continue
-        for probe_name, probe in probes.items():
-            if runtime == _REFERENCE and probe.size > _REFERENCE_PIXELS:
+        for probe, outputs in probes:
+            if runtime == _REFERENCE and probe.images.size > _REFERENCE_PIXELS:
                 continue
-            where = f"{runtime}: {probe_name}"
+            where = f"{runtime}: {probe.name}"
             try:
-                difference, found = _compare(session(probe), *wanted[probe_name], probe, where)
+                difference, found = compare(session(probe.images), outputs, probe, where)
             except Exception as error:
                 gates.append(failed("runs", where, error))
                 continue
@@ -150,60 +169,70 @@ def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr:
     quality = math.nan
     try:
         session = _SESSIONS[SERVING](path)
-        gates.append(_batch_invariance(session, probes[f"64 {_REAL}"]))
+        gates.append(_batch_invariance(session, noisy[:_INVARIANCE_IMAGES]))
         quality = _psnr(session, test, noise)
         gates.append(
-            at_most("PSNR equals the evaluated one", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
+            at_most("PSNR as logged by evaluate", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
         )
     except Exception as error:
-        gates.append(failed("runs", f"{SERVING}: test set", error))
+        gates.append(failed("runs", f"{SERVING}: test images", error))
     return Report(gates, float(largest), quality)
 
 
-def make_probes(test: Images, noise: Noise) -> Iterator[tuple[str, np.ndarray]]:
-    """Named inputs, float32 [N, C, H, W]: real images first, which find the most faults; then the edges."""
-    channels = test[0].shape[0]
-    noisy = real_probes(test, noise)
+def make_probes(noisy: np.ndarray) -> Iterator[Probe]:
+    """Inputs for the file: real images first, which find most faults, then edge cases.
+
+    Args:
+        noisy: what `real_probes` returns.
+    """
     for size in _REAL_BATCHES:
-        yield f"{size} {_REAL}", noisy[:size]
+        yield Probe(f"{size} noisy test images", noisy[:size], real=True)
 
     random = np.random.default_rng(0)
     shape = (2, *noisy.shape[1:])
-    yield "uniform in [0, 1]", random.random(shape, np.float32)
-    yield "normal, far out of range", random.normal(0.5, 2.0, shape).astype(np.float32)
+    yield Probe("uniform in [0, 1]", random.random(shape, np.float32))
+    yield Probe("normal, far out of range", random.normal(0.5, 2.0, shape).astype(np.float32))
     for constant in (0.0, 0.5, 1.0, -1.0, 255.0, 1e-40):
-        yield f"constant {constant:g}", np.full(shape, constant, np.float32)
+        yield Probe(f"constant {constant:g}", np.full(shape, constant, np.float32))
     impulse = np.zeros(shape, np.float32)
     impulse[:, :, shape[2] // 2, shape[3] // 2] = 1
-    yield "impulse", impulse
+    yield Probe("impulse", impulse)
     checkerboard = np.indices(shape[2:]).sum(axis=0) % 2
-    yield "checkerboard", np.broadcast_to(checkerboard, shape).astype(np.float32)
+    yield Probe("checkerboard", np.broadcast_to(checkerboard, shape).astype(np.float32))
     for height, width in ((1, 1), (2, 3), (5, 7), (31, 64), (101, 99)):
-        yield f"size {height}x{width}", random.random((2, channels, height, width), np.float32)
+        yield Probe(f"size {height}x{width}", random.random((2, shape[1], height, width), np.float32))
     broken = noisy[:2].copy()
     broken[0, 0, 0, 0], broken[1, 0, -1, -1] = np.nan, np.inf
-    yield "NaN and infinity", broken
+    yield Probe("NaN and infinity", broken)
 
 
 def real_probes(test: Images, noise: Noise) -> np.ndarray:
-    """257 noisy test images, float32 [N, C, H, W], cut down to a small size that they all have."""
+    """257 noisy test images, float32 [257, C, H, W], cropped to a small size that fits all of them."""
     height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test)) for axis in (1, 2))
-    # Small test sets are repeated: the noise makes every copy another image.
+    # A small test set is repeated: the noise makes every copy a different image.
     real = np.stack([test[index % len(test)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
     return torch.cat([batch for _, batch in noisy_batches(real, noise)]).numpy()
 
 
 @torch.no_grad()
-def _torch_outputs(model: nn.Module, probe: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Of the model, and of its float64 copy."""
-    noisy = torch.from_numpy(probe)
-    return model(noisy).numpy(), copy.deepcopy(model).double()(noisy.double()).numpy()
+def _torch_outputs(model: nn.Module, probe: Probe) -> Outputs:
+    noisy = torch.from_numpy(probe.images)
+    return Outputs(model(noisy).numpy(), copy.deepcopy(model).double()(noisy.double()).numpy())
 
 
-def _compare(
-    found: np.ndarray, wanted: np.ndarray, exact: np.ndarray, probe: np.ndarray, where: str
-) -> tuple[float, list[Gate]]:
-    """The largest difference from torch (NaN if more than MAX_ABS is allowed), and the gates of one probe."""
+def compare(found: np.ndarray, outputs: Outputs, probe: Probe, where: str) -> tuple[float, list[Gate]]:
+    """Hold what a runtime made of a probe against what torch made of it.
+
+    Args:
+        found: the output of the runtime.
+        outputs: those of torch.
+        probe: the input.
+        where: what the gates say of the runtime and the probe.
+
+    Returns:
+        The largest difference from torch (NaN where the limit is not `MAX_ABS`), and the gates.
+    """
+    wanted, exact = outputs.wanted, outputs.exact
     kind = f"{found.dtype} {list(found.shape)}"
     wanted_kind = f"{wanted.dtype} {list(wanted.shape)}"
     if kind != wanted_kind:
@@ -220,20 +249,21 @@ def _compare(
     difference = float(np.abs(found - wanted)[finite].max())
     torch_error = float(np.abs(wanted - exact)[finite].max())
     file_error = float(np.abs(found - exact)[finite].max())
-    magnitude = float(np.abs(probe[np.isfinite(probe)]).max())
+    magnitude = float(np.abs(probe.images[np.isfinite(probe.images)]).max())
     allowed = max(ORACLE_FACTOR * torch_error, ORACLE_FLOOR * max(1.0, magnitude))
     gates.append(at_most("distance from float64", where, file_error, allowed))
     if magnitude > MAX_ABS_UP_TO:
         return math.nan, gates
-    limit = MAX_ABS if where.endswith(_REAL) else max(MAX_ABS, ORACLE_FACTOR * torch_error)
+    limit = MAX_ABS if probe.real else max(MAX_ABS, ORACLE_FACTOR * torch_error)
     gates.append(at_most("difference from torch", where, difference, limit))
     return (difference if limit == MAX_ABS else math.nan), gates
 
 
-def _batch_invariance(session: Session, probe: np.ndarray) -> Gate:
-    one_by_one = np.concatenate([session(probe[i : i + 1]) for i in range(len(probe))])
-    difference = float(np.abs(session(probe) - one_by_one).max())
-    return at_most("at once = one by one", f"{SERVING}: {len(probe)} noisy test images", difference, BATCH_INVARIANCE)
+def _batch_invariance(session: Session, images: np.ndarray) -> Gate:
+    one_by_one = np.concatenate([session(images[i : i + 1]) for i in range(len(images))])
+    difference = float(np.abs(session(images) - one_by_one).max())
+    where = f"{SERVING}: {len(images)} noisy test images"
+    return at_most("batch equals one by one", where, difference, BATCH_INVARIANCE)
 
 
 def _psnr(session: Session, test: Images, noise: Noise) -> float:

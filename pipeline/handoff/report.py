@@ -1,64 +1,63 @@
-"""What a colleague reads of a run without MLflow: one page."""
+"""The report, an HTML page for people who do not use MLflow."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
-from pathlib import Path
 
 from pipeline.config import CURVE_VARIANCES, RECIPE
-from pipeline.handoff.folder import Handoff
+from pipeline.handoff.card import TEMPLATES
+from pipeline.handoff.description import Description
 from pipeline.handoff.parity import MAX_ABS, Report
 from pipeline.reports.rendering import render
 from pipeline.training.objectives import TARGETS
 
-TEMPLATES = Path(__file__).parent / "templates"
 CAPTIONS = {  # of the figures of a run
     "denoised": "The first test images: noisy, denoised, clean, and what was removed",
     "noise_levels": "The same images at every noise level",
-    "worst": "Where it does worst",
+    "worst": "The test images with the lowest PSNR",
     "psnr": "Quality from a clean image to far more noise than it was trained on",
-    "loss": "The training",
+    "loss": "The learning curve",
 }
 
 
 def run_report(
-    handoff: Handoff, parity: Report, figures: Mapping[str, bytes], baselines: Mapping[str, Mapping[str, float]]
+    description: Description, parity: Report, figures: Mapping[str, bytes], baselines: Mapping[str, Mapping[str, float]]
 ) -> str:
     """The page, as HTML.
 
     Args:
-        handoff: what is handed off.
-        parity: every gate that the file has passed.
-        figures: PNG files by name; those of `CAPTIONS` are shown.
+        description: of the model.
+        parity: the gates, all of them passed.
+        figures: PNG files by name; those named in `CAPTIONS` are shown.
         baselines: PSNR of classical denoisers, `{name: {label of the noise: dB}}`.
     """
-    config, noise = handoff.config, handoff.config.training_noise
+    config, noise = description.config, description.config.training_noise
     recipe = [[name, str(value)] for name, value in asdict(config).items() if name in RECIPE]
     origin = {
         "seed": config.seed,
-        "MLflow run": handoff.run_id,
-        "git commit": handoff.commit or "unknown",
-        "images": handoff.dataset["origin"],
-        "licence of the images": handoff.dataset["licence"],
-        "SHA-256 of all images": handoff.dataset["digest"],
-        "SHA-256 of the weights": handoff.checkpoint.digest,
+        "MLflow run": description.run_id,
+        "git commit": description.commit or "unknown",
+        "images": description.dataset["origin"],
+        "licence of the images": description.dataset["licence"],
+        "SHA-256 of all images": description.dataset["digest"],
+        "SHA-256 of the weights": description.checkpoint.digest,
     }
     return render(
         TEMPLATES / "report.html",
         config=config,
-        handoff=handoff,
+        description=description,
         noise=noise,
-        own=handoff.scores[noise.label],
+        own=description.scores[noise.label],
         target="" if config.target == "clean" else f", compared with {TARGETS[config.target][1]}",
-        scores=_scores(handoff.scores, baselines),
+        scores=_scores(description.scores, baselines),
         captions=CAPTIONS,
         figures=figures,
         parity=parity,
         max_abs=MAX_ABS,
         curve=CURVE_VARIANCES,
-        recipe=[["", ""], *recipe],
-        origin=[["", ""], *([name, str(value)] for name, value in origin.items())],
+        recipe=[["recipe", "value"], *recipe],
+        origin=[["origin", "value"], *([name, str(value)] for name, value in origin.items())],
     )
 
 

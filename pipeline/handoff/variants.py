@@ -1,7 +1,7 @@
 """Other forms of the file: 8-bit pixels, 8-bit weights, 16-bit floats. Adding one is a function and an entry below.
 
-Each is made from the float file or its model, and passes gates of its own before it is handed off. What it gains is
-measured and told, also where it is nothing.
+Each is made from the float file or its model, and passes gates of its own before it is handed off. Its speed is
+measured and reported even where nothing is gained.
 """
 
 from __future__ import annotations
@@ -36,35 +36,35 @@ from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import noisy_batches
 
 MAX_LOSS = 0.1  # dB of PSNR that a variant may lose
-_TIE = 255 * 1e-5  # of 255: where torch is this close to a half, the file may round the other way
+_TIE = 255 * 1e-5  # on the scale of 255: where torch is this close to a half, the file may round the other way
 _CALIBRATION_IMAGES = 256
-_TORCH_IMAGES = 1000  # that torch runs too; the files run all
+_TORCH_IMAGES = 1000  # run in torch too; the files run on all test images
 _TIMED_IMAGES = 64
 
 
 @dataclass(frozen=True)
-class Source:
-    """What a variant is made from and held against."""
+class Original:
+    """The float file and its model: what variants are made from, and held against."""
 
-    path: Path  # the float file, which has passed its gates
+    path: Path  # of the float file, which has passed its gates
     model: nn.Module  # on the CPU, in eval mode
     channels: int
     metadata: Mapping[str, str]
     train: Images  # to calibrate with
     test: Images
-    noise: Noise  # the one that the model was trained for
-    noises: Mapping[str, Noise]  # by label: that one, and the reference levels within its range
+    noise: Noise  # that the model was trained for
+    noises: Mapping[str, Noise]  # by label: `noise`, and the reference levels within its range
 
 
 @dataclass(frozen=True)
 class Variant:
-    """How a variant is made, and what is asked of it."""
+    """How a variant is made, and what it has to meet."""
 
     summary: str
-    dtype: str  # of its input and output
-    write: Callable[[Source, Path], None]
-    tolerance: Mapping[str, float]  # what `verify` allows on the golden images
-    runtimes: tuple[str, ...]  # that can open it, of `verify`'s
+    dtype: str  # of its input and output: "float32" or "uint8"
+    write: Callable[[Original, Path], None]
+    tolerance: Mapping[str, float]  # for `verify`, on the golden images: at most `max_abs`, or at least `psnr` in dB
+    runtimes: tuple[str, ...]  # keys of `verify.RUNTIMES`: those that can open it
 
 
 @dataclass
@@ -74,44 +74,39 @@ class VariantFile:
     name: str  # a key of `VARIANTS`
     path: Path
     gates: list[Gate]
-    psnr: dict[str, float] = field(default_factory=dict)  # in dB, on the test set, by label of the noise
-    loss: dict[str, float] = field(default_factory=dict)  # against the float file on the same images, in dB
-    speed: float = 0.0  # images/s, as a multiple of the float file's
+    psnr: dict[str, float] = field(default_factory=dict)  # in dB, on the test images, by label of the noise
+    loss: dict[str, float] = field(default_factory=dict)  # in dB, relative to the float file on the same images
+    speed: float = 0.0  # images/s, as a multiple of those of the float file
 
 
-def make_variants(names: Sequence[str], source: Source) -> list[VariantFile]:
+def make_variants(names: Sequence[str], original: Original) -> list[VariantFile]:
     """Write the variants beside the float file, put them through their gates, and measure them.
 
     Args:
         names: keys of `VARIANTS`.
-        source: what they are made from.
+        original: the float file and its model.
     """
     files = {}
     for name in names:
-        path = source.path.with_name(f"{source.path.stem}_{name}.onnx")
-        VARIANTS[name].write(source, path)
-        files[name] = VariantFile(name, path, list(check_structure(path, source.channels, VARIANTS[name].dtype)))
+        path = original.path.with_name(f"{original.path.stem}_{name}.onnx")
+        VARIANTS[name].write(original, path)
+        files[name] = VariantFile(name, path, list(check_structure(path, original.channels, VARIANTS[name].dtype)))
     sound = {name: file for name, file in files.items() if all(gate.passed for gate in file.gates)}
-    float_session = open_onnxruntime(source.path)
+    float_session = open_onnxruntime(original.path)
     sessions = {name: open_onnxruntime(file.path) for name, file in sound.items()}
-    for label, noise in source.noises.items():
-        for name, (psnr_db, lost) in _score(sessions, float_session, source.test, noise).items():
+    for label, noise in original.noises.items():
+        for name, (psnr_db, lost) in _score(sessions, float_session, original.test, noise).items():
             sound[name].psnr[label], sound[name].loss[label] = psnr_db, lost
             sound[name].gates.append(at_most("PSNR lost", f"{sound[name].path.name}: {label}", lost, MAX_LOSS, " dB"))
     for name, file in sound.items():
         if VARIANTS[name].dtype == "uint8":
-            file.gates.extend(_check_rounding(file.path.name, sessions[name], float_session, source))
-        file.speed = _relative_speed(file.path, source, VARIANTS[name].dtype)
+            file.gates.extend(_check_rounding(file.path.name, sessions[name], float_session, original))
+        file.speed = _relative_speed(file.path, original, VARIANTS[name].dtype)
     return list(files.values())
 
 
-def to_8_bits(images: np.ndarray) -> np.ndarray:
-    """uint8 [N, C, H, W] of float images: clipped to [0, 1], and rounded, halves to even."""
-    return to_integers(images)
-
-
 class EightBits(nn.Module):
-    """Takes and gives uint8, 0 to 255, around a model of images in [0, 1]."""
+    """uint8 images, 0 to 255, in and out of a model for images in [0, 1]."""
 
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -121,26 +116,26 @@ class EightBits(nn.Module):
         return (self.model(pixels.to(torch.float32) / 255) * 255).round().clamp(0, 255).to(torch.uint8)
 
 
-def _write_uint8(source: Source, path: Path) -> None:
-    metadata = {**source.metadata, "variant": "uint8", "input_range": "0 to 255", "output_range": "0 to 255"}
+def _write_uint8(original: Original, path: Path) -> None:
+    metadata = {**original.metadata, "variant": "uint8", "input_range": "0 to 255", "output_range": "0 to 255"}
     metadata["Image.NominalPixelRange"] = "NominalRange_0_255"
-    export_onnx(EightBits(source.model), source.channels, path, metadata, torch.uint8)
+    export_onnx(EightBits(original.model), original.channels, path, metadata, torch.uint8)
 
 
-def _write_int8(source: Source, path: Path) -> None:
-    """Weights and activations of the convolutions in 8 bits, but for the first and the last.
+def _write_int8(original: Original, path: Path) -> None:
+    """Weights and activations of all convolutions but the first and the last in 8 bits.
 
-    Those two touch the image itself. And the range of an activation is not its largest value, which only noise
-    reaches, but its 99.99 % quantile. On the blind residual U-Net at variance 0.001 that loses 0.08 dB; with largest
-    values 0.20 dB, with all convolutions 0.37 dB. The weights have 7 bits, so that no sum overflows on processors that
-    add 8-bit products in 16 bits; it costs 0.01 dB.
+    Those two handle the image itself. The range of an activation is given by its 99.99 % quantile, not by its largest
+    value, which only noise reaches. On the blind residual U-Net at variance 0.001 this loses 0.08 dB; with the largest
+    values it would be 0.20 dB, with all convolutions 0.37 dB. Weights have 7 bits, so that no sum overflows on
+    processors that add 8-bit products in 16 bits; that costs 0.01 dB.
     """
     from onnxruntime import quantization
 
-    proto = onnx.load(source.path)
+    proto = onnx.load(original.path)
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
-    images = source.train[:_CALIBRATION_IMAGES]
-    batches = [{INPUT: noisy.numpy()} for _, noisy in noisy_batches(images, source.noise)]
+    images = original.train[:_CALIBRATION_IMAGES]
+    batches = [{INPUT: noisy.numpy()} for _, noisy in noisy_batches(images, original.noise)]
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -149,7 +144,7 @@ def _write_int8(source: Source, path: Path) -> None:
         def get_next(self) -> dict[str, np.ndarray] | None:
             return next(self.batches, None)
 
-    logging.disable(logging.WARNING)  # it advises a pre-processing that the exporter has done, and tells of its steps
+    logging.disable(logging.WARNING)  # it recommends a pre-processing that the exporter has done, and logs its steps
     try:
         with contextlib.redirect_stdout(io.StringIO()):
             quantization.quantize_static(
@@ -168,17 +163,17 @@ def _write_int8(source: Source, path: Path) -> None:
             )
     finally:
         logging.disable(logging.NOTSET)
-    _finish(onnx.load(path), source, "int8", path)
+    _finish(onnx.load(path), original, "int8", path)
 
 
-def _write_fp16(source: Source, path: Path) -> None:
+def _write_fp16(original: Original, path: Path) -> None:
     from onnxruntime.transformers.float16 import convert_float_to_float16
 
-    _finish(convert_float_to_float16(onnx.load(source.path), keep_io_types=True), source, "fp16", path)
+    _finish(convert_float_to_float16(onnx.load(original.path), keep_io_types=True), original, "fp16", path)
 
 
-def _finish(proto: onnx.ModelProto, source: Source, variant: str, path: Path) -> None:
-    """Write what a converter made, with what it left out or put in the wrong order mended."""
+def _finish(proto: onnx.ModelProto, original: Original, variant: str, path: Path) -> None:
+    """Write what a converter made, after sorting its nodes and adding the facts that it left out."""
     model = onnx_ir.from_proto(proto)
     model.graph.sort()  # the casts of the input come last
     proto = onnx_ir.to_proto(model)
@@ -188,18 +183,18 @@ def _finish(proto: onnx.ModelProto, source: Source, variant: str, path: Path) ->
     del proto.graph.value_info[:]
     proto.ir_version = IR_VERSION
     proto.graph.name = "denoiser"
-    proto.doc_string = onnx.load(source.path).doc_string
-    onnx.helper.set_model_props(proto, {**source.metadata, "variant": variant})
+    proto.doc_string = onnx.load(original.path).doc_string
+    onnx.helper.set_model_props(proto, {**original.metadata, "variant": variant})
     onnx.save(proto, path)
 
 
 _EVERYWHERE = ("onnxruntime", "reference", "tract", "opencv", "openvino")
 VARIANTS: dict[str, Variant] = {
     "uint8": Variant(
-        "takes and gives pixels from 0 to 255",
+        "pixels from 0 to 255 in and out",
         "uint8",
         _write_uint8,
-        {"max_abs": 1},  # where another runtime's last bit decides a rounding
+        {"max_abs": 1},  # where the last bit of another runtime decides a rounding
         _EVERYWHERE,
     ),
     "int8": Variant(
@@ -216,11 +211,11 @@ VARIANTS: dict[str, Variant] = {
 def _score(
     sessions: Mapping[str, Session], float_session: Session, test: Images, noise: Noise
 ) -> dict[str, tuple[float, float]]:
-    """Of each variant the mean PSNR in dB, and what it is below that of the float file on the same images."""
+    """Of each variant, the mean PSNR in dB, and how far it is below the float file on the same images."""
     found: dict[str, list[torch.Tensor]] = {name: [] for name in sessions}
     reference: dict[str, list[torch.Tensor]] = {dtype: [] for dtype in {VARIANTS[name].dtype for name in sessions}}
     for clean, noisy_images in noisy_batches(test, noise):
-        pixels = to_8_bits(noisy_images.numpy())
+        pixels = to_integers(noisy_images.numpy())
         inputs = {"float32": noisy_images.numpy(), "uint8": pixels}
         floats = {"float32": noisy_images.numpy(), "uint8": to_floats(pixels)}
         for dtype, psnrs in reference.items():
@@ -236,33 +231,33 @@ def _score(
 
 
 @torch.no_grad()
-def _check_rounding(file: str, session: Session, float_session: Session, source: Source) -> Iterator[Gate]:
-    """Is every pixel what torch's rounding makes of the float file's output, and of the model's own?"""
+def _check_rounding(file: str, session: Session, float_session: Session, original: Original) -> Iterator[Gate]:
+    """Does every pixel equal the output of the float file rounded by torch, and the output of the model rounded?"""
     differ, off, pixels_seen = 0, 0, 0
-    for _, noisy in noisy_batches(source.test[:_TORCH_IMAGES], source.noise):
-        pixels = to_8_bits(noisy.numpy())
+    for _, noisy in noisy_batches(original.test[:_TORCH_IMAGES], original.noise):
+        pixels = to_integers(noisy.numpy())
         found = torch.from_numpy(session(pixels))
         differ += int((found != _round(torch.from_numpy(float_session(to_floats(pixels))))).sum())
-        exact = source.model(torch.from_numpy(to_floats(pixels)))
+        exact = original.model(torch.from_numpy(to_floats(pixels)))
         is_tie = ((exact * 255) % 1 - 0.5).abs() < _TIE
         off += int(((found != _round(exact)) & ~is_tie).sum())
         pixels_seen += found.numel()
     where = f"{file}: {pixels_seen:,} pixels"
-    yield at_most("pixels that are not the float file's, rounded by torch", where, differ, 0)
-    yield at_most("pixels that are not torch's, but for ties", where, off, 0)
-    edges = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(source.channels, axis=1)
+    yield at_most("pixels that differ from the float file rounded by torch", where, differ, 0)
+    yield at_most("pixels that differ from torch, except ties", where, off, 0)
+    edges = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16).repeat(original.channels, axis=1)
     difference = np.abs(
-        to_floats(session(edges)) - to_floats(_round(source.model(torch.from_numpy(to_floats(edges)))).numpy())
+        to_floats(session(edges)) - to_floats(_round(original.model(torch.from_numpy(to_floats(edges)))).numpy())
     )
     yield at_most("every value from 0 to 255", file, float(difference.max()) * 255, 1)
 
 
-def _relative_speed(path: Path, source: Source, dtype: str) -> float:
-    """Images/s of a file on one thread, as a multiple of the float file's: medians of runs in turn."""
-    _, noisy = next(noisy_batches(source.test[:_TIMED_IMAGES], source.noise))
-    inputs = {source.path: noisy.numpy(), path: to_8_bits(noisy.numpy()) if dtype == "uint8" else noisy.numpy()}
+def _relative_speed(path: Path, original: Original, dtype: str) -> float:
+    """Images/s of a file on one thread, as a multiple of those of the float file."""
+    _, noisy = next(noisy_batches(original.test[:_TIMED_IMAGES], original.noise))
+    inputs = {original.path: noisy.numpy(), path: to_integers(noisy.numpy()) if dtype == "uint8" else noisy.numpy()}
     seconds = seconds_in_turn(inputs)
-    return seconds[source.path] / seconds[path]
+    return seconds[original.path] / seconds[path]
 
 
 def _round(images: torch.Tensor) -> torch.Tensor:

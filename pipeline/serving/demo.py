@@ -49,7 +49,7 @@ def serve(folder: Path, host: str, port: int) -> None:
         PipelineError: there is no page in the folder, onnxruntime-web cannot be had, or the address is not free.
     """
     if not (folder / _PAGE).is_file():
-        raise PipelineError(f"{folder} is no hand-off folder: it has no {_PAGE}")
+        raise PipelineError(f"{folder} is not a hand-off folder: it has no {_PAGE}")
     add_onnxruntime_web(folder)
     try:
         server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))

@@ -242,8 +242,8 @@ class Run:
         requirements: list[str],
         metadata: dict[str, Any],
         extra_files: list[Path],
-    ) -> str | None:
-        """Log an ONNX model under the name `names.DENOISER`, and wait until the store has it.
+    ) -> None:
+        """Log an ONNX model under the name `names.DENOISER`.
 
         Args:
             file: an ONNX file.
@@ -253,12 +253,6 @@ class Run:
             requirements: what a consumer installs, pinned.
             metadata: stored with the model: `sha256` is that of the file.
             extra_files: copied beside the model.
-
-        Returns:
-            The id of the logged model; None if the store does not answer: it gets the model when it does.
-
-        Raises:
-            ParityError: the store's copy is another file.
         """
         folder = self._spool.new_file("model")
         folder.mkdir()
@@ -277,6 +271,16 @@ class Run:
                 "extra_files": [path.name for path in extra_files],
             }
         )
+
+    def model_id(self) -> str | None:
+        """Wait until the store has all that was logged, and return the id of the model that `log_onnx` has logged.
+
+        Returns:
+            None if the store does not answer: it gets the model when it does.
+
+        Raises:
+            ParityError: the store's copy of the model is another file. Nothing that was logged together with it is kept.
+        """
         if not self._spool.flush():
             return None
         return store.connect().get_run(self.id).data.tags[names.MODEL_ID]

@@ -179,4 +179,4 @@ def test_without_npm_the_command_says_what_to_do(trained: Trained, tmp_path: Pat
     assert done.err.count("\n") == 1
     done = cli("demo", tmp_path)
     assert done.code == 1
-    assert "is no hand-off folder: it has no demo/index.html" in done.err
+    assert "is not a hand-off folder: it has no demo/index.html" in done.err

@@ -16,21 +16,21 @@ from onnx import numpy_helper
 from PIL import Image
 
 from pipeline.handoff import variants
-from pipeline.handoff.variants import VARIANTS, Source, make_variants
+from pipeline.handoff.variants import VARIANTS, Original, make_variants
 from pipeline.noise import make_noise
 from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
 
 @pytest.fixture
-def source(trained: Trained, digits: np.ndarray, tmp_path: Path) -> Source:
+def original(trained: Trained, digits: np.ndarray, tmp_path: Path) -> Original:
     (tmp_path / "model.onnx").write_bytes((trained.handoff / "model.onnx").read_bytes())
     artifacts = trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
     model = Checkpoint.load(artifacts / names.CHECKPOINT).load_model(torch.device("cpu"))
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
     noise = make_noise("gaussian", "0.01")
     images = digits[:, np.newaxis]
-    return Source(tmp_path / "model.onnx", model, 1, metadata, images[:300], images[-300:], noise, {"0.01": noise})
+    return Original(tmp_path / "model.onnx", model, 1, metadata, images[:300], images[-300:], noise, {"0.01": noise})
 
 
 def test_every_variant_is_in_the_folder_and_tells_what_it_costs(trained: Trained) -> None:
@@ -44,7 +44,7 @@ def test_every_variant_is_in_the_folder_and_tells_what_it_costs(trained: Trained
         assert f"| `{model['file']}` |" in card
         if name != "float32":
             assert model["psnr_lost_db"]["0.01"] <= 0.1
-            assert model["images_per_second"].endswith("times those of model.onnx, on one thread")
+            assert model["images_per_second"].endswith("times as many as model.onnx, on one thread")
             facts = onnxruntime.InferenceSession(path).get_modelmeta().custom_metadata_map
             assert facts["variant"] == name
             assert facts["weights_sha256"] == manifest["model"]["weights_sha256"]
@@ -90,26 +90,26 @@ def _halve_a_weight(proto: onnx.ModelProto) -> None:
 @pytest.mark.parametrize(
     ("name", "fault", "gate"),
     [
-        ("uint8", _truncate_instead_of_round, "pixels that are not the float file's, rounded by torch"),
-        ("uint8", _divide_by_256, "pixels that are not the float file's, rounded by torch"),
+        ("uint8", _truncate_instead_of_round, "pixels that differ from the float file rounded by torch"),
+        ("uint8", _divide_by_256, "pixels that differ from the float file rounded by torch"),
         ("int8", _halve_a_weight, "PSNR lost"),
         ("fp16", _halve_a_weight, "PSNR lost"),
     ],
 )
 def test_the_gates_ring(
-    name: str, fault: Callable[[onnx.ModelProto], None], gate: str, source: Source, monkeypatch: pytest.MonkeyPatch
+    name: str, fault: Callable[[onnx.ModelProto], None], gate: str, original: Original, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert [found for found in make_variants([name], source)[0].gates if not found.passed] == []
+    assert [found for found in make_variants([name], original)[0].gates if not found.passed] == []
 
-    def write(source: Source, path: Path, right: Callable[[Source, Path], None] = VARIANTS[name].write) -> None:
-        right(source, path)
+    def write(original: Original, path: Path, right: Callable[[Original, Path], None] = VARIANTS[name].write) -> None:
+        right(original, path)
         proto = onnx.load(path)
         fault(proto)
         onnx.save(proto, path)
 
     wrong = variants.Variant(**{**vars(VARIANTS[name]), "write": write})
     monkeypatch.setitem(VARIANTS, name, wrong)
-    assert gate in {found.gate for found in make_variants([name], source)[0].gates if not found.passed}
+    assert gate in {found.gate for found in make_variants([name], original)[0].gates if not found.passed}
 
 
 def test_an_unknown_variant_is_a_usage_error(cli: Cli) -> None:

@@ -179,12 +179,12 @@ def manifest_without_models(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (one_byte_changed, "files that differ from their sums (47 files): model.onnx; allowed: none"),
-        (truncated, "files that differ from their sums (47 files): model.onnx"),
+        (one_byte_changed, "files that do not match their checksums (47 files): model.onnx; allowed: none"),
+        (truncated, "files that do not match their checksums (47 files): model.onnx"),
         (truncated_with_its_sums, "is an ONNX file (model.onnx): DecodeError"),
         (swapped, "difference from the golden output (onnxruntime: model.onnx: 7 golden images)"),
-        (missing_file, "files that are missing (folder): test_data_set_0/output_0.pb"),
-        (file_besides, "files that are not listed (folder): samples/other.png"),
+        (missing_file, "missing files (folder): test_data_set_0/output_0.pb"),
+        (file_besides, "unlisted files (folder): samples/other.png"),
         (symlink, "links to other files (folder): model.onnx"),
         (symlinked_folder, "links to other files (folder): samples"),
         (hard_link, "links to other files (folder): model.onnx"),
@@ -194,12 +194,12 @@ def manifest_without_models(folder: Path) -> None:
         (another_size, "size (model.onnx): 269,484,032 bytes; allowed: at most 268,435,456 bytes"),
         (static_batch, "inputs (model.onnx): noisy: float32 [7, 1, height, width]"),
         (pipe, "devices and pipes (folder): manifest.json"),
-        (nothing_described, "files that are described (manifest.json): none; allowed: model.onnx, model_fp16.onnx"),
+        (nothing_described, "files described (manifest.json): none; allowed: model.onnx, model_fp16.onnx"),
         (broken_manifest, "is readable (SHA256SUMS and manifest.json): JSONDecodeError"),
         (manifest_without_models, "is complete (manifest.json): KeyError: 'models'"),
     ],
 )
-def test_damage_is_told_in_one_line(damage: Callable[[Path], None], message: str, handoff: Path, cli: Cli) -> None:
+def test_damage_is_reported_in_one_line(damage: Callable[[Path], None], message: str, handoff: Path, cli: Cli) -> None:
     damage(handoff)
     done = cli("verify", handoff)
     assert done.code == 3, done
@@ -209,9 +209,9 @@ def test_damage_is_told_in_one_line(damage: Callable[[Path], None], message: str
         assert "golden" not in done.out
 
 
-def test_what_is_no_handoff_is_a_usage_error(tmp_path: Path, cli: Cli) -> None:
+def test_a_folder_that_is_not_a_handoff_is_a_usage_error(tmp_path: Path, cli: Cli) -> None:
     done = cli("verify", tmp_path)
-    assert (done.code, done.err) == (2, f"Error: {tmp_path} is no hand-off folder: it has no file SHA256SUMS\n")
+    assert (done.code, done.err) == (2, f"Error: {tmp_path} is not a hand-off folder: it has no file SHA256SUMS\n")
     done = cli("verify", tmp_path / "nothing")
     assert done.code == 2
     done = cli("verify", tmp_path, "--runtime", "onnxrutnime")

@@ -241,11 +241,11 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     first = tmp_path / "artifacts" / "autoencoder-digits-var0.01-seed0" / "model.onnx"
     assert (handoff / "model.onnx").read_bytes() == first.read_bytes()
 
-    # A folder that is no hand-off is not replaced.
+    # A folder that is not a hand-off is not replaced.
     (tmp_path / "artifacts" / "mine").mkdir()
     done = cli("export", "--run-id", run.info.run_id, "--name", "mine")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "is no hand-off folder" in done.err
+    assert "is not a hand-off folder" in done.err
 
     # A run whose figures are not those of the file: exit code 3, the report in the run, the old folder untouched.
     psnr = run.data.metrics[names.noise_metric("psnr", "0.01")]
@@ -253,7 +253,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     before = (handoff / "manifest.json").read_bytes()
     done = cli("export", "--run-id", run.info.run_id, "--name", "again")
     assert (done.code, len(done.err.splitlines())) == (3, 1)
-    assert "PSNR equals the evaluated one" in done.err
+    assert "PSNR as logged by evaluate" in done.err
     assert (handoff / "manifest.json").read_bytes() == before
     assert [path.name for path in (tmp_path / "artifacts").iterdir() if path.name.startswith(".")] == []
     (run,) = client.search_runs(["0"])

@@ -1,0 +1,76 @@
+"""Write the ONNX files of a model, and prove that they are that model."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from torch import nn
+
+from pipeline.config import REFERENCE_VARIANCES
+from pipeline.data.prepared import PreparedData
+from pipeline.handoff.description import Description
+from pipeline.handoff.onnx_file import export_onnx
+from pipeline.handoff.parity import Report, check, real_probes
+from pipeline.handoff.timing import seconds_in_turn
+from pipeline.handoff.variants import Original, VariantFile, make_variants
+from pipeline.handoff.verify import MODEL
+from pipeline.noise import GaussianNoise, Noise, make_noise
+
+_TIMED_IMAGES = 64
+
+
+@dataclass(frozen=True)
+class Proof:
+    """What was found when the files were held against the model."""
+
+    report: Report  # every gate: those of the float file, then those of the variants
+    variants: Sequence[VariantFile]  # empty if the float file failed
+    milliseconds: float  # per image, that the float file takes on one thread; NaN if a gate failed
+
+
+def prove(
+    folder: Path,
+    model: nn.Module,
+    description: Description,
+    data: PreparedData,
+    logged_psnr: float,
+    variants: Sequence[str],
+) -> Proof:
+    """Write `model.onnx` and its variants to `folder`, and put each through its gates.
+
+    Args:
+        folder: is there.
+        model: with the weights of the best epoch, on the CPU, in eval mode.
+        description: of the model; its facts go into the files.
+        data: the test images are for the gates, the training images for calibrating variants.
+        logged_psnr: the mean PSNR on the test images, in dB, that `evaluate` logged.
+        variants: other forms of the file to write, keys of `pipeline.handoff.variants.VARIANTS`.
+    """
+    config, path = description.config, folder / MODEL
+    noise, metadata = config.training_noise, description.metadata()
+    export_onnx(model, config.channels, path, metadata)
+    report = check(path, model, data.test, noise, logged_psnr)
+    if report.failures:
+        return Proof(report, (), float("nan"))
+
+    original = Original(path, model, config.channels, metadata, data.train, data.test, noise, _levels(noise))
+    made = make_variants(variants, original)
+    report = replace(report, gates=[*report.gates, *(gate for variant in made for gate in variant.gates)])
+    if report.failures:
+        return Proof(report, made, float("nan"))
+
+    timed = real_probes(data.test, noise)[:_TIMED_IMAGES]
+    return Proof(report, made, 1000 * seconds_in_turn({path: timed})[path] / len(timed))
+
+
+def _levels(noise: Noise) -> dict[str, Noise]:
+    """The training noise, and the reference levels inside the range that it is drawn from, by label."""
+    levels = {noise.label: noise}
+    if isinstance(noise, GaussianNoise) and not noise.variance.is_number:
+        for variance in REFERENCE_VARIANCES:
+            if noise.variance.low <= variance <= noise.variance.high:
+                level = make_noise("gaussian", f"{variance:g}")
+                levels[level.label] = level
+    return levels
