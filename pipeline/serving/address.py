@@ -1,4 +1,4 @@
-"""What every command that serves something to browsers says of where it listens."""
+"""The address that a server listens on: what to print about it, and the error if it cannot be used."""
 
 from __future__ import annotations
 
@@ -10,14 +10,22 @@ LOCAL = "127.0.0.1"
 
 
 def cannot_serve(host: str, port: int, error: Exception) -> PipelineError:
-    """The error to raise after `error`, with which listening failed."""
-    reason = getattr(error, "strerror", None) or error  # a ValueError, of a name that is none, has no strerror
+    """The error to raise when listening failed with `error`."""
+    reason = getattr(error, "strerror", None) or error  # the ValueError for an invalid host name has no strerror
     return PipelineError(f"cannot serve on {host}, port {port}: {reason}; choose another --host or --port")
 
 
-def tell_address(command: str, host: str, port: int, path: str, risk: str) -> None:
-    """Say where to open the page at `path`, and, if other machines are let in, what whoever comes can do: `risk`."""
+def print_address(command: str, host: str, port: int, path: str, risk: str) -> None:
+    """Print the URL to open, after a warning if the server is not limited to this machine.
+
+    Args:
+        command: the name of the command.
+        host: the address that it listens on.
+        port: the port that it listens on.
+        path: of the page, without a leading slash.
+        risk: what others could do: completes "anyone who can reach this machine there can ...".
+    """
     if host != LOCAL:
-        click.echo(f"{command}: listens on {host}: whoever can reach this machine there can {risk}")
+        click.echo(f"{command}: listening on {host}: anyone who can reach this machine there can {risk}")
     shown = LOCAL if host == "0.0.0.0" else host
-    click.echo(f"{command}: http://{shown}:{port}/{path} (Ctrl-C stops it)")
+    click.echo(f"{command}: http://{shown}:{port}/{path} (press Ctrl-C to stop)")

@@ -1,4 +1,4 @@
-"""Serve the page of a hand-off folder on this machine: static files, with the right MIME types."""
+"""The demo page of a hand-off folder, served as static files with the right MIME types."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import click
 
 from pipeline.errors import PipelineError
 from pipeline.handoff.onnxruntime_web import add_onnxruntime_web
-from pipeline.serving.address import cannot_serve, tell_address
+from pipeline.serving.address import cannot_serve, print_address
 from pipeline.signals import Stopped
 
-_PAGE = "demo/index.html"
+_DEMO_PAGE = "demo/index.html"
 
 
 class _Handler(SimpleHTTPRequestHandler):
-    # Spelled out, because the machine's own table may say otherwise: browsers refuse a module that is "text/plain".
+    # Listed here because the machine's own table may differ, and browsers reject a module served as "text/plain".
     extensions_map = {  # noqa: RUF012
         **SimpleHTTPRequestHandler.extensions_map,
         ".html": "text/html; charset=utf-8",
@@ -30,7 +30,7 @@ class _Handler(SimpleHTTPRequestHandler):
     }
 
     def end_headers(self) -> None:
-        self.send_header("Cache-Control", "no-cache")  # the folder may be exported anew
+        self.send_header("Cache-Control", "no-cache")  # the folder may be exported again
         super().end_headers()
 
     def log_message(self, *_: object) -> None:
@@ -41,22 +41,22 @@ def serve(folder: Path, host: str, port: int) -> None:
     """Serve the hand-off `folder` until Ctrl-C.
 
     Args:
-        folder: with the page in it; onnxruntime-web is put beside the page if it is not there yet.
-        host: the address to listen on; who can reach it can read all files in `folder`.
-        port: 0 for any that is free.
+        folder: of the hand-off; onnxruntime-web is added beside the demo page if it is missing.
+        host: the address to listen on; anyone who can reach it can read all files in `folder`.
+        port: the port to listen on; 0 for any free one.
 
     Raises:
-        PipelineError: there is no page in the folder, onnxruntime-web cannot be had, or the address is not free.
+        PipelineError: the folder has no demo page, onnxruntime-web cannot be fetched, or the address is not free.
     """
-    if not (folder / _PAGE).is_file():
-        raise PipelineError(f"{folder} is not a hand-off folder: it has no {_PAGE}")
+    if not (folder / _DEMO_PAGE).is_file():
+        raise PipelineError(f"{folder} is not a hand-off folder: it has no {_DEMO_PAGE}")
     add_onnxruntime_web(folder)
     try:
         server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
     except (OSError, ValueError) as error:
         raise cannot_serve(host, port, error) from error
     with server:
-        tell_address("demo", host, server.server_address[1], _PAGE, f"read all files in {folder}")
+        print_address("demo", host, server.server_address[1], _DEMO_PAGE, f"read all files in {folder}")
         try:
             server.serve_forever()
         except Stopped:

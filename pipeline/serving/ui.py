@@ -1,4 +1,4 @@
-"""The MLflow UI on the store that the runs are in."""
+"""The MLflow UI for the store that holds the runs."""
 
 from __future__ import annotations
 
@@ -14,25 +14,26 @@ from urllib.parse import urlparse
 import click
 
 from pipeline.errors import PipelineError
-from pipeline.serving.address import cannot_serve, tell_address
+from pipeline.serving.address import cannot_serve, print_address
 from pipeline.signals import Stopped
 from pipeline.tracking.names import DATABASE
 
-# The runs of the experiment that is used where none is named. Without this mode, MLflow shows what it has for language
-# models, whatever kind the experiment is of.
-_RUNS = "#/experiments/0/runs?workflowType=machine_learning"
+# The runs of the default experiment. Without this workflow type, MLflow shows its views for language models, whatever
+# the kind of the experiment.
+_RUNS_VIEW = "#/experiments/0/runs?workflowType=machine_learning"
 
-_GRACE = 1.0  # seconds for requests to end
+_GRACE = 1.0  # seconds that open requests get to finish
 
 
 def serve(host: str, port: int) -> None:
-    """Serve the MLflow UI until Ctrl-C; where the store is a server, say where its UI is.
+    """Serve the MLflow UI until Ctrl-C, or print where it is if the store is a server.
 
-    The store is that of MLFLOW_TRACKING_URI, else the `mlflow.db` in the current folder or the nearest one above it.
+    The store is the one that MLFLOW_TRACKING_URI names, else the `mlflow.db` in the current folder or the nearest
+    folder above it.
 
     Args:
-        host: the address to listen on; who can reach it can read, change and delete all runs.
-        port: to listen on.
+        host: the address to listen on; anyone who can reach it can read, change and delete all runs.
+        port: the port to listen on.
 
     Raises:
         PipelineError: there is no store, or the UI cannot be served.
@@ -45,15 +46,15 @@ def serve(host: str, port: int) -> None:
         socket.create_server((host, port)).close()
     except (OSError, ValueError) as error:
         raise cannot_serve(host, port, error) from error
-    # One process is enough for one user, and there after two thirds of the time that MLflow's four take. Without eight
-    # more for the judging of language models it takes a quarter of the memory.
+    # One worker is enough for one user, and starts in two thirds of the time of MLflow's default of four. Without the
+    # eight processes that evaluate language models, memory falls to a quarter.
     command = [
         *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"),
         *("--host", host, "--port", str(port)),
     ]
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
     click.echo(f"ui: the store is {uri}")
-    tell_address("ui", host, port, _RUNS, "change all runs in the store")
+    print_address("ui", host, port, _RUNS_VIEW, "read, change and delete all runs in the store")
     with subprocess.Popen(command, env=settings, start_new_session=True) as server:
         try:
             code = server.wait()
@@ -61,7 +62,7 @@ def serve(host: str, port: int) -> None:
             server.terminate()
             with suppress(subprocess.TimeoutExpired):
                 server.wait(_GRACE)
-            with suppress(ProcessLookupError):  # it waits for pages that are still open
+            with suppress(ProcessLookupError):  # it would wait for pages that are still open
                 os.killpg(server.pid, signal.SIGKILL)
             click.echo("ui: stopped")
             return
@@ -69,12 +70,14 @@ def serve(host: str, port: int) -> None:
 
 
 def find_store(folder: Path) -> str:
-    """Address of the SQLite store in `folder`, or in the nearest folder above it that has one.
+    """The URI of the SQLite store in `folder`, or in the nearest folder above it that has one.
 
     Raises:
-        PipelineError: none has.
+        PipelineError: none of them has one.
     """
     for place in (folder, *folder.parents):
         if (place / DATABASE).is_file():
             return f"sqlite:///{place / DATABASE}"
-    raise PipelineError(f"no {DATABASE} in {folder} or above; run something first, or set MLFLOW_TRACKING_URI")
+    raise PipelineError(
+        f"no {DATABASE} in {folder} or any folder above it; start a run first, or set MLFLOW_TRACKING_URI"
+    )

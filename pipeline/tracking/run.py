@@ -279,7 +279,7 @@ class Run:
             None if the store does not answer: it gets the model when it does.
 
         Raises:
-            ParityError: the store's copy of the model is another file. Nothing that was logged together with it is kept.
+            ParityError: the store's copy of the model is another file. What was logged together with it is dropped.
         """
         if not self._spool.flush():
             return None

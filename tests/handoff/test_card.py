@@ -89,7 +89,7 @@ def test_every_file_has_a_row() -> None:
     ]
 
 
-CLIPPING = {
+CLIPPING: dict[str, dict[str, Any]] = {
     "Do not clip the input": {},
     "Clip the input to [0, 1]: the model was trained on clipped input": {"clip_input": True},
     "Clip the input to [0, 1] or do not": {"noise": "gaussian:variance=0.01,clip=0.5"},

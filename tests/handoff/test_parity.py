@@ -1,4 +1,4 @@
-"""Does the alarm ring? Faults are planted in a correct file, one at a time, and the gate must catch each."""
+"""The parity gates on real files: a correct one passes, and every planted fault is caught."""
 
 from __future__ import annotations
 
@@ -72,7 +72,7 @@ def test_a_correct_file_passes_every_gate(exported: Exported) -> None:
 
 
 class Magnifier(nn.Module):
-    """The identity, but where the input is exactly 0 it adds the rounding of a sum whose terms cancel."""
+    """The identity, except that where the input is exactly 0 it adds the rounding error of a sum whose terms cancel."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -88,13 +88,13 @@ class Magnifier(nn.Module):
 
 
 def test_a_model_that_magnifies_rounding_on_made_up_images(digits: np.ndarray, tmp_path: Path) -> None:
-    """Two correct runtimes differ there by more than the limit, and from float64 no more than torch does."""
+    """Two correct runtimes differ there by more than MAX_ABS, but are no further from float64 than torch is."""
     model, test = Magnifier().eval(), digits[:300, np.newaxis]
     export_onnx(model, 1, tmp_path / "model.onnx", METADATA)
     scores = score(test, NOISE, {"model": model_denoiser(model, torch.device("cpu"))}, {"psnr": psnr})
     report = check(tmp_path / "model.onnx", model, test, NOISE, float(scores["model"]["psnr"].mean()))
     assert report.failures == []
-    assert report.max_abs < 1e-5  # what is said of the file is of the real images
+    assert report.max_abs < 1e-5  # the reported difference is that of the real images
     found = {gate.where: gate for gate in report.gates if gate.gate == "difference from torch"}
     assert any(float(gate.value) > 1e-5 for where, gate in found.items() if where.endswith("constant 0"))
     assert all(gate.limit == "at most 1e-05" for where, gate in found.items() if where.endswith("test images"))
@@ -191,7 +191,7 @@ def test_external_data_is_caught(exported: Exported, tmp_path: Path) -> None:
 
 
 def test_a_stale_checkpoint_is_caught(exported: Exported, tmp_path: Path) -> None:
-    """The weights of one step later: the PSNR is the same to the eye."""
+    """The weights of one step later, whose PSNR is almost the same."""
     stale = copy.deepcopy(exported.model).train()
     optimizer = torch.optim.Adam(stale.parameters(), lr=1e-4)
     images = torch.from_numpy(exported.test[:64] / np.float32(255))

@@ -1,4 +1,4 @@
-"""`verify`, as the receiving team runs it: on whole folders, and on folders that something was done to."""
+"""`verify`, as the receiving team runs it: on complete folders, and on damaged ones."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from conftest import PROJECT, Cli, Trained, without, write_sums
 from onnx import numpy_helper
 
 from pipeline.files import sha256_file
-from pipeline.handoff.verify import RUNTIMES, is_installed
+from pipeline.handoff.verify import RUNTIMES, is_installed, report
 
 
 @pytest.fixture
 def handoff(trained: Trained, tmp_path: Path) -> Path:
-    """A copy, to do things to."""
+    """A copy, to damage."""
     return Path(shutil.copytree(trained.handoff, tmp_path / "received"))
 
 
@@ -36,7 +36,7 @@ def test_a_whole_folder_passes_without_torch_and_mlflow(handoff: Path) -> None:
 
 
 def test_the_folder_verifies_itself(handoff: Path) -> None:
-    """`python verify.py`, with nothing of ours to import."""
+    """`python verify.py`, where the pipeline cannot be imported."""
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONPATH"}
     done = subprocess.run(
         [sys.executable, "-I", "-B", "verify.py", "--runtime", "reference"],
@@ -51,7 +51,7 @@ def test_the_folder_verifies_itself(handoff: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_runtime_gives_what_torch_gave(runtime: str, trained: Trained, cli: Cli) -> None:
+def test_every_runtime_computes_what_torch_computed(runtime: str, trained: Trained, cli: Cli) -> None:
     if runtime in ("opencv", "openvino") and not is_installed(runtime):
         pytest.skip(f"not run: {runtime} is not installed")
     done = cli("verify", trained.handoff, "--runtime", runtime)
@@ -71,7 +71,7 @@ def test_all_runtimes_and_those_that_are_missing(handoff: Path) -> None:
     assert done.err == "Error: tract is not installed; run: pip install tract\n"
 
 
-# What may happen to a folder, and what the line on stderr must say of it.
+# What may happen to a folder, and what the error must say.
 
 
 def one_byte_changed(folder: Path) -> None:
@@ -199,14 +199,21 @@ def manifest_without_models(folder: Path) -> None:
         (manifest_without_models, "is complete (manifest.json): KeyError: 'models'"),
     ],
 )
-def test_damage_is_reported_in_one_line(damage: Callable[[Path], None], message: str, handoff: Path, cli: Cli) -> None:
+def test_damage_is_reported_in_one_line(damage: Callable[[Path], None], message: str, handoff: Path) -> None:
     damage(handoff)
-    done = cli("verify", handoff)
-    assert done.code == 3, done
-    assert message in done.err
-    assert done.err.count("\n") == 1
+    table, error, code = report(handoff, "onnxruntime")
+    assert code == 3
+    assert message in error
+    assert "\n" not in error
     if damage is not swapped:  # found before any runtime opened the file
-        assert "golden" not in done.out
+        assert "golden" not in table
+
+
+def test_the_command_ends_with_that_line_and_that_code(handoff: Path, cli: Cli) -> None:
+    one_byte_changed(handoff)
+    table, error, code = report(handoff, "onnxruntime")
+    done = cli("verify", handoff)
+    assert (done.code, done.out, done.err) == (code, f"{table}\n", f"Error: {error}\n")
 
 
 def test_a_folder_that_is_not_a_handoff_is_a_usage_error(tmp_path: Path, cli: Cli) -> None:
@@ -233,7 +240,7 @@ def _set_weight(proto: onnx.ModelProto, factor: float) -> None:
 
 
 def _seal(folder: Path) -> None:
-    """Let the manifest and the sums say what the model file is now."""
+    """Make the manifest and the checksums match the model file."""
     manifest = json.loads((folder / "manifest.json").read_text())
     manifest["models"][0]["sha256"] = sha256_file(folder / "model.onnx")
     (folder / "manifest.json").write_text(json.dumps(manifest))

@@ -1,4 +1,4 @@
-"""ui: the MLflow UI on the nearest store, as the user sees it, in a real browser; to this machine only."""
+"""ui: the MLflow UI for the nearest store, in a real browser, open to this machine only."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PICTURES, RUNS = os.environ.get("UI_PICTURES"), os.environ.get("UI_RUNS")
 
 @pytest.fixture
 def folder(tmp_path: Path, digits: np.ndarray, cli: Cli) -> Path:
-    """With a store of three runs."""
+    """A folder with a store of three runs."""
     if RUNS:
         return Path(RUNS)
     write_digits(tmp_path / "digits", digits[:120])
@@ -41,7 +41,7 @@ def folder(tmp_path: Path, digits: np.ndarray, cli: Cli) -> Path:
 
 @pytest.fixture
 def address(folder: Path) -> Iterator[str]:
-    """Where `ui` says that the runs are, started from a folder below the store."""
+    """The address that `ui` prints when it is started in a folder below the store."""
     below = folder / "artifacts"
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", "ui", "--port", str(free_port())],
@@ -153,6 +153,6 @@ def test_a_port_that_is_taken(trained: Trained, cli: Cli) -> None:
 def test_no_store_and_a_server(cli: Cli, tmp_path: Path) -> None:
     done = cli("ui")
     assert done.code == 1
-    assert done.err.startswith(f"Error: no mlflow.db in {tmp_path} or above;")
+    assert done.err.startswith(f"Error: no mlflow.db in {tmp_path} or any folder above it;")
     done = cli("ui", MLFLOW_TRACKING_URI="http://127.0.0.1:9")
     assert (done.code, done.out) == (0, "ui: the store is a server, with its UI at http://127.0.0.1:9\n")
