@@ -74,10 +74,9 @@ def test_commands_in_the_pages_parse(page: str, arguments: str, monkeypatch: pyt
     if name == "COMMAND":  # any
         return
     assert name in cli.commands, page
+    root = click.Context(cli, token_normalize_func=_hyphens)
     try:
-        cli.commands[name].make_context(
-            name, [*words], parent=click.Context(cli, token_normalize_func=_hyphens)
-        ).close()
+        cli.commands[name].make_context(name, [*words], parent=root).close()
     except click.exceptions.Exit:  # --help
         assert words == ["--help"]
 
