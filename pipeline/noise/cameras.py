@@ -1,4 +1,4 @@
-"""The measured noise of cameras, from the file that darktable brings: a pixel x in [0, 1] has the variance a x + b."""
+"""The measured noise of cameras, from darktable's file of profiles: a pixel x in [0, 1] has the variance a x + b."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ def camera_profile(words: str) -> tuple[float, float]:
     """a and b of the green channel of the one profile in which all `words` occur.
 
     Raises:
-        PipelineError: there is no file of profiles, or not one such profile in it.
+        PipelineError: there is no file of profiles, or it does not hold exactly one such profile.
     """
     places = [os.environ.get("DARKTABLE_NOISEPROFILES"), "/usr/share/darktable/noiseprofiles.json"]
     path = next((Path(place) for place in places if place and Path(place).is_file()), None)
@@ -26,7 +26,7 @@ def camera_profile(words: str) -> tuple[float, float]:
     return _profile_in(path, words)
 
 
-@cache  # the file has megabytes, and every batch asks
+@cache  # the file has megabytes and is needed for every batch
 def _profile_in(path: Path, words: str) -> tuple[float, float]:
     try:
         profiles = {

@@ -1,4 +1,4 @@
-"""Numbers that may be intervals, from which one is drawn for every image. Imports no torch, as `pipeline.noise`."""
+"""Numbers that may be intervals, from which one is drawn for every image. Imports no torch, like `pipeline.noise`."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from pipeline.errors import PipelineError
 if TYPE_CHECKING:
     import torch
 
-# How a number is drawn from a range: the function that makes it uniform, and back. A variance is drawn uniformly in its
-# square root, the standard deviation: log-uniformly, a blind model loses 1.2 dB at the top of its range (0.1) to gain
-# 0.1 dB at the bottom; uniformly, it loses 3 dB at the bottom (0.001).
+# How a number is drawn from a range: the function whose values are drawn uniformly, and its inverse. For a variance the
+# default is its square root, the standard deviation: drawn log-uniformly, a blind model loses 1.2 dB at the top of its
+# range (0.1) and gains 0.1 dB at the bottom (0.001); drawn uniformly, it loses 3 dB at the bottom.
 DRAWS: dict[str, tuple[Callable[[Any], Any], Callable[[Any], Any]]] = {
     "log": (math.log, lambda value: value.exp()),
     "sqrt": (math.sqrt, lambda value: value.square()),
@@ -31,10 +31,16 @@ class Range:
 
     @classmethod
     def parse(cls, text: str, what: str, highest: float = math.inf, zero: bool = True) -> Range:
-        """From `NUMBER` or `LOW:HIGH`, from 0 (or above it, if not `zero`) to `highest`; `what` names it in errors.
+        """Parse `NUMBER` or `LOW:HIGH`.
+
+        Args:
+            text: what to parse.
+            what: names the value in errors.
+            highest: largest number allowed.
+            zero: whether 0 is allowed.
 
         Raises:
-            PipelineError: it is neither.
+            PipelineError: `text` is neither form, or a number is not allowed.
         """
         try:
             numbers = [float(part) for part in text.split(":")]
@@ -57,7 +63,7 @@ class Range:
         return low if self.is_number else f"{low}:{high}"
 
     def values(self, like: torch.Tensor, draw: str, generator: torch.Generator) -> torch.Tensor:
-        """One number an image of `like` [N, C, H, W]: [N, 1, 1, 1]. A single number takes nothing from `generator`."""
+        """One number per image of `like` [N, C, H, W]: [N, 1, 1, 1]. A single number draws nothing from `generator`."""
         shape = (len(like), 1, 1, 1)
         if self.is_number:
             return like.new_full(shape, self.low)
