@@ -4,10 +4,10 @@ Images are float tensors [N, C, H, W] with clean pixels in [0, 1]. The noisy ima
 or a parameter asks for it: clipping would throw away half of the noise on MNIST's black and white pixels. All random
 numbers come from the generator that the caller seeds, on the device of the images.
 
-Adding a kind is one frozen dataclass and one entry in `NOISES`, at the end of this file. The fields of the class are its
-parameters: a `Range` is a number, or an interval from which one is drawn for every image. Its docstring is what the
-command `noises` prints. This module imports no torch until noise is drawn, so that the command line can list the kinds
-at once.
+Adding a kind is one frozen dataclass and one entry in `NOISES`, at the end of this file. The fields of the class are
+its parameters: a `Range` is a number, or an interval from which one is drawn for every image. Its docstring is what
+the command `noises` prints. This module imports no torch until noise is drawn, so that the command line can list the
+kinds at once.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""All drawing. Figures are plain `Figure` objects: no pyplot, so no state and no window system."""
+"""All figures, as plain matplotlib `Figure` objects: no pyplot, so no global state and no window system."""
 
 from __future__ import annotations
 
@@ -18,11 +18,14 @@ from pipeline.scoring.metrics import psnr
 from pipeline.training.loop import Epoch, Point
 from pipeline.training.objectives import LOSSES, TARGETS
 
-if TYPE_CHECKING:
-    from pipeline.reports.leaderboard import Entry
+if TYPE_CHECKING:  # `train` draws too, and must not be repeated when these change
+    from pipeline.reports.leaderboard import EvaluatedRun
+    from pipeline.scoring.evaluation import Sample
 
-# Colours that people with colour blindness can tell apart (Okabe and Ito).
+# Colours that colour-blind people can tell apart (Okabe and Ito).
 _COLOURS = {"noisy": "#999999", "clipped": "#E69F00", "denoised": "#0072B2", "clean": "#009E73"}
+
+_CAPTION = "Below each image: its PSNR in dB, clipped as shown"
 
 _PALETTE = (
     "#0072B2",
@@ -37,18 +40,15 @@ _PALETTE = (
     "#8B5A2B",
 )
 
-Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Clean, noisy and denoised images, each float32 [N, C, H, W]."""
-
 
 def to_pixels(image: torch.Tensor) -> np.ndarray:
-    """uint8 [H, W], or [H, W, 3] for colour, of an image [C, H, W] on the [0, 1] scale, clipped."""
+    """uint8 [H, W], or [H, W, 3] in colour, from an image [C, H, W] on the [0, 1] scale, which is clipped."""
     pixels = to_integers(image.numpy())
     return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
 
 
 def image_strip(rows: Sequence[torch.Tensor], zoom: int = 3) -> np.ndarray:
-    """Rows of images side by side, uint8 [H, W] or [H, W, 3], enlarged by whole pixels: for MLflow's step slider."""
+    """Rows of images side by side, uint8 [H, W] or [H, W, 3], enlarged `zoom` times: for MLflow's step slider."""
 
     def framed(pixels: np.ndarray) -> np.ndarray:
         return np.pad(pixels, ((1, 1), (1, 1), (0, 0))[: pixels.ndim], constant_values=128)
@@ -58,7 +58,7 @@ def image_strip(rows: Sequence[torch.Tensor], zoom: int = 3) -> np.ndarray:
 
 
 def denoising_grid(sample: Sample, title: str) -> Figure:
-    """Noisy, denoised and clean rows, what was removed, and the PSNR of each noisy (clipped) and denoised image.
+    """Rows of noisy, denoised and clean images, and of what was removed, with the PSNR below each image.
 
     What was removed should look like the noise, not like the image.
     """
@@ -66,7 +66,7 @@ def denoising_grid(sample: Sample, title: str) -> Figure:
     removed = noisy - denoised
     spread = 6 * removed.std().clamp(min=1e-3)  # black at -3 standard deviations, white at 3
     return _image_table(
-        f"{title}. Below each image as shown: PSNR in dB",
+        f"{title}. {_CAPTION}",
         [
             ("noisy", noisy, clean),
             ("denoised", denoised, clean),
@@ -77,22 +77,21 @@ def denoising_grid(sample: Sample, title: str) -> Figure:
 
 
 def denoised_by(samples: Mapping[str, Sample], title: str) -> Figure:
-    """The same noisy images denoised by several models, by their names; clean and noisy are those of the first."""
+    """The same noisy images denoised by several models, by name; clean and noisy images are taken from the first."""
     clean, noisy, _ = next(iter(samples.values()))
     rows: list[_Row] = [("noisy", noisy, clean)]
     rows += [(name, denoised, clean) for name, (_, _, denoised) in samples.items()]
-    return _image_table(f"{title}. Below each image as shown: PSNR in dB", [*rows, ("clean", clean, None)])
+    return _image_table(f"{title}. {_CAPTION}", [*rows, ("clean", clean, None)])
 
 
 def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
-    """The same images at every noise level: a noisy and a denoised row a level, then the clean images."""
+    """The same images at every noise level: a noisy and a denoised row per level, then the clean images."""
     clean = next(iter(samples.values()))[0]
     rows: list[_Row] = []
     for label, (_, noisy, denoised) in samples.items():
         rows += [(f"noisy {label}", noisy, clean), ("denoised", denoised, clean)]
     return _image_table(
-        f"The same test images with every noise; the model was trained on {trained_on}.\n"
-        "Below each image as shown: PSNR in dB",
+        f"The same test images with every noise; the model was trained on {trained_on}.\n{_CAPTION}",
         [*rows, ("clean", clean, None)],
     )
 
@@ -100,7 +99,7 @@ def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
 def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:
     """Training loss at the points of the learning curve and validation loss by epoch, with the best epoch marked."""
     figure = Figure(figsize=(6.4, 4))
-    axes = figure.add_axes((0.15, 0.13, 0.82, 0.78))  # to find a layout takes as long as to draw
+    axes = figure.add_axes((0.15, 0.13, 0.82, 0.78))  # an automatic layout takes as long as drawing
     epoch_images = epochs[0].images
     times = [point.images / epoch_images for point in points]
     numbers = [epoch.epoch for epoch in epochs]
@@ -120,9 +119,9 @@ def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, los
 
 
 def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
-    """Mean PSNR against the variance of Gaussian noise, of the model and of its input; the training range shaded.
+    """Mean PSNR of the model and of its input against the variance of Gaussian noise; the training range is shaded.
 
-    `curve` is what `evaluate` stores: the number of images, the variances, and the PSNR of every denoiser.
+    `curve` is that of `pipeline.scoring.evaluation.Evaluation`.
     """
     lines = {
         label: (curve["psnr"][name], _COLOURS[name])
@@ -145,7 +144,7 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
 def quality_comparison(
     variances: Sequence[float], quality: Mapping[str, Sequence[float]], title: str, metric: str = "PSNR in dB"
 ) -> Figure:
-    """Mean quality of several denoisers against the variance of the noise: `{denoiser: value at each variance}`."""
+    """Mean quality of several denoisers, `{denoiser: value at each variance}`, against the variance of the noise."""
     figure = Figure(figsize=(7.6, 5), layout="constrained")
     axes = figure.add_subplot()
     lines = {name: (values, _PALETTE[index % len(_PALETTE)]) for index, (name, values) in enumerate(quality.items())}
@@ -156,24 +155,27 @@ def quality_comparison(
 
 
 def quality_by_cost(
-    entries: Sequence[Entry], front: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str
+    runs: Sequence[EvaluatedRun],
+    front: Sequence[EvaluatedRun],
+    cost: Callable[[EvaluatedRun], float],
+    unit: str,
+    title: str,
 ) -> Figure:
-    """PSNR at the noise of the runs against what they cost, one colour a model; the Pareto front as a line."""
+    """PSNR at the training noise of the runs against their cost, one colour per model; the Pareto front as a line."""
     figure = Figure(figsize=(7.6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(
-        [cost(entry) for entry in front],
-        [entry.psnr for entry in front],
+        [cost(run) for run in front],
+        [run.psnr for run in front],
         "--",
         color=_COLOURS["noisy"],
-        label="nothing cheaper is better",
+        label="no cheaper run is better",
     )
-    models = list(dict.fromkeys(entry.model for entry in entries))
-    for index, model in enumerate(models):
-        of_model = [entry for entry in entries if entry.model == model]
+    for index, model in enumerate(dict.fromkeys(run.model for run in runs)):
+        of_model = [run for run in runs if run.model == model]
         axes.plot(
-            [cost(entry) for entry in of_model],
-            [entry.psnr for entry in of_model],
+            [cost(run) for run in of_model],
+            [run.psnr for run in of_model],
             "o",
             color=_PALETTE[index % len(_PALETTE)],
             label=model,
@@ -190,7 +192,7 @@ def quality_by_cost(
 
 
 def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """Training loss against the images seen: `{run: [(images, loss), …]}`."""
+    """Training loss of several runs, `{run: [(images, loss), …]}`, against the images seen."""
     figure = Figure(figsize=(7.6, 5), layout="constrained")
     axes = figure.add_subplot()
     for index, (name, points) in enumerate(curves.items()):
@@ -205,13 +207,13 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure
 
 
 def search_history(losses: Sequence[float]) -> Figure:
-    """The validation loss of the trials of a search, in their order, and the lowest so far."""
+    """Validation loss of the trials of a search in order, and the lowest so far."""
     figure = Figure(figsize=(7.6, 4), layout="constrained")
     axes = figure.add_subplot()
     trials = range(1, len(losses) + 1)
-    axes.plot(trials, losses, "o", color=_COLOURS["denoised"], label="a trial")
-    axes.step(trials, np.minimum.accumulate(losses), where="post", color=_COLOURS["clipped"], label="the best so far")
-    axes.set(xlabel="trials that finished", ylabel="best validation loss", title="What the search has found")
+    axes.plot(trials, losses, "o", color=_COLOURS["denoised"], label="trial")
+    axes.step(trials, np.minimum.accumulate(losses), where="post", color=_COLOURS["clipped"], label="best so far")
+    axes.set(xlabel="finished trials", ylabel="best validation loss", title="Results of the search")
     axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=9)
@@ -226,7 +228,7 @@ def _quality_lines(
     mark: Sequence[str] = (),
     metric: str = "PSNR in dB",
 ) -> None:
-    # One step along the axis for each level: neither a linear nor a logarithmic axis shows 0 and 0.0001 and 0.3.
+    # Levels are evenly spaced: neither a linear nor a logarithmic axis can show 0, 0.0001 and 0.3 together.
     places = range(len(variances))
     for label, (values, colour) in lines.items():
         axes.plot(places, values, "o-", color=colour, label=label, markersize=4)
@@ -235,24 +237,24 @@ def _quality_lines(
                 axes.annotate(f"{value:.1f}", (place, value), (0, 6), textcoords="offset points", ha="center", size=8)
     axes.set(xlabel="variance of the noise", ylabel=f"{metric}, mean over the test images")
     axes.set_xticks(list(places), [f"{variance:g}" for variance in variances])
-    axes.set_ylim(max(0, axes.get_ylim()[0]), min(axes.get_ylim()[1], 62))  # a clean input has no finite PSNR
+    axes.set_ylim(max(0, axes.get_ylim()[0]), min(axes.get_ylim()[1], 62))  # a clean input has a PSNR of 100
     axes.margins(y=0.12)
     axes.grid(alpha=0.3)
 
 
 def _place(variance: float, variances: Sequence[float]) -> float:
-    """Where a variance lies between those of the axis, one step each."""
+    """Position of a variance on the axis, where `variances` are one step apart."""
     return float(np.interp(variance**0.5, [level**0.5 for level in variances], range(len(variances))))
 
 
 _Row = tuple[str, torch.Tensor, torch.Tensor | None]
-"""Name, images [N, C, H, W], and the clean images if the PSNR of each (clipped to [0, 1], as shown) goes below it."""
+"""Name, images [N, C, H, W], and clean images if the PSNR of each (clipped to [0, 1], as shown) is printed below it."""
 
 
 def _image_table(title: str, rows: Sequence[_Row]) -> Figure:
-    """Rows of images, drawn as one: an axes for each image would take ten times as long."""
+    """Rows of images in a single axes: one axes per image would take ten times as long."""
     columns, (height, width) = len(rows[0][1]), rows[0][1].shape[-2:]
-    gap, text = 0.06 * width, 0.2 * width  # in pixels, as all that follows
+    gap, text = 0.06 * width, 0.2 * width  # in pixels, like all lengths below
     below = [text if clean is not None else gap for _, _, clean in rows]
     whole = sum(below) + len(rows) * height
     scale = 1.1 / width  # inches

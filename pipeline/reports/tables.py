@@ -1,4 +1,4 @@
-"""Tables for the terminal that are Markdown too."""
+"""Markdown tables that are also readable in a terminal."""
 
 from __future__ import annotations
 
@@ -6,7 +6,10 @@ from collections.abc import Sequence
 
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
-    """A table of rows of as many cells each, the first the head; with the columns aligned for the terminal."""
+    """A Markdown table with aligned columns: the first to the left, the others to the right.
+
+    `rows` have the same number of cells; the first row is the header.
+    """
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for name, *cells in rows:

@@ -1,7 +1,7 @@
 """The classical denoisers that networks are compared with. Adding one is a function and an entry in `BASELINES`.
 
-They need the extra `baselines` (scikit-image, PyWavelets). BM3D needs the package `bm3d` besides, which is free for
-non-commercial use only: it is an extra of its own and imported where it is asked for.
+They need the extra `baselines` (scikit-image, PyWavelets). BM3D also needs the package `bm3d`, which is free for
+non-commercial use only, so it has an extra of its own and is imported only when used.
 """
 
 from __future__ import annotations
@@ -13,30 +13,34 @@ from importlib.util import find_spec
 import numpy as np
 import torch
 
-from pipeline.scoring.metrics import psnr
-from pipeline.scoring.score import Denoiser
+from pipeline.config import REFERENCE_VARIANCES
+from pipeline.data.images import Images
+from pipeline.noise import make_noise
+from pipeline.scoring.metrics import METRICS, psnr
+from pipeline.scoring.score import Denoiser, means, noisy_batches, score
+
+_TUNING_IMAGES = 50  # validation images that the parameter is chosen on
 
 
 @dataclass(frozen=True)
 class Baseline:
     """A classical denoiser.
 
-    `function` takes a noisy image, float32 [H, W] or in colour [H, W, 3], the standard deviation of its noise, which is
-    told to it, and a parameter; it returns the denoised image. The parameter is chosen among `parameters` on
-    validation images.
+    `function` takes a noisy image, float32 [H, W] or in colour [H, W, 3], the standard deviation of its noise, and a
+    parameter; it returns the denoised image. The parameter is chosen among `parameters` on validation images.
     """
 
     function: Callable[[np.ndarray, float, float], np.ndarray]
     parameters: Sequence[float]
-    packages: Sequence[str]  # that it imports
-    extra: str  # that installs them
+    packages: Sequence[str]  # what it imports
+    extra: str  # the extra that installs these
 
 
 def gaussian(image: np.ndarray, sigma: float, blur: float) -> np.ndarray:
     """A Gaussian filter; `blur` is its standard deviation in pixels."""
-    from skimage.filters import gaussian
+    from skimage import filters
 
-    return gaussian(image, blur, channel_axis=_axis(image))
+    return filters.gaussian(image, blur, channel_axis=_axis(image))
 
 
 def median(image: np.ndarray, sigma: float, side: float) -> np.ndarray:
@@ -47,17 +51,17 @@ def median(image: np.ndarray, sigma: float, side: float) -> np.ndarray:
 
 
 def wavelet(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
-    """Soft thresholds on wavelet coefficients (BayesShrink, Chang et al. 2000), for `factor` times the noise."""
+    """Soft thresholds on wavelet coefficients (BayesShrink, Chang et al. 2000) for `factor` times the noise."""
     from skimage.restoration import denoise_wavelet
 
-    # Its thresholds are a ratio of deviations that may be 0 / 0 in an empty image: no threshold then.
+    # In an empty image a threshold may be 0 / 0: no threshold then.
     with np.errstate(divide="ignore", invalid="ignore"):
         denoised = denoise_wavelet(image, factor * sigma, channel_axis=_axis(image), rescale_sigma=True)
     return np.nan_to_num(denoised)
 
 
 def tv(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
-    """Total variation (Chambolle 2004), its weight `factor` times the noise."""
+    """Total variation (Chambolle 2004); its weight is `factor` times the noise."""
     from skimage.restoration import denoise_tv_chambolle
 
     return denoise_tv_chambolle(image, factor * sigma, channel_axis=_axis(image))
@@ -70,11 +74,11 @@ def nlm(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
     return denoise_nl_means(image, 5, 6, factor * sigma, sigma=sigma, channel_axis=_axis(image))
 
 
-def bm3d(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
-    """BM3D (Dabov et al. 2007; Makinen et al. 2020), told `factor` times the noise."""
-    from bm3d import bm3d, bm3d_rgb
+def block_matching(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
+    """BM3D (Dabov et al. 2007; Makinen et al. 2020) for `factor` times the noise."""
+    import bm3d
 
-    return (bm3d if image.ndim == 2 else bm3d_rgb)(image, factor * sigma)
+    return (bm3d.bm3d if image.ndim == 2 else bm3d.bm3d_rgb)(image, factor * sigma)
 
 
 def _axis(image: np.ndarray) -> int | None:
@@ -88,12 +92,12 @@ BASELINES: dict[str, Baseline] = {
     "wavelet": Baseline(wavelet, (0.5, 0.7, 0.85, 1.0, 1.2, 1.5), *_SKIMAGE),
     "tv": Baseline(tv, (0.3, 0.45, 0.6, 0.75, 0.9, 1.1, 1.4), *_SKIMAGE),
     "nlm": Baseline(nlm, (0.3, 0.45, 0.6, 0.75, 0.9, 1.1), *_SKIMAGE),
-    "bm3d": Baseline(bm3d, (0.8, 1.0, 1.2, 1.4), ("bm3d",), "bm3d"),
+    "bm3d": Baseline(block_matching, (0.8, 1.0, 1.2, 1.4), ("bm3d",), "bm3d"),
 }
 
 
 def missing(name: str) -> str:
-    """How to install what the baseline `name` needs; empty where all of it is there."""
+    """How to install the packages that the baseline `name` needs; "" if they are installed."""
     baseline = BASELINES[name]
     if all(find_spec(package) for package in baseline.packages):
         return ""
@@ -121,3 +125,27 @@ def tune(name: str, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], sigma: f
         return torch.cat([psnr(denoise(noisy), clean) for clean, noisy in pairs]).mean().item()
 
     return max(BASELINES[name].parameters, key=quality)
+
+
+def score_baseline(
+    name: str, validation: Images, test: Images
+) -> tuple[dict[str, float], dict[str, dict[str, dict[str, float]]]]:
+    """Tune and score the baseline `name` at every reference level.
+
+    Args:
+        name: a key of `BASELINES`.
+        validation: images to choose the parameter on, at each level by itself.
+        test: images to score on.
+
+    Returns:
+        The chosen parameter by variance, and the scores `{label of the noise: {"denoised": {metric: mean}}}`.
+    """
+    parameters, results = {}, {}
+    for variance in REFERENCE_VARIANCES:
+        noise = make_noise("gaussian", f"{variance:g}")
+        sigma = variance**0.5
+        pairs = list(noisy_batches(validation[:_TUNING_IMAGES], noise))
+        parameter = parameters[f"{variance:g}"] = tune(name, pairs, sigma)
+        denoisers = {"denoised": baseline_denoiser(name, sigma, parameter)}
+        results[noise.label] = {"denoised": means(score(test, noise, denoisers, METRICS)["denoised"])}
+    return parameters, results

@@ -1,7 +1,7 @@
-"""A small, fixed reader of MNIST's digits: says what noise costs and what denoising gives back.
+"""A small, fixed classifier of MNIST's digits: shows how legible digits are after noise and after denoising.
 
-Trained by `benchmarks/train_classifier.py` on clean training digits; its weights are part of the package, so that
-accuracies of all runs compare.
+Trained by `benchmarks/train_classifier.py` on clean training digits. Its weights are part of the package, so that
+the accuracies of all runs can be compared.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ WEIGHTS = Path(__file__).with_name("digit_reader.npz")
 
 
 class DigitClassifier(nn.Module):
-    """Four convolutions with BatchNorm, the maxima over 3x3 regions, one linear layer: 26,298 parameters.
+    """Four convolutions with BatchNorm, the maxima of 3x3 regions, one linear layer: 26,298 parameters.
 
     Input: float32 [N, 1, 28, 28], 0 black, 1 white. Output: scores of the ten digits, float32 [N, 10].
     """
@@ -47,12 +47,12 @@ def load_classifier(path: Path = WEIGHTS) -> DigitClassifier:
     """The classifier with its committed weights, in eval mode.
 
     Raises:
-        PipelineError: the file of the weights is missing or damaged.
+        PipelineError: the weights file is missing or damaged.
     """
     model = DigitClassifier()
     try:
         with np.load(path, allow_pickle=False) as file:
             model.load_state_dict({name: torch.from_numpy(file[name]) for name in file.files})
     except Exception as error:  # NumPy and torch raise many kinds on a damaged file
-        raise PipelineError(f"{path.name} is not a readable file of weights: {type(error).__name__}") from error
+        raise PipelineError(f"{path.name} is not a readable weights file: {type(error).__name__}") from error
     return model.eval()

@@ -10,10 +10,10 @@ import torch
 from pipeline.data.images import psnr_of_error
 
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Takes images and their clean counterparts, float [N, C, H, W], clean pixels in [0, 1]; returns [N]."""
+"""Takes images and their clean counterparts, float [N, C, H, W] on the CPU, clean pixels in [0, 1]; returns [N]."""
 
-_RADIUS, _SIGMA = 5, 1.5  # in pixels, of the window of SSIM
-_C1, _C2 = 0.01**2, 0.03**2  # of SSIM
+_RADIUS, _SIGMA = 5, 1.5  # pixels, of SSIM's window
+_C1, _C2 = 0.01**2, 0.03**2  # SSIM's constants
 
 
 def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -22,15 +22,15 @@ def mse(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 
 def psnr(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
-    """Peak signal-to-noise ratio in dB, of each image by itself, with data range 1: -10 log10(MSE); at most 100."""
+    """Peak signal-to-noise ratio in dB of each image by itself, with data range 1: -10 log10(MSE); at most 100."""
     return torch.from_numpy(psnr_of_error(mse(images, clean).numpy()))
 
 
 def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     """Structural similarity (Wang et al. 2004): 11x11 Gaussian window of sigma 1.5, data range 1; at most 1.
 
-    Beyond the border, the image is reflected, and the mean is over all pixels: as in torchmetrics, whose function takes
-    twelve times as long for small images, and two seconds to import. Height and width must be 6 pixels or more.
+    The image is reflected at its border, and the mean is taken over all pixels, as in torchmetrics, whose function
+    takes twelve times as long for small images and two seconds to import. Height and width must be at least 6 pixels.
     """
     rows, columns = (_windows(length).to(clean) for length in clean.shape[-2:])
     maps = rows @ torch.stack([images, clean, images * images, clean * clean, images * clean]) @ columns.T
@@ -43,7 +43,7 @@ def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
 
 @cache
 def _windows(length: int) -> torch.Tensor:
-    """Gaussian windows around each of `length` places, float32 [length, length]; their parts outside are reflected."""
+    """Gaussian windows around each of `length` places, float32 [length, length], reflected at the border."""
     offsets = torch.arange(-_RADIUS, _RADIUS + 1)
     weights = (-offsets.double().square() / (2 * _SIGMA**2)).exp()
     places = (torch.arange(length)[:, None] + offsets).abs()
@@ -53,4 +53,3 @@ def _windows(length: int) -> torch.Tensor:
 
 
 METRICS: dict[str, Metric] = {"mse": mse, "psnr": psnr, "ssim": ssim}
-SUMMARIES = (*METRICS, "psnr_pooled")  # what `pipeline.scoring.score.means` makes of them

@@ -19,10 +19,10 @@ from pipeline.scoring.metrics import Metric
 
 TEST_NOISE_SEED = 20_000_003
 
-# Stored with every result: a figure in dB means nothing without it.
+# Stored with every result: a value in dB means nothing without it.
 PROTOCOL: dict[str, Any] = {
     "data_range": 1.0,
-    "input_clipped": "no, but for noises whose label ends in -clipped",
+    "input_clipped": "no, except for noises whose label ends in -clipped",
     "output_clipped_to": [0.0, 1.0],
     "mode": "eval",
     "psnr": "mean over images of the PSNR of each image, in dB; at most 100",
@@ -39,17 +39,17 @@ Scores = dict[str, dict[str, np.ndarray]]
 
 
 def identity(noisy: torch.Tensor) -> torch.Tensor:
-    """The noisy image itself, as drawn: what has to be beaten."""
+    """The noisy image itself: what has to be beaten."""
     return noisy
 
 
 def clipped(noisy: torch.Tensor) -> torch.Tensor:
-    """The noisy image, clipped to [0, 1]: the least that anyone would do."""
+    """The noisy image clipped to [0, 1]: the least that anyone would do."""
     return noisy.clamp(0, 1)
 
 
 def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
-    """The model, in eval mode, with its output clipped to [0, 1]; large images go through it in tiles."""
+    """The model in eval mode, with its output clipped to [0, 1]; large images go through it in tiles."""
     model.eval()
 
     @cache
@@ -69,7 +69,7 @@ def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
 
 
 def noisy_copy(pixels: np.ndarray, index: int, noise: Noise) -> tuple[torch.Tensor, torch.Tensor]:
-    """The image number `index` and its noisy copy, float32 [1, C, H, W], from uint8 [C, H, W].
+    """Image number `index` and its noisy copy, float32 [1, C, H, W], from uint8 [C, H, W].
 
     An image always gets the same noise, whatever the batch size, the device and the number of images.
     """
@@ -82,7 +82,7 @@ def _draw(clean: torch.Tensor, index: int, noise: Noise) -> torch.Tensor:
 
 
 def noisy_batches(images: Images, noise: Noise) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of clean and noisy images, float32 [n, C, H, W], from uint8 images; those of several sizes one by one."""
+    """Batches of clean and noisy images, float32 [n, C, H, W], from uint8 images; of several sizes, one by one."""
     size = 1 if isinstance(images, list) else EVALUATION_BATCH
     for start in range(0, len(images), size):
         clean = to_images(torch.tensor(np.stack(list(images[start : start + size]))))
@@ -97,9 +97,9 @@ def score(images: Images, noise: Noise, denoisers: Mapping[str, Denoiser], metri
 
     Args:
         images: clean, uint8 [N, C, H, W], or a list of [C, H, W].
-        noise: added to them as `noisy_batches` does.
-        denoisers: what is scored, by name.
-        metrics: such as `pipeline.scoring.metrics.METRICS`.
+        noise: added to the images as in `noisy_batches`.
+        denoisers: to score, by name.
+        metrics: by name, such as `pipeline.scoring.metrics.METRICS`.
     """
     values: dict[str, dict[str, list[np.ndarray]]] = {name: {metric: [] for metric in metrics} for name in denoisers}
     for clean, noisy in noisy_batches(images, noise):
@@ -111,7 +111,7 @@ def score(images: Images, noise: Noise, denoisers: Mapping[str, Denoiser], metri
 
 
 def means(scores: Mapping[str, np.ndarray]) -> dict[str, float]:
-    """The mean of every metric over the images, and the PSNR of the mean squared error (`psnr_pooled`)."""
+    """The mean of every metric over the images, and the PSNR of their mean squared error (`psnr_pooled`)."""
     result = {metric: float(values.mean()) for metric, values in scores.items()}
     if "mse" in scores:
         result["psnr_pooled"] = float(psnr_of_error(scores["mse"].mean()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
@@ -17,13 +18,15 @@ from pipeline.errors import PipelineError
 from pipeline.files import write_file
 from pipeline.reports import figures, leaderboard
 from pipeline.reports.comparison import NOTE, Section, comparison_page
-from pipeline.reports.leaderboard import LEVELS, Entry
+from pipeline.reports.leaderboard import LEVELS, EvaluatedRun
 from pipeline.reports.tables import markdown_table
 from pipeline.tracking import names, opening, queries, store
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
     from mlflow.entities import Run
+
+    from pipeline.scoring.evaluation import Sample
 
 _SHOWN = 6  # runs whose curves and pictures are shown
 
@@ -84,30 +87,30 @@ def _named(ids: Sequence[str]) -> list[Run]:
     client = store.connect()
     runs = []
     for run_id in ids:
-        run = store.ask(f"run {run_id}", lambda run_id=run_id: client.get_run(run_id))  # type: ignore[misc]
+        run = store.ask(f"run {run_id}", partial(client.get_run, run_id))
         runs += queries.children(run_id) or [run]
     return runs
 
 
-def _entries(runs: Sequence[Run], tell: bool) -> list[Entry]:
+def _entries(runs: Sequence[Run], tell: bool) -> list[EvaluatedRun]:
     entries = []
     for run in runs:
         try:
-            entries.append(leaderboard.read_entry(run))
+            entries.append(leaderboard.read_run(run))
         except PipelineError as error:
             if tell:
-                click.echo(f"compare: run {run.info.run_id} is left out: it {error}")
+                click.echo(f"compare: run {run.info.run_id} is left out: {error}")
     return entries
 
 
-def _title(group: Sequence[Entry]) -> str:
+def _title(group: Sequence[EvaluatedRun]) -> str:
     dataset, digest = Path(group[0].tags[names.DATASET]).name, group[0].group[0][:8]
     count = f"{len(group)} run{'s' if len(group) > 1 else ''}"
     return f"{count} on {dataset} ({digest}), {group[0].noise}"
 
 
-def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
-    best: dict[str, Entry] = {}
+def _draw(group: Sequence[EvaluatedRun]) -> list[tuple[str, bytes]]:
+    best: dict[str, EvaluatedRun] = {}
     for entry in group:  # the best is the first
         best.setdefault(entry.model, entry)
     shown = dict(list(best.items())[:_SHOWN])
@@ -141,7 +144,10 @@ def _draw(group: Sequence[Entry]) -> list[tuple[str, bytes]]:
 
 
 def _by_noise(
-    entries: Mapping[str, Entry], baselines: Mapping[str, Mapping[str, Mapping[str, float]]], metric: str, unit: str
+    entries: Mapping[str, EvaluatedRun],
+    baselines: Mapping[str, Mapping[str, Mapping[str, float]]],
+    metric: str,
+    unit: str,
 ) -> Figure:
     """Of the entries by the name of their model, and of the classical denoisers."""
     lines = {name: [entry.levels[metric][level] for level in LEVELS] for name, entry in entries.items()}
@@ -152,9 +158,9 @@ def _by_noise(
     return figures.quality_comparison(variances, lines, "Gaussian noise; the best run of every model", unit)
 
 
-def _samples(entries: Mapping[str, Entry]) -> dict[str, figures.Sample]:
+def _samples(entries: Mapping[str, EvaluatedRun]) -> dict[str, Sample]:
     """The test images that `evaluate` has shown, by the name of the model."""
-    found: dict[str, figures.Sample] = {}
+    found: dict[str, Sample] = {}
     with tempfile.TemporaryDirectory() as folder:
         for name, entry in entries.items():
             try:
@@ -170,5 +176,5 @@ def _samples(entries: Mapping[str, Entry]) -> dict[str, figures.Sample]:
     return found
 
 
-def _by_cost(entries: Sequence[Entry], cost: Callable[[Entry], float], unit: str, title: str) -> Figure:
+def _by_cost(entries: Sequence[EvaluatedRun], cost: Callable[[EvaluatedRun], float], unit: str, title: str) -> Figure:
     return figures.quality_by_cost(entries, leaderboard.pareto(entries, cost), cost, unit, title)

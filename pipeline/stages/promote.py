@@ -1,10 +1,10 @@
-"""Make a registered version the champion, if it is better than the champion on the same images in this moment."""
+"""Make a registered version the champion if it beats the present champion on the same test images."""
 
 from __future__ import annotations
 
 import math
 from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,18 +24,47 @@ from pipeline.tracking.store import read_config
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
-_BENCHMARK = (names.DATASET, names.DATASET_SHA256, names.NOISE)  # the tags that two versions must share to be compared
+_BENCHMARK = (names.DATASET, names.DATASET_SHA256, names.NOISE)  # tags in which two versions must agree to be compared
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """PSNR of two models on the same noisy test images."""
+
+    challenger: float  # mean over the images, in dB
+    champion: float
+    error: float  # standard error of the difference of the two means, in dB; NaN for a single image
+
+    @classmethod
+    def of(cls, challenger: np.ndarray, champion: np.ndarray) -> Comparison:
+        """From the PSNR of every image, float64 [N] each, in the same order."""
+        differences = challenger - champion
+        error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
+        return cls(float(challenger.mean()), float(champion.mean()), error)
+
+    @property
+    def difference(self) -> float:
+        """By how much the challenger is better, in dB."""
+        return self.challenger - self.champion
+
+
+@dataclass(frozen=True)
+class Decision:
+    """Whether a version becomes the champion, and why."""
+
+    tags: dict[str, str]  # for the version that becomes the champion; empty: it does not
+    message: str
 
 
 def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -> None:
-    """Move the alias `champion` to a version if it beats the champion by more than `margin`, and say so or why not.
+    """Move the alias `champion` to a version if it beats the champion by more than `margin`; print the reason.
 
     Args:
         name: of the registered model.
         number: of the challenger; 0 for the newest version.
         margin: in dB of mean test PSNR.
-        force: move it whatever the result; that is recorded with the version.
-        data_dir: where the prepared data are.
+        force: move the alias whatever the comparison says; the version records that it was forced.
+        data_dir: the folder that holds the prepared data.
 
     Raises:
         PipelineError: there is no such version, or the two cannot be compared. No alias has moved.
@@ -43,71 +72,69 @@ def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -
     """
     challenger = registry.find_version(name, number)
     champion = registry.find_champion(name)
+    decision = _decide(challenger, champion, margin, force, data_dir)
+    if decision.tags:
+        registry.make_champion(challenger, champion, decision.tags)
+    click.echo(f"promote: {decision.message}")
+
+
+def _decide(
+    challenger: ModelVersion, champion: ModelVersion | None, margin: float, force: bool, data_dir: str
+) -> Decision:
+    title = _title(challenger)
     for version in filter(None, (challenger, champion)):
         if missing := [key for key in _BENCHMARK if key not in version.tags]:
             raise PipelineError(
-                f"{_title(version)} has no tag {missing[0]}: only what `export --register` made can be compared"
+                f"{_title(version)} has no tag {missing[0]}: only versions made by `export --register` can be compared"
             )
-    if champion is not None and champion.version == challenger.version:
-        click.echo(f"promote: {_title(challenger)} is the champion already")
-        return
     if champion is None:
-        with registry.model_file(_uri(challenger)):  # it must be whole
-            registry.make_champion(challenger, None, {names.PROMOTED: "first champion"})
-        click.echo(f"promote: {_title(challenger)} is the first champion")
-        return
+        with registry.model_file(_uri(challenger)):  # raises if the file is damaged
+            return Decision({names.PROMOTED: "first champion"}, f"{title} is the first champion")
+    if champion.version == challenger.version:
+        return Decision({}, f"{title} is the champion already")
 
-    reason = "forced"
-    if force and any(challenger.tags[key] != champion.tags[key] for key in _BENCHMARK):
-        comparison = "not compared"
-    else:
-        difference, error, psnrs = _compare(challenger, champion, data_dir)
-        comparison = (
-            f"{psnrs[0]:.3f} dB against {psnrs[1]:.3f} dB of version {champion.version}, {difference:+.3f} dB "
-            f"(standard error {error:.3f}), margin {margin:g} dB, {challenger.tags[names.DATASET]} with "
-            f"{challenger.tags[names.NOISE]}"
+    reason, text = "forced", "not compared"
+    if not force or all(challenger.tags[key] == champion.tags[key] for key in _BENCHMARK):
+        compared = _compare(challenger, champion, data_dir)
+        text = (
+            f"{compared.challenger:.3f} dB against {compared.champion:.3f} dB of version {champion.version}, "
+            f"{compared.difference:+.3f} dB (standard error {compared.error:.3f}), margin {margin:g} dB, "
+            f"{challenger.tags[names.DATASET]} with {challenger.tags[names.NOISE]}"
         )
-        if difference > margin:
+        if compared.difference > margin:
             reason = "better"
         elif not force:
-            click.echo(
-                f"promote: {_title(challenger)} stays a challenger, {margin - difference:.3f} dB short: {comparison}; "
-                f"version {champion.version} stays the champion"
+            return Decision(
+                {},
+                f"{title} stays a challenger, {margin - compared.difference:.3f} dB short: {text}; "
+                f"version {champion.version} stays the champion",
             )
-            return
-    tags = {names.PROMOTED: f"{reason}: {comparison}", names.FORCED: str(reason == "forced").lower()}
-    registry.make_champion(challenger, champion, tags)
-    click.echo(
-        f"promote: {_title(challenger)} is the champion ({tags[names.PROMOTED]}); version {champion.version} is the "
-        "previous one"
+    why = f"{reason}: {text}"
+    return Decision(
+        {names.PROMOTED: why, names.FORCED: str(reason == "forced").lower()},
+        f"{title} is the champion ({why}); the previous one was version {champion.version}",
     )
 
 
-def _compare(
-    challenger: ModelVersion, champion: ModelVersion, data_dir: str
-) -> tuple[float, float, tuple[float, float]]:
-    """Mean difference of the test PSNR in dB, its standard error over the images, and both PSNRs."""
+def _compare(challenger: ModelVersion, champion: ModelVersion, data_dir: str) -> Comparison:
     for key in _BENCHMARK:
         if challenger.tags[key] != champion.tags[key]:
             raise PipelineError(
                 f"{_title(challenger)} and the champion, version {champion.version}, cannot be compared: "
-                f"{key} is {challenger.tags[key]} and {champion.tags[key]}; --force promotes it all the same"
+                f"{key} is {challenger.tags[key]} and {champion.tags[key]}; --force promotes it anyway"
             )
     config = replace(read_config(challenger.run_id), data_dir=data_dir)
     data = load_prepared(config)
     if data.digest != challenger.tags[names.DATASET_SHA256]:
         raise PipelineError(
-            f"{_title(challenger)} was scored on other data: their digest is {challenger.tags[names.DATASET_SHA256]}, "
-            f"that of {config.dataset} in {data_dir} is {data.digest}"
+            f"{_title(challenger)} was scored on other data: its dataset digest is "
+            f"{challenger.tags[names.DATASET_SHA256]}, but {config.dataset} in {data_dir} has {data.digest}"
         )
-    psnrs = _score([challenger, champion], data, config.training_noise)
-    differences = psnrs[0] - psnrs[1]
-    error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
-    return float(differences.mean()), error, (float(psnrs[0].mean()), float(psnrs[1].mean()))
+    return Comparison.of(*_score([challenger, champion], data, config.training_noise))
 
 
 def _score(versions: list[ModelVersion], data: PreparedData, noise: Noise) -> list[np.ndarray]:
-    """The PSNR of every test image, of the file of every version."""
+    """The PSNR in dB of every test image, float64 [N], with the file of each version."""
     denoisers: dict[str, Denoiser] = {}
     with ExitStack() as stack:
         for version in versions:

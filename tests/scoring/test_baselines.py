@@ -90,5 +90,5 @@ def test_the_reader_reads_clean_digits_and_not_noisy_ones(digits: np.ndarray) ->
 def test_a_damaged_file_of_weights_is_one_line(tmp_path: Path) -> None:
     path = tmp_path / "digit_reader.npz"
     path.write_bytes(WEIGHTS.read_bytes()[:1000])
-    with pytest.raises(PipelineError, match=r"digit_reader.npz is not a readable file of weights"):
+    with pytest.raises(PipelineError, match=r"digit_reader.npz is not a readable weights file"):
         load_classifier(path)

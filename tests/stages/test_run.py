@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import struct
 import subprocess
 import sys
 import time
@@ -22,9 +21,6 @@ from conftest import PROJECT, Cli, Trained, check_curve, write_digits
 from mlflow.entities import Run
 from PIL import Image
 
-from pipeline.config import Config
-from pipeline.scoring.score import clipped
-from pipeline.stages.evaluate import other_data
 from pipeline.tracking import names
 
 
@@ -269,19 +265,6 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     done = cli("evaluate", "--run-id", run.info.run_id)
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "was trained on other data" in done.err
-
-
-def test_a_model_of_digits_is_scored_on_fashion_where_it_is_found(tmp_path: Path, digits: np.ndarray) -> None:
-    config = Config(data_dir=str(tmp_path))
-    noise = config.training_noise
-    assert other_data(config, {"clipped": clipped}, noise) == {}
-    raw = tmp_path / "FashionMNIST" / "raw"
-    raw.mkdir(parents=True)
-    for part in ("train", "t10k"):
-        content = struct.pack(">4B3I", 0, 0, 8, 3, *digits[:20].shape) + digits[:20].tobytes()
-        (raw / f"{part}-images-idx3-ubyte").write_bytes(content)
-    found = other_data(config, {"clipped": clipped}, noise)
-    assert found["fashion-mnist"]["clipped"]["psnr"] == pytest.approx(22.7, abs=0.5)
 
 
 def test_a_run_id_that_does_not_exist_is_one_line(cli: Cli) -> None:

@@ -19,7 +19,7 @@ from pipeline.data.prepared import load_prepared
 from pipeline.models import COURSE_PAGE, RECIPES, Recipe, build_model, recipe_of
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.score import model_denoiser, noisy_batches, score
+from pipeline.scoring.score import model_denoiser, score
 from pipeline.stages.prepare import prepare
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.loop import Best, Epoch, fit
@@ -94,50 +94,6 @@ def test_schedules_stay_between_0_and_1() -> None:
         values = [factor(step / 1000) for step in range(1000)]
         assert 0 < min(values) <= max(values) <= 1
     assert SCHEDULES["linear"](0.999) < 0.01
-
-
-def test_test_noise_does_not_depend_on_the_batch_or_the_number_of_images(
-    digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    noise = make_noise("gaussian", "0.01")
-    images = digits[:40, np.newaxis]
-    wanted = torch.cat([noisy for _, noisy in noisy_batches(images, noise)])
-    monkeypatch.setattr("pipeline.scoring.score.EVALUATION_BATCH", 7)
-    assert torch.equal(torch.cat([noisy for _, noisy in noisy_batches(images, noise)]), wanted)
-    assert torch.equal(torch.cat([noisy for _, noisy in noisy_batches(images[:9], noise)]), wanted[:9])
-    assert not torch.equal(wanted[0] - torch.from_numpy(images[0] / 255), wanted[1] - torch.from_numpy(images[1] / 255))
-
-
-def test_metrics_are_taken_per_image() -> None:
-    clean = torch.rand(3, 1, 28, 28, generator=torch.Generator().manual_seed(0))
-    errors = torch.tensor([0.01, 0.1, 0.5]).reshape(3, 1, 1, 1)
-    assert METRICS["mse"](clean + errors, clean).tolist() == pytest.approx([1e-4, 1e-2, 0.25], rel=1e-4)
-    assert METRICS["psnr"](clean + errors, clean).tolist() == pytest.approx([40, 20, 6.0206], rel=1e-4)
-    ssim = METRICS["ssim"](torch.cat([clean[:2], 1 - clean[2:]]), clean)
-    assert ssim[:2].tolist() == pytest.approx([1, 1])
-    assert ssim[2] < 0
-
-
-@pytest.mark.parametrize("shape", [(5, 1, 28, 28), (2, 3, 11, 40)])
-def test_psnr_and_ssim_are_those_of_torchmetrics(shape: tuple[int, ...]) -> None:
-    from torchmetrics.functional import image
-
-    generator = torch.Generator().manual_seed(0)
-    clean = torch.rand(shape, generator=generator)
-    noisy = clean + 0.2 * torch.randn(shape, generator=generator)
-    ssim = image.structural_similarity_index_measure(noisy, clean, data_range=1.0, reduction="none")
-    assert isinstance(ssim, torch.Tensor)
-    assert torch.allclose(METRICS["ssim"](noisy, clean), ssim, atol=1e-6)
-    psnr = image.peak_signal_noise_ratio(noisy, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
-    assert torch.allclose(METRICS["psnr"](noisy, clean), psnr, atol=1e-4)
-
-
-def test_evaluation_uses_eval_mode(digits: np.ndarray) -> None:
-    model = build_model("autoencoder").train()
-    denoise = model_denoiser(model, torch.device("cpu"))
-    batch = torch.from_numpy(digits[:8, np.newaxis] / np.float32(255))
-    # With the statistics of the batch, an image's result would depend on its neighbours.
-    assert torch.allclose(denoise(batch)[:1], denoise(batch[:1]), atol=1e-6)
 
 
 def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:

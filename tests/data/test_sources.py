@@ -1,0 +1,55 @@
+"""The table of datasets: names, what is said of others, and which packages it needs."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import PROJECT
+
+from pipeline.data.sources import DATASETS, describe_unknown, is_dataset, open_source
+from pipeline.data.sources.folder import ImageFolder
+from pipeline.errors import PipelineError
+
+
+def test_only_one_module_needs_torchvision() -> None:
+    pattern = re.compile(r"^\s*(?:import|from) torchvision\b|import_module\(.torchvision", re.MULTILINE)
+    importing = {
+        path.relative_to(PROJECT).as_posix()
+        for path in (PROJECT / "pipeline").rglob("*.py")
+        if pattern.search(path.read_text())
+    }
+    assert importing == {"pipeline/data/sources/torchvision_sets.py"}
+
+
+def test_mnist_and_folders_work_without_torchvision(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules['torchvision'] = None; from pathlib import Path; "
+        "from pipeline.data.sources import open_source; "
+        "mnist, folder = (open_source(name, Path('data')) for name in ('mnist', sys.argv[1])); "
+        "print(len(mnist.test_labels()), folder.origin)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(tmp_path)], capture_output=True, text=True, check=True, timeout=120
+    )
+    assert done.stdout == f"10000 folder of images '{tmp_path.name}'\n"
+
+
+def test_every_name_of_the_table_opens_a_source(tmp_path: Path) -> None:
+    for name in DATASETS:
+        source = open_source(name, tmp_path)
+        assert source.origin
+        assert source.licence
+
+
+def test_a_folder_is_a_dataset_and_a_name_that_is_neither_is_one_line(tmp_path: Path) -> None:
+    assert isinstance(open_source(str(tmp_path), tmp_path), ImageFolder)
+    assert not is_dataset("")
+    assert not is_dataset("a\0b")
+    assert not is_dataset("\udcff")
+    assert "did you mean 'kmnist'?" in describe_unknown("kminst")
+    with pytest.raises(PipelineError, match=r"'mnits' is neither .* mnist, fashion-mnist, .*; did you mean 'mnist'\?"):
+        open_source("mnits", tmp_path)

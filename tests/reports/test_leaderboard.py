@@ -1,0 +1,157 @@
+"""The leaderboard on runs made here: which may be compared, in what order, and what changed from one to another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import pytest
+from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
+
+from pipeline.errors import PipelineError
+from pipeline.reports.leaderboard import EvaluatedRun, difference, grouped, leaderboard, pareto, read_run
+from pipeline.tracking import names
+
+
+def a_run(
+    number: int = 1,
+    psnr: float = 30.0,
+    status: str = "FINISHED",
+    params: dict[str, str] | None = None,
+    tags: dict[str, str] | None = None,
+    metrics: dict[str, float] | None = None,
+) -> Run:
+    """A run as MLflow returns it; what is given is added to the usual values, or replaces them."""
+    run_id = f"{number:032x}"
+    own = {"noise": "gaussian", "variance": "0.01", "model": "unet", "seed": "0", names.PARAMETERS: "1000"}
+    facts = {
+        **{names.MODEL: "unet", names.DATASET: "mnist", names.DATASET_SHA256: "d" * 64, names.WEIGHTS: "w" * 64},
+        names.TEST_IMAGES_SHA256: "t" * 64,
+    }
+    values = {
+        names.TRAIN_SECONDS: 12.0,
+        **{names.noise_metric("psnr", level): psnr for level in ("0.001", "0.01", "0.1", "poisson-peak30")},
+        **{names.noise_metric("ssim", level): 0.9 for level in ("0.001", "0.01", "0.1", "poisson-peak30")},
+    }
+    return Run(
+        RunInfo(run_id, "0", "me", status, 0, 1, "active", run_name=f"run-{number}"),
+        RunData(
+            [Metric(key, value, 0, 0) for key, value in {**values, **(metrics or {})}.items()],
+            [Param(key, value) for key, value in {**own, **(params or {})}.items()],
+            [RunTag(key, value) for key, value in {**facts, **(tags or {})}.items()],
+        ),
+    )
+
+
+def read(*arguments: Any, **options: Any) -> EvaluatedRun:
+    return read_run(a_run(*arguments, **options))
+
+
+def test_what_is_read_of_a_run() -> None:
+    found = read(7, 31.5, metrics={names.noise_metric("psnr", "0.1"): 22.0, names.MILLISECONDS: 0.25})
+    assert (found.id, found.name, found.model) == (f"{7:032x}", "run-7", "unet")
+    assert (found.psnr, found.ssim, found.parameters, found.seconds) == (31.5, 0.9, 1000, 12.0)
+    assert found.levels["psnr"] == {"0.001": 31.5, "0.01": 31.5, "0.1": 22.0}
+    assert found.noise == "gaussian noise of variance 0.01"
+    assert found.milliseconds == 0.25
+    assert read(7).milliseconds is None
+    assert read(params={"noise": "poisson:peak=30"}, metrics={"test/psnr/poisson-peak30": 9.0}).psnr == 9
+
+
+@pytest.mark.parametrize(
+    ("run", "message"),
+    [
+        (a_run(status="FAILED"), "it is FAILED"),
+        (a_run(params={"clip_input": "True"}), "it was not evaluated: it has no test/psnr/0.01-clipped"),
+        (a_run(metrics={"test/ssim/0.1": math.nan}), "it has a test/ssim/0.1 of nan"),
+        (a_run(metrics={"test/psnr/0.1": math.inf}), "it has a test/psnr/0.1 of inf"),
+    ],
+)
+def test_a_run_that_cannot_be_compared_says_why(run: Run, message: str) -> None:
+    with pytest.raises(PipelineError) as error:
+        read_run(run)
+    assert str(error.value) == message
+
+
+def test_a_run_without_a_model_is_none() -> None:
+    run = a_run()
+    del run.data.tags[names.WEIGHTS]
+    with pytest.raises(PipelineError, match="it holds no model"):
+        read_run(run)
+
+
+def test_runs_are_grouped_by_test_images_and_noise_the_best_first() -> None:
+    runs = [
+        read(1, 28.0),
+        read(2, 33.0, params={"noise": "poisson:peak=30"}),
+        read(3, 30.0, tags={names.DATASET_SHA256: "e" * 64}),  # another split, the same test images
+        read(4, 31.0, tags={names.TEST_IMAGES_SHA256: "u" * 64}),
+        read(5, 29.0),
+    ]
+    assert [[int(run.id, 16) for run in group] for group in grouped(runs)] == [[3, 5, 1], [2], [4]]
+
+
+def test_the_digest_of_all_images_stands_in_for_that_of_the_test_images() -> None:
+    """Runs of the first versions have no other."""
+    run = a_run()
+    del run.data.tags[names.TEST_IMAGES_SHA256]
+    assert read_run(run).group[0] == "d" * 64
+
+
+def test_the_front_is_what_nothing_cheaper_beats() -> None:
+    sizes = {1: (100, 28.0), 2: (100, 29.0), 3: (500, 29.0), 4: (900, 31.0), 5: (950, 30.5)}
+    runs = [read(number, psnr, params={names.PARAMETERS: str(size)}) for number, (size, psnr) in sizes.items()]
+    assert [int(run.id, 16) for run in pareto(runs, lambda run: run.parameters)] == [2, 4]
+    assert pareto([], lambda run: run.parameters) == []
+
+
+def test_the_table_has_a_column_for_what_differs() -> None:
+    runs = [
+        read(1, 31.234, params={"lr": "0.1", "seed": "3", "device": "cpu"}, metrics={names.MILLISECONDS: 0.1236}),
+        read(2, 30.0, params={"lr": "0.2", names.PARAMETERS: "900", "data_dir": "elsewhere", "device": "cuda"}),
+        read(3, 29.0, params={"lr": "0.2", names.PARAMETERS: "12000"}),
+    ]
+    head, first, second, third = leaderboard(runs)
+    assert head == [
+        *("", "run", "model", "seed", "PSNR", "SSIM", "PSNR at 0.001", "PSNR at 0.01", "PSNR at 0.1"),
+        *("parameters", "ms/image", "training", "run id", "lr"),
+    ]
+    assert first == [
+        *("1 *", "run-1", "unet", "3", "31.23", "0.9000", "31.23", "31.23", "31.23"),
+        *("1,000", "0.124", "12 s", "00000000", "0.1"),
+    ]
+    assert (second[0], second[9:11], second[-1]) == ("2 *", ["900", ""], "0.2")
+    assert third[0] == "3"  # two others are better with fewer parameters
+
+
+def test_the_difference_names_options_tags_and_psnr() -> None:
+    former = read(1, 30.0, params={"lr": "0.1", "data_dir": "here"}, tags={names.GIT_COMMIT: "a" * 40})
+    latter = read(2, 30.5, params={"lr": "0.2", "data_dir": "there", "crop": "64"}, tags={names.WEIGHTS: "x" * 64})
+    assert difference(former, latter, [former, latter]) == [
+        "lr: 0.1 -> 0.2",
+        "crop: not set -> 64",
+        f"code (git commit): {'a' * 12} -> unknown",
+        f"weights: {'w' * 12} -> {'x' * 12}",
+        "PSNR: 30.00 -> 30.50 dB (+0.50)",
+        "the effect of the seed is unknown: it takes at least two seeds of each",
+    ]
+
+
+def test_psnrs_with_other_noise_are_not_subtracted() -> None:
+    lines = difference(read(1), read(2, params={"noise": "poisson:peak=30"}), [])
+    assert lines == [
+        "noise: gaussian -> poisson:peak=30",
+        "the data or the noise differ, so the PSNRs cannot be compared",
+    ]
+
+
+@pytest.mark.parametrize(("gain", "size"), [(0.3, "more"), (0.2, "no more")])
+def test_a_gain_counts_if_it_is_more_than_twice_the_spread_over_seeds(gain: float, size: str) -> None:
+    # Two seeds each, 0.1 dB apart: variance 0.005 each, so a spread of 0.1 dB, twice of which is 0.2 dB.
+    former = [read(seed, 30 + 0.1 * seed, params={"lr": "0.1", "seed": str(seed)}) for seed in (0, 1)]
+    latter = [read(9 + seed, 30 + gain - 1e-9 + 0.1 * seed, params={"lr": "0.2", "seed": str(seed)}) for seed in (0, 1)]
+    others = [read(20, 10.0, params={"lr": "0.1", "crop": "64", "seed": "5"}), read(21, 10.0, status="FINISHED")]
+    line = difference(former[0], latter[0], [*former, *latter, *others])[-1]
+    assert line == (
+        f"over 2 and 2 seeds: 30.05 -> {30.05 + gain:.2f} dB, {size} than twice the spread over seeds (0.10 dB)"
+    )
