@@ -76,9 +76,9 @@ def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, t
     assert run.data.metrics[names.noise_metric("psnr", "0.01")] > 29.7  # what the page's recipe reaches in ten epochs
     assert (project / "artifacts" / "autoencoder-var0.01-seed0" / "model.onnx").is_file()
 
-    # The README's example of using a file.
+    # The example of using a file.
     shutil.copytree(PROJECT / "artifacts" / "mnist-blind", project / "artifacts" / "mnist-blind")
-    (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "README.md").read_text(), re.DOTALL)
+    (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "handoff.md").read_text(), re.DOTALL)
     subprocess.run([sys.executable, "-c", example], cwd=project, check=True, timeout=60)
     with Image.open(project / "denoised.png") as image:
         assert image.size == (28, 28)
