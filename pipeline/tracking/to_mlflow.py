@@ -22,7 +22,8 @@ from mlflow.types import Schema, TensorSpec
 from pipeline.errors import ParityError
 from pipeline.files import sha256_file
 from pipeline.tracking import names
-from pipeline.tracking.spool import Event, RefusedError
+from pipeline.tracking.event_log import Event
+from pipeline.tracking.spool import RefusedError
 from pipeline.tracking.store import connect, first_line
 
 _UPLOADS = 8  # at a time

@@ -1,0 +1,119 @@
+"""What a run has to tell the tracking store, on disk: a file that survives whatever befalls the process."""
+
+from __future__ import annotations
+
+import json
+import os
+import zlib
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from pipeline.errors import PipelineError
+from pipeline.files import write_file
+
+Event = dict[str, Any]
+"""A `kind`, and what that needs, as JSON. Paths in it are relative to the folder of the log."""
+
+
+class EventLog:
+    """Groups of events in a folder: `events.jsonl`, and in `sent.bytes` how much of it the store has.
+
+    Every group is one line with a checksum, and is only ever appended: whenever the process dies, the groups before are
+    whole, and the one that was being written is not there. A flipped bit costs the group that it is in, and is found.
+    A file rather than SQLite, which has no checksums, loses all of a database with the wrong page of it, and needs room
+    for a journal on a full disk.
+
+    Attributes:
+        groups: all, sent or not, since the run was opened for the first time; those that are damaged are empty.
+        sent: how many of them, from the first on, the store has. After a crash it may have one more: sending twice must
+            do no harm.
+        damaged: the numbers of those that are damaged, from 1.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        """Read what is in `folder`, if anything.
+
+        Raises:
+            PipelineError: it cannot be read.
+        """
+        self.path = folder / "events.jsonl"
+        self._sent_path = folder / "sent.bytes"
+        self.groups: list[list[Event]] = []
+        self.damaged: list[int] = []
+        self._ends: list[int] = []  # of every group, in bytes
+        try:
+            data = self.path.read_bytes() if self.path.exists() else b""
+        except OSError as error:
+            raise PipelineError(f"cannot read {self.path}: {error.strerror or error}") from error
+        for group, end in _parsed(data.decode("latin-1")):  # it is all ASCII, unless it is damaged
+            self.groups.append(group or [])
+            self._ends.append(end)
+            if group is None:
+                self.damaged.append(len(self.groups))
+        sent = self._read_sent()
+        self.sent = sum(end <= sent for end in self._ends) if sent <= self._size else 0
+
+    @property
+    def _size(self) -> int:
+        """Bytes of the file that count; there may be more, half-written."""
+        return self._ends[-1] if self._ends else 0
+
+    def append(self, events: Sequence[Event]) -> None:
+        """Add a group: when this returns it is on disk; if it fails, nothing of it counts.
+
+        Raises:
+            PipelineError: it cannot be written.
+        """
+        text = json.dumps(list(events))
+        line = json.dumps({"crc": zlib.crc32(text.encode()), "events": text}).encode() + b"\n"
+        try:
+            with self.path.open("ab") as file:
+                file.truncate(self._size)  # what was half-written when the process died, or the disk was full
+                file.write(line)
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as error:
+            raise PipelineError(f"cannot write {self.path}: {error.strerror or error}") from error
+        self.groups.append(list(events))
+        self._ends.append(self._size + len(line))
+
+    def mark_sent(self, count: int) -> None:
+        """Note that the store has the first `count` groups."""
+        self.sent = count
+        with suppress(OSError):  # a full disk: sending twice does no harm
+            write_file(self._sent_path, str(self._ends[count - 1]).encode())
+
+    def remove(self) -> None:
+        """Remove the files."""
+        # The log goes last: what is added to a new one must not count as sent. `sent` is from former versions, which
+        # counted lines in it; what they left is sent again.
+        for path in (self._sent_path, self._sent_path.with_name("sent"), self.path):
+            path.unlink(missing_ok=True)
+
+    def _read_sent(self) -> int:
+        """How many bytes the store has; 0 where that is not known."""
+        try:
+            return int(self._sent_path.read_text())
+        except (OSError, ValueError):
+            return 0
+
+
+def _parsed(text: str) -> Iterator[tuple[list[Event] | None, int]]:
+    """The groups of a log, None for one that is damaged, and where each ends. Any character may stand for a newline."""
+    start = 0
+    while start < len(text):
+        group: list[Event] | None = None
+        try:
+            record, end = json.JSONDecoder().raw_decode(text, start)
+            if zlib.crc32(record["events"].encode()) == record["crc"]:
+                group = json.loads(record["events"])
+        except (ValueError, KeyError, TypeError, AttributeError):
+            pass
+        if group is None:
+            end = text.find("\n", start)
+            if end < 0:  # half-written when the process died: nobody relies on it
+                return
+        start = end + 1
+        yield group, start
