@@ -17,7 +17,7 @@ from pipeline.config import Config
 from pipeline.signals import Stopped
 
 if TYPE_CHECKING:
-    from pipeline.tracking.run import Run
+    from pipeline.tracking.run import OpenRun
 
 _OF_THIS_MACHINE = ("data_dir", "device")  # a resumed run may have others than before
 
@@ -52,7 +52,7 @@ class TrainingPlan:
         return plan
 
     @contextmanager
-    def open_run(self, force: bool, parent: str = "", trial: str = "") -> Iterator[Run]:
+    def open_run(self, force: bool, parent: str = "", trial: str = "") -> Iterator[OpenRun]:
         """The run to train in. A run that is not resumed becomes a child of the run `parent`, if that is given.
 
         Args:
@@ -80,7 +80,7 @@ class TrainingPlan:
 
 
 @contextmanager
-def open_parent(name: str, resume: str, data_dir: str) -> Iterator[Run]:
+def open_parent(name: str, resume: str, data_dir: str) -> Iterator[OpenRun]:
     """The run whose children are the trials of a sweep: a new one called `name`, or the one to resume."""
     from pipeline.tracking import opening
 
@@ -113,7 +113,7 @@ def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:
 
 
 @contextmanager
-def _hint_to_resume(run: Run) -> Iterator[None]:
+def _hint_to_resume(run: OpenRun) -> Iterator[None]:
     """Have the message of a signal say how to resume the run."""
     try:
         yield

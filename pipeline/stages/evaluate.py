@@ -20,13 +20,13 @@ from pipeline.scoring.score import model_denoiser
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.tracking import names
 from pipeline.tracking.fingerprint import Fingerprint, fingerprint
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.devices import choose_device
 from pipeline.training.objectives import TARGETS
 
 
-def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool = False) -> None:
+def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bool = False) -> None:
     """Score the checkpoint of `run` on the test images, and log metrics, figures and a description as one group.
 
     Results of an earlier call with the same weights, images and source are reused.
@@ -71,12 +71,12 @@ def evaluate(config: Config, run: Run, also: Sequence[Noise] = (), force: bool =
     _print(report, noises, own)
 
 
-def _log_other_data(run: Run, found: Evaluation, own: Noise, step: int) -> None:
+def _log_other_data(run: OpenRun, found: Evaluation, own: Noise, step: int) -> None:
     for name, summary in found.other_data.items():
         run.log_metrics({names.other_data_metric(name, "psnr", own.label): summary["denoised"]["psnr"]}, step=step)
 
 
-def _log_figures(run: Run, found: Evaluation, own: Noise) -> None:
+def _log_figures(run: OpenRun, found: Evaluation, own: Noise) -> None:
     sample = found.samples[own.label]
     run.log_arrays(dict(zip(names.SAMPLE, (part.numpy() for part in sample), strict=True)), names.SAMPLES)
     run.log_figure(figures.denoising_grid(sample, f"Test images, {own.description}"), "denoised")
@@ -127,7 +127,7 @@ def _fingerprint(config: Config, data: PreparedData, checkpoint: Checkpoint) -> 
     )
 
 
-def _earlier(run: Run, parts: Fingerprint) -> dict[str, Any] | None:
+def _earlier(run: OpenRun, parts: Fingerprint) -> dict[str, Any] | None:
     """The report of an earlier call, perhaps with other noises, if nothing it depends on has changed."""
     if not run.is_done("evaluate", parts):
         return None

@@ -33,7 +33,7 @@ from pipeline.reports import rendering
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.tracking import names, queries, registry
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
 
 
@@ -51,7 +51,7 @@ class _Inputs:
 
 
 def export(
-    config: Config, run: Run, folder: Path, variants: Sequence[str] = (), register: str = "", force: bool = False
+    config: Config, run: OpenRun, folder: Path, variants: Sequence[str] = (), register: str = "", force: bool = False
 ) -> Path:
     """Write the hand-off of `run` to `folder`, completely or not at all, log it to `run`, and return `folder`.
 
@@ -93,7 +93,7 @@ def export(
     return folder
 
 
-def _read(config: Config, run: Run) -> _Inputs:
+def _read(config: Config, run: OpenRun) -> _Inputs:
     data, checkpoint, label = load_training_data(config, run), load_checkpoint(run), config.training_noise.label
     metric = names.noise_metric("psnr", label)
     if metric not in run.metrics():
@@ -146,7 +146,7 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str) -> Des
     )
 
 
-def _rejected(run: Run, report: Report) -> ParityError:
+def _rejected(run: OpenRun, report: Report) -> ParityError:
     """Log the report of a model that did not pass its gates; the error to raise."""
     with run.together():
         run.log_tags({names.PARITY: "failed"})
@@ -161,7 +161,7 @@ def _rejected(run: Run, report: Report) -> ParityError:
 
 
 def _log(
-    run: Run, folder: Path, description: Description, proof: Proof, examples: Examples, parts: Fingerprint
+    run: OpenRun, folder: Path, description: Description, proof: Proof, examples: Examples, parts: Fingerprint
 ) -> str | None:
     """Log the packed folder, the file as a model, and the report; the id of the model, if the store has it."""
     step, onnx_digest = description.checkpoint.images, sha256_file(folder / MODEL)
@@ -185,7 +185,7 @@ def _log(
     return run.model_id()
 
 
-def _figures(run: Run) -> dict[str, bytes]:
+def _figures(run: OpenRun) -> dict[str, bytes]:
     """The figures that the run has, as PNG files by name."""
     figures = {}
     for name in CAPTIONS:
@@ -194,7 +194,7 @@ def _figures(run: Run) -> dict[str, bytes]:
     return figures
 
 
-def _baselines(run: Run) -> dict[str, dict[str, float]]:
+def _baselines(run: OpenRun) -> dict[str, dict[str, float]]:
     try:
         found = queries.baselines(run.tag(names.TEST_IMAGES_SHA256) or "", ["psnr"])
     except PipelineError:  # the store does not answer: the report does without

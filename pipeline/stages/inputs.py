@@ -8,11 +8,11 @@ from pipeline.config import Config
 from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.errors import PipelineError
 from pipeline.tracking import names
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
 
 
-def load_training_data(config: Config, run: Run) -> PreparedData:
+def load_training_data(config: Config, run: OpenRun) -> PreparedData:
     """The prepared data, which must be what `run` was trained on."""
     data = load_prepared(config)
     expected = run.tag(names.DATASET_SHA256)
@@ -24,7 +24,7 @@ def load_training_data(config: Config, run: Run) -> PreparedData:
     return data
 
 
-def load_checkpoint(run: Run) -> Checkpoint:
+def load_checkpoint(run: OpenRun) -> Checkpoint:
     """The best epoch of `run`, which must be the one that it recorded."""
     with run.artifact(names.CHECKPOINT) as path:
         return read_checkpoint(path, run.id, run.tag(names.WEIGHTS))

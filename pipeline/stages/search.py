@@ -12,12 +12,12 @@ from pipeline.reports import figures
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
 from pipeline.tracking import names, store
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.trials.choice import Chooser
 from pipeline.trials.running import run_trials
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
+    from mlflow.entities import OpenRun as MlflowRun
 
     from pipeline.trials.space import Space
 
@@ -27,7 +27,7 @@ def search(
     space: Space,
     method: str,
     count: int,
-    run: Run,
+    run: OpenRun,
     jobs: int,
     artifacts_dir: str,
 ) -> None:
@@ -49,7 +49,7 @@ def search(
     _log(run, chooser, list(space))
 
 
-def _log(run: Run, chooser: Chooser, searched: Sequence[str]) -> None:
+def _log(run: OpenRun, chooser: Chooser, searched: Sequence[str]) -> None:
     """Log the table, the figure and the best config of a search over the options called `searched`."""
     runs = chooser.runs(known := chooser.known())
     rows = [_row(trial, known[name]["choice"], searched) for name, trial in runs.items()]

@@ -16,13 +16,13 @@ from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
 from pipeline.tracking import names, store
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.trials.running import Trial, run_trials, running_elsewhere
 
 _CLIPPED = "input, clipped to [0, 1]"
 
 
-def sweep(trials: Sequence[Trial], run: Run, jobs: int, artifacts_dir: str, force: bool = False) -> bool:
+def sweep(trials: Sequence[Trial], run: OpenRun, jobs: int, artifacts_dir: str, force: bool = False) -> bool:
     """Run every trial as a child of `run`, and log their table and figure to `run`.
 
     Args:
@@ -78,7 +78,7 @@ def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
     return groups
 
 
-def _log(run: Run, groups: Mapping[str, Sequence[_Result]]) -> None:
+def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     """Log mean and standard deviation over the seeds of every group: metrics, a table and a figure."""
     everyone = [result for group in groups.values() for result in group]
     first = everyone[0]

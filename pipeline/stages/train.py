@@ -27,7 +27,7 @@ from pipeline.signals import deferred
 from pipeline.stages.inputs import read_checkpoint
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.devices import choose_device, choose_precision
 from pipeline.training.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
@@ -84,7 +84,7 @@ def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
     )
 
 
-def train(config: Config, run: Run, state_every: float = math.inf) -> None:
+def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
     """Train `config.model`, log every epoch to `run`, and keep the best epoch as the artifact `CHECKPOINT`.
 
     A training of `run` that was interrupted goes on where it was; one that has ended is left as it is.
@@ -168,7 +168,7 @@ def _fit(config: Config, material: _Material, state: dict[str, Any] | None, team
     )
 
 
-def _train(config: Config, run: Run, states: States, state_every: float, team: Team) -> None:
+def _train(config: Config, run: OpenRun, states: States, state_every: float, team: Team) -> None:
     data = load_prepared(config)
     run.log_dataset(data, config.dataset_name)
     material = _material(config, data)
@@ -286,7 +286,7 @@ def _machine() -> dict[str, Any]:
     return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "processes": launcher.count()}
 
 
-def _check_state(state: dict[str, Any], config: Config, run: Run) -> None:
+def _check_state(state: dict[str, Any], config: Config, run: OpenRun) -> None:
     if state["config"] != config.to_json():
         raise PipelineError(f"run {run.id} was interrupted with another config than its own: {state['config']}")
     for key, value in _machine().items():

@@ -17,14 +17,14 @@ from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
 from pipeline.tracking.git import git_tags
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.tracking.spool import Spool
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
 
 @contextmanager
-def start_run(config: Config, parent: str | None = None, trial: str = "") -> Iterator[Run]:
+def start_run(config: Config, parent: str | None = None, trial: str = "") -> Iterator[OpenRun]:
     """Open a new run, or the one that `mlflow run` has made for this process, and log the config to it.
 
     It ends as FINISHED, as FAILED after an exception, as KILLED after a signal.
@@ -42,14 +42,14 @@ def start_run(config: Config, parent: str | None = None, trial: str = "") -> Ite
 
 
 @contextmanager
-def start_comparison(name: str, data_dir: str) -> Iterator[Run]:
+def start_comparison(name: str, data_dir: str) -> Iterator[OpenRun]:
     """Open a run that holds no model of its own, to be the parent of others."""
     with _start(name, data_dir) as run:
         yield run
 
 
 @contextmanager
-def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Iterator[Run]:
+def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Iterator[OpenRun]:
     """Open a run for a denoiser that is not trained, scored on the first `images` test images of `dataset`."""
     with _start(f"{name}-{images}-images", data_dir) as run:
         run.log_tags({names.DATASET: dataset, names.MODEL: name, names.TEST_IMAGES: str(images), **git_tags()})
@@ -57,7 +57,7 @@ def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Itera
 
 
 @contextmanager
-def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Run]:
+def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[OpenRun]:
     client = store.connect()
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
     if run_id is None:
@@ -77,7 +77,7 @@ def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Run]
 
 
 @contextmanager
-def project_run(data_dir: str) -> Iterator[Run]:
+def project_run(data_dir: str) -> Iterator[OpenRun]:
     """Open the run that `mlflow run` has made for this process, to log what a stage without a run of its own found."""
     store.connect()
     with _open(os.environ.pop("MLFLOW_RUN_ID"), data_dir, ends=True) as run:
@@ -85,7 +85,7 @@ def project_run(data_dir: str) -> Iterator[Run]:
 
 
 @contextmanager
-def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
+def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]:
     """Open the run `run_id`, to add to it. Its status and its end stay what they are.
 
     Raises:
@@ -104,7 +104,7 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[Run, Config]]:
 
 
 @contextmanager
-def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[Run]:
+def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[OpenRun]:
     """Open the finished run `run_id`, to add to it, and make it a child of the run `parent` if it is nobody's."""
     with _open(run_id, config.data_dir, ends=False) as run:
         if run.tag(names.PARENT) is None:
@@ -113,7 +113,7 @@ def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[Run]:
 
 
 @contextmanager
-def resume_run(run_id: str, data_dir: str) -> Iterator[Run]:
+def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
     """Open the run `run_id`, which was interrupted, again. It ends like one that was opened by `start_run`.
 
     Raises:
@@ -188,9 +188,10 @@ def open_spool(folder: Path, run_id: str) -> Iterator[Spool]:
 
 
 @contextmanager
-def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[Run]:
+def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[OpenRun]:
     with lock_run(data_dir, run_id) as folder, open_spool(folder, run_id) as spool:
-        run = Run(run_id, folder, spool)
+        data = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data
+        run = OpenRun(run_id, folder, spool, data)
         if not ends:
             yield run
             return

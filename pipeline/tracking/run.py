@@ -1,4 +1,4 @@
-"""An MLflow run that is open. What it is told is on disk at once, and in the store soon after."""
+"""An MLflow run that is open: whatever is logged to it is on disk at once, and in the store soon after."""
 
 from __future__ import annotations
 
@@ -9,7 +9,8 @@ import time
 import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import asdict
+from copy import deepcopy
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,48 +23,70 @@ from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
+from pipeline.tracking.event_log import Event
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
 from pipeline.tracking.git import git_tags
-from pipeline.tracking.spool import Event, Spool
+from pipeline.tracking.spool import Spool
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
+    from mlflow.entities import RunData
 
 _THUMBNAIL = (256, 256)  # pixels, of an image in the step slider
 
 
-class Run:
-    """An MLflow run that is open: what the stages write to, and read what was written.
+@dataclass
+class _Known:
+    """What the store has of a run, or will have."""
 
-    Nothing here waits for the store but what says so. Made by `start_run`, `resume_run` and `continue_run`.
+    params: dict[str, str]
+    tags: dict[str, str]
+    metrics: dict[str, float]
+    steps: set[tuple[str, int]] = field(default_factory=set)  # at which a metric was logged by this machine
+    files: dict[str, Path] = field(default_factory=dict)  # artifacts that are on this machine
+
+
+class OpenRun:
+    """An MLflow run that is open: the stages write to it, and read what was written.
+
+    Only the methods that say so wait for the store. Made by the functions in `opening`.
     """
 
-    def __init__(self, run_id: str, folder: Path, spool: Spool) -> None:
-        """Args:
-        folder: this run's own on this machine.
+    def __init__(self, run_id: str, folder: Path, spool: Spool, data: RunData) -> None:
+        """Wrap a run whose folder is locked.
+
+        Args:
+            run_id: of the run.
+            folder: what this machine keeps of the run until it is over.
+            spool: on the way to the store; what is still in it counts as logged.
+            data: what the store has of the run.
         """
         self.id = run_id
         self.folder = folder
         self._spool = spool
         self._group: list[Event] | None = None
-        self._files: dict[str, Path] = {}  # artifacts that are on this machine
-        data = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data
-        self._params, self._tags, self._metrics = dict(data.params), dict(data.tags), dict(data.metrics)
-        self._steps: set[tuple[str, int | None]] = set()
+        self._known = _Known(dict(data.params), dict(data.tags), dict(data.metrics))
         for event in spool.events:
             self._note(event)
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """What is logged inside is kept as a whole, or not at all if the process dies."""
-        if self._group is not None:  # part of a greater whole
+        """Log what is logged inside as one group: all of it, figures and files too, or nothing.
+
+        Nothing, if the process dies inside, or an exception leaves it. A group inside another is part of that.
+        """
+        if self._group is not None:
             yield
             return
+        before = deepcopy(self._known)
         self._group = []
         try:
             yield
             group, self._group = self._group, None
             self._append(*group)
+        except BaseException:
+            self._known = before
+            raise
         finally:
             self._group = None
 
@@ -94,7 +117,7 @@ class Run:
 
     def log_params(self, params: dict[str, Any]) -> None:
         """Log what is not logged yet: `mlflow run` logs the parameters first, and they can't be changed."""
-        self._values(params={key: str(value) for key, value in params.items() if key not in self._params})
+        self._values(params={key: str(value) for key, value in params.items() if key not in self._known.params})
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
         self._values(metrics={key: float(value) for key, value in metrics.items()}, step=step)
@@ -120,23 +143,23 @@ class Run:
 
     def metrics(self) -> dict[str, float]:
         """The last value of every metric of the run."""
-        return dict(self._metrics)
+        return dict(self._known.metrics)
 
-    def steps(self, metric: str) -> set[int | None]:
+    def steps(self, metric: str) -> set[int]:
         """The steps at which `metric` was logged. Asks the store."""
         history = store.ask(f"run {self.id}", lambda: store.connect().get_metric_history(self.id, metric))
-        return {entry.step for entry in history} | {step for name, step in self._steps if name == metric}
+        return {entry.step for entry in history} | {step for name, step in self._known.steps if name == metric}
 
     def tag(self, name: str) -> str | None:
         """The value of a tag of the run, or None."""
-        return self._tags.get(name)
+        return self._known.tags.get(name)
 
     def facts(self) -> dict[str, Any]:
         """What a table says of the run: its id, the number of parameters, and the seconds that training took."""
         return {
             "id": self.id,
-            "parameters": int(self._params[names.PARAMETERS]),
-            "seconds": self._metrics[names.TRAIN_SECONDS],
+            "parameters": int(self._known.params[names.PARAMETERS]),
+            "seconds": self._known.metrics[names.TRAIN_SECONDS],
         }
 
     def log_dataset(self, data: PreparedData, name: str) -> None:
@@ -226,8 +249,8 @@ class Run:
         Raises:
             PipelineError: the run has no such artifact.
         """
-        if path in self._files:
-            yield self._files[path]
+        if path in self._known.files:
+            yield self._known.files[path]
             return
         with tempfile.TemporaryDirectory() as folder:
             yield store.download(self.id, path, folder)
@@ -311,23 +334,23 @@ class Run:
         self._append({"kind": "artifact", "file": self._relative(path), "path": folder})
 
     def _append(self, *events: Event) -> None:
-        for event in events:
-            self._note(event)
         if self._group is None:
             self._spool.append(events)
         else:
             self._group.extend(events)
+        for event in events:
+            self._note(event)
 
     def _note(self, event: Event) -> None:
-        """Know what the store will know."""
+        """Know what the store will have."""
         if event["kind"] == "values":
-            self._params.update(event["params"])
-            self._tags.update(event["tags"])
-            self._metrics.update(event["metrics"])
-            self._steps.update((name, event["step"]) for name in event["metrics"])
+            self._known.params.update(event["params"])
+            self._known.tags.update(event["tags"])
+            self._known.metrics.update(event["metrics"])
+            self._known.steps.update((name, event["step"]) for name in event["metrics"])
         elif event["kind"] == "artifact":
             file = self._spool.folder / event["file"]
-            self._files["/".join(filter(None, (event["path"], file.name)))] = file
+            self._known.files["/".join(filter(None, (event["path"], file.name)))] = file
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._spool.folder).as_posix()

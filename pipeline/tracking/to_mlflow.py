@@ -38,12 +38,12 @@ def send(run_id: str, folder: Path, events: list[Event]) -> None:
         RefusedError: the store will not take one of them.
         ParityError: what it took is not what was sent.
     """
-    by_kind: dict[str, list[Event]] = {}
-    for event in events:
-        by_kind.setdefault(event["kind"], []).append(event)
+    if unknown := {event["kind"] for event in events} - KINDS.keys():
+        raise RefusedError(f"records of an unknown kind, from a newer version: {', '.join(sorted(unknown))}")
     try:
-        for kind, of_kind in by_kind.items():
-            KINDS[kind](run_id, folder, of_kind)
+        for kind, send_kind in KINDS.items():
+            if of_kind := [event for event in events if event["kind"] == kind]:
+                send_kind(run_id, folder, of_kind)
     except MlflowException as error:
         if error.error_code in _FINAL:
             raise RefusedError(f"the tracking store refuses it: {first_line(error)}") from error
@@ -155,10 +155,11 @@ class _OnnxWithLoader:
         mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
+# In the order in which they are sent: tags say what a run has, so that is there first.
 KINDS: dict[str, Callable[[str, Path, list[Event]], None]] = {
-    "values": _send_values,
     "artifact": _send_artifacts,
     "dataset": _send_datasets,
+    "values": _send_values,
     "model": _send_models,
     "end": _send_end,
 }

@@ -16,14 +16,14 @@ import click
 
 from pipeline.config import Config
 from pipeline.tracking import names, queries, store
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 from pipeline.training.loop import POINTS
 from pipeline.trials.running import Trial, stopped_trials, trial_name
 from pipeline.trials.space import SEARCHES
 
 if TYPE_CHECKING:
     import optuna
-    from mlflow.entities import Run as MlflowRun
+    from mlflow.entities import OpenRun as MlflowRun
 
     from pipeline.trials.space import Space
 
@@ -35,7 +35,7 @@ _TRIES = 20  # at a choice that was not made before
 class Chooser:
     """The trials of a sweep, one chosen after the other."""
 
-    def __init__(self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: Run) -> None:
+    def __init__(self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: OpenRun) -> None:
         self._fixed, self._space, self._method, self._count, self._run = fixed, space, method, count, run
         self._own: dict[str, dict[str, Any]] = {}  # what this process chose, and the store may not have yet
         self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended

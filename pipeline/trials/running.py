@@ -20,10 +20,10 @@ from pipeline.config import Config
 from pipeline.handoff.verify import MANIFEST
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import in_use
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 
 if TYPE_CHECKING:
-    from mlflow.entities import Run as MlflowRun
+    from mlflow.entities import OpenRun as MlflowRun
 
 _LOOK_EVERY = 1.0  # seconds
 
@@ -54,7 +54,7 @@ class _Process:
 def run_trials(
     trials: Iterator[Trial],
     count: int,
-    parent: Run,
+    parent: OpenRun,
     jobs: int,
     artifacts_dir: str,
     on_end: Callable[[Trial, str | None], None] = lambda trial, run_id: None,
@@ -144,7 +144,7 @@ def _end(process: _Process, artifacts_dir: str) -> tuple[bool, str]:
     return False, said[-1] if said else f"exit code {process.popen.returncode}"
 
 
-def _prune(running: list[_Process], parent: Run, is_hopeless: Callable[[MlflowRun], bool]) -> None:
+def _prune(running: list[_Process], parent: OpenRun, is_hopeless: Callable[[MlflowRun], bool]) -> None:
     runs = {run.data.tags.get(names.TRIAL): run for run in queries.children(parent.id) if run.info.status == "RUNNING"}
     for process in running:
         run = runs.get(process.trial.name)
