@@ -23,25 +23,21 @@ from pipeline.noise import make_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import Denoiser, clipped, score
 from pipeline.stages.prepare import prepare
-from pipeline.training.loop import Best, Epoch, fit
+from pipeline.training.loop import Best, Trained, Trainer
 
 VARIANCE = "0.01"
 
 
-def train(data: PreparedData, target: str) -> tuple[Best, list[Epoch]]:
-    epochs: list[Epoch] = []
+def train(data: PreparedData, target: str) -> Trained:
     torch.manual_seed(0)
-    best = fit(
+    return Trainer(
         build_model("autoencoder"),
         WholeImages(torch.from_numpy(np.asarray(data.train))),
         torch.from_numpy(np.asarray(data.validation)),
         make_noise("gaussian", VARIANCE),
-        recipe=COURSE_PAGE,
+        COURSE_PAGE,
         target=target,
-        seed=0,
-        on_epoch=epochs.append,
-    )
-    return best, epochs
+    ).run()
 
 
 def test_psnr(data: PreparedData, best: Best, mode: str) -> float:
@@ -66,8 +62,9 @@ def main() -> None:
     data = prepare(Config())
     rows = []
     for target in ("noisy", "clean"):
-        best, epochs = train(data, target)
-        rows.append((target, epochs, test_psnr(data, best, "train"), test_psnr(data, best, "eval")))
+        trained = train(data, target)
+        train_mode, eval_mode = (test_psnr(data, trained.best, mode) for mode in ("train", "eval"))
+        rows.append((target, trained.epochs, train_mode, eval_mode))
 
     print(f"\nInput clipped to [0, 1], not denoised: {mean_psnr(data, clipped):.2f} dB.\n")
     print("| target | validation loss, epoch 1 | epoch 10 | test PSNR, train mode | test PSNR, eval mode |")

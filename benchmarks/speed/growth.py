@@ -21,7 +21,7 @@ from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import MODELS, build_model
 from pipeline.noise import make_noise
 from pipeline.training.devices import choose_device
-from pipeline.training.loop import Progress, fit
+from pipeline.training.loop import Observer, Position, Trainer
 
 TIMES = (1, 10, 100)
 SIDES = (28, 64, 128, 256)
@@ -48,33 +48,33 @@ def _prepare(data_dir: Path, count: int, side: int) -> Config:
     return config
 
 
+class _StopWatch(Observer):
+    """Ends the training after `SECONDS`, with its images/s."""
+
+    def __init__(self, images_per_epoch: int) -> None:
+        self.images_per_epoch, self.began, self.warm = images_per_epoch, 0.0, 0
+
+    def progress(self, position: Position) -> None:
+        images = (position.epoch - 1) * self.images_per_epoch + position.images
+        if not self.began:  # what came before warms up
+            self.began, self.warm = time.perf_counter(), images
+        elif time.perf_counter() - self.began > SECONDS:
+            raise _EnoughError((images - self.warm) / (time.perf_counter() - self.began))
+
+
 def measure(config: Config) -> tuple[float, float, float]:
     """Images/s of the training loop, GiB of the training images, and GiB of memory that are the process's own."""
     choose_device("cpu")
     data = load_prepared(config)
-    began, warm = 0.0, 0
-
-    def on_progress(progress: Progress) -> None:
-        nonlocal began, warm
-        images = (progress.epoch - 1) * len(data.train) + progress.images
-        if not began:  # what came before warms up
-            began, warm = time.perf_counter(), images
-        elif time.perf_counter() - began > SECONDS:
-            raise _EnoughError((images - warm) / (time.perf_counter() - began))
-
+    trainer = Trainer(
+        build_model("autoencoder"),
+        training_batches(data.train, 0, torch.device("cpu")),
+        torch.from_numpy(np.asarray(data.validation)),
+        make_noise("gaussian", "0.01"),
+        replace(FAST, epochs=10_000),
+    )
     try:
-        fit(
-            build_model("autoencoder"),
-            training_batches(data.train, 0, torch.device("cpu")),
-            torch.from_numpy(np.asarray(data.validation)),
-            make_noise("gaussian", "0.01"),
-            recipe=replace(FAST, epochs=10_000),
-            target="clean",
-            seed=0,
-            on_progress=on_progress,
-            on_point=lambda point: None,
-            on_epoch=lambda epoch: None,
-        )
+        trainer.run(_StopWatch(len(data.train)))
     except _EnoughError as enough:
         speed = float(enough.args[0])
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())

@@ -25,7 +25,7 @@ from pipeline.noise import make_noise
 from pipeline.scoring.classical import BASELINES, baseline_denoiser, missing, tune
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import Denoiser, noisy_batches
-from pipeline.training.loop import fit
+from pipeline.training.loop import Trainer
 
 BATCHES, ROUNDS = (1, 64, 512), 15
 IMAGES = 100  # to score; BM3D takes a third of a second for one
@@ -37,15 +37,7 @@ def _trained() -> nn.Module:
     train = torch.from_numpy(np.array(BundledMNIST().images()[0]))
     torch.manual_seed(0)
     model = build_model("autoencoder")
-    fit(
-        model,
-        WholeImages(train),
-        train[:1],
-        NOISE,
-        recipe=MODELS["autoencoder"].fast,
-        target="clean",
-        seed=0,
-    )
+    Trainer(model, WholeImages(train), train[:1], NOISE, MODELS["autoencoder"].fast).run()
     return model.to(memory_format=torch.contiguous_format).eval()
 
 

@@ -21,7 +21,7 @@ from pipeline.stages import train as train_stage
 from pipeline.stages.prepare import prepare
 from pipeline.tracking import names
 from pipeline.tracking.opening import start_run
-from pipeline.training.loop import fit
+from pipeline.training.loop import Observer, Trained, Trainer
 
 ROOT = Path(__file__).parents[2]
 
@@ -82,12 +82,13 @@ def overhead() -> None:
 
         return call
 
-    def timed_fit(*arguments: Any, **options: Any) -> Any:
-        for name in ("on_progress", "on_point", "on_epoch", "on_state", "state_due"):
-            options[name] = timed(options[name], name)
-        return timed(fit, "fit")(*arguments, **options)
+    class TimedTrainer(Trainer):
+        def run(self, observer: Observer | None = None) -> Trained:
+            for name in ("progress", "point", "epoch", "state", "wants_state"):
+                setattr(observer, name, timed(getattr(observer, name), name))
+            return timed(super().run, "run")(observer)
 
-    train_stage.fit = timed_fit
+    train_stage.Trainer = TimedTrainer  # type: ignore[misc]
     os.chdir(tempfile.mkdtemp())
     os.environ.pop("MLFLOW_TRACKING_URI", None)
     config = Config()
@@ -97,13 +98,13 @@ def overhead() -> None:
         began = time.perf_counter()
         train_stage.train(config, run, 60.0)
         whole = time.perf_counter() - began
-    calls = spent["on_point"] + spent["on_epoch"] + spent["on_progress"] + spent["on_state"] + spent["state_due"]
-    training = spent["fit"] - calls
+    calls = spent["point"] + spent["epoch"] + spent["progress"] + spent["state"] + spent["wants_state"]
+    training = spent["run"] - calls
     rows = {
-        "learning curve and step slider": spent["on_point"] + spent["on_epoch"],
-        "checkpoints": spent["on_state"] + spent["state_due"],
-        "progress": spent["on_progress"],
-        "before and after: data verified, model built, figure drawn, best epoch kept": whole - spent["fit"],
+        "learning curve and step slider": spent["point"] + spent["epoch"],
+        "checkpoints": spent["state"] + spent["wants_state"],
+        "progress": spent["progress"],
+        "before and after: data verified, model built, figure drawn, best epoch kept": whole - spent["run"],
     }
     print(f"The `train` stage besides its training and validation of {training:.1f} s:\n")
     print("| | seconds | share |\n|---|---:|---:|")

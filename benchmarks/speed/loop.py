@@ -1,4 +1,4 @@
-"""How near the training loop comes to torch's bare step, and that to what the machine can do."""
+"""How close the training loop comes to a bare step of torch, and that to what the machine can do."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pipeline.models import MODELS, build_model
 from pipeline.models.facts import multiply_adds_per_pixel
 from pipeline.noise import make_noise
 from pipeline.training.devices import choose_device
-from pipeline.training.loop import fit
+from pipeline.training.loop import Trainer
 from pipeline.training.objectives import LOSSES, Pair, image_errors
 from pipeline.training.optimizers import OPTIMIZERS
 
@@ -26,20 +26,12 @@ NOISE = make_noise("gaussian", "0.01")
 
 
 def _loop(pixels: torch.Tensor) -> None:
-    """`fit` for one epoch, validated on one image."""
-    fit(
-        build_model("autoencoder"),
-        WholeImages(pixels),
-        pixels[:1],
-        NOISE,
-        recipe=replace(FAST, epochs=1),
-        target="clean",
-        seed=0,
-    )
+    """Train for one epoch and validate on one image."""
+    Trainer(build_model("autoencoder"), WholeImages(pixels), pixels[:1], NOISE, replace(FAST, epochs=1)).run()
 
 
 def _bare_step(pixels: torch.Tensor, with_optimizer: bool = True) -> Callable[[], None]:
-    """As many steps as an epoch of `_loop` has, on one batch that is in memory."""
+    """As many steps as in an epoch of `_loop`, on one batch in memory."""
     model = build_model("autoencoder").to(memory_format=torch.channels_last)
     optimizer = OPTIMIZERS[FAST.optimizer][0](model.parameters(), FAST.lr, FAST.beta2)
     clean = to_images(pixels[: FAST.batch_size])
@@ -57,7 +49,7 @@ def _bare_step(pixels: torch.Tensor, with_optimizer: bool = True) -> Callable[[]
 
 
 def _peak() -> float:
-    """The most multiply-adds a second of this machine, in a product of two large matrices."""
+    """The highest number of multiply-adds per second on this machine, in a product of two large matrices."""
     left, right = torch.rand(2048, 2048), torch.rand(2048, 2048)
     best = min(in_turn({"product": lambda: left @ right}, 10)["product"])
     return 2048**3 / best

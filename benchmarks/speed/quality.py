@@ -20,14 +20,14 @@ from benchmarks.speed.timing import in_processes, ratio, spread
 from pipeline.config import Config
 from pipeline.data.batches import WholeImages
 from pipeline.data.prepared import PreparedData
-from pipeline.models import COURSE_PAGE, MODELS, Recipe, build_model
+from pipeline.models import COURSE_PAGE, MODELS, Recipe, batch_norms, build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import model_denoiser, score
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import VALIDATION_IMAGES
 from pipeline.training.devices import choose_device
-from pipeline.training.loop import Epoch, batch_norms, fit
+from pipeline.training.loop import Epoch, Observer, Trainer
 
 GOAL = 29.7  # dB, mean over the test digits: where the recipe of the course page ends
 SEEDS = 3
@@ -96,34 +96,38 @@ def _torchvision_mnist(images: np.ndarray) -> torchvision.datasets.MNIST:
         return torchvision.datasets.MNIST(folder, transform=torchvision.transforms.ToTensor())
 
 
+class _Scores(Observer):
+    """The test PSNR after every epoch, and the seconds of training until then."""
+
+    def __init__(self, model: nn.Module, data: PreparedData) -> None:
+        self.model, self.data = model, data
+        self.seconds: list[float] = []
+        self.psnrs: list[float] = []
+        self._scoring = 0.0  # seconds that were not training
+        self._began = time.perf_counter()
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.seconds.append(time.perf_counter() - self._began - self._scoring)
+        self.psnrs.append(test_psnr(self.model, self.data))
+        self._scoring = time.perf_counter() - self._began - self.seconds[-1]
+
+
 def ours(data: PreparedData, recipe: Recipe, seed: int) -> tuple[float, float, float]:
     """Seconds to the first epoch that ends at `GOAL` or above (infinite if none does), seconds and PSNR at the end."""
     choose_device("cpu")
     torch.manual_seed(seed)
     model = build_model("autoencoder")
-    psnrs: list[float] = []
-    seconds: list[float] = []
-    scoring = 0.0
-    began = time.perf_counter()
-
-    def on_epoch(_: Epoch) -> None:
-        nonlocal scoring
-        seconds.append(time.perf_counter() - began - scoring)
-        psnrs.append(test_psnr(model, data))
-        scoring = time.perf_counter() - began - seconds[-1]
-
-    fit(
+    scores = _Scores(model, data)
+    Trainer(
         model,
         WholeImages(torch.from_numpy(np.array(data.train))),
         torch.from_numpy(np.array(data.validation))[:VALIDATION_IMAGES],
         NOISE,
-        recipe=recipe,
-        target="clean",
+        recipe,
         seed=seed,
-        on_epoch=on_epoch,
-    )
-    reached = [second for second, value in zip(seconds, psnrs, strict=True) if value >= GOAL]
-    return reached[0] if reached else float("inf"), seconds[-1], psnrs[-1]
+    ).run(scores)
+    reached = [second for second, value in zip(scores.seconds, scores.psnrs, strict=True) if value >= GOAL]
+    return reached[0] if reached else float("inf"), scores.seconds[-1], scores.psnrs[-1]
 
 
 def table() -> None:

@@ -31,8 +31,7 @@ from pipeline.launcher import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES, parse_model
 from pipeline.noise import NOISES, make_noise, parse_variance
 from pipeline.training.objectives import LOSSES, TARGETS
-from pipeline.training.optimizers import OPTIMIZERS
-from pipeline.training.schedules import SCHEDULES
+from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.trials.space import SEARCHES
 
 

@@ -43,12 +43,8 @@ class TrainingPlan:
         else:
             with usage_errors():
                 plan = cls(Config.from_options(**options))
-        count = launcher.count()
-        if plan.config.batch_size % count:
-            raise click.UsageError(
-                f"--batch-size {plan.config.batch_size} is not a multiple of {count}, the number of processes that "
-                "torchrun has started"
-            )
+        if launcher.count() > 1:
+            _check_shareable(plan.config, launcher.count())
         return plan
 
     @contextmanager
@@ -96,6 +92,22 @@ def resumed_run(resume: str) -> str:
     if "MLFLOW_RUN_ID" not in os.environ:
         raise click.UsageError("--resume true works only under `mlflow run . --run-id RUN_ID -P resume=true`")
     return os.environ["MLFLOW_RUN_ID"]
+
+
+def _check_shareable(config: Config, processes: int) -> None:
+    """Check that several processes can train together by this config."""
+    from pipeline.models import build_model
+    from pipeline.training.devices import choose_device
+    from pipeline.training.distributed import check_batch_norm
+
+    if config.batch_size % processes:
+        raise click.UsageError(
+            f"--batch-size {config.batch_size} is not a multiple of {processes}, the number of processes that "
+            "torchrun has started"
+        )
+    device = choose_device(config.device)
+    with usage_errors():
+        check_batch_norm(build_model(config.model, config.size, config.channels), device)
 
 
 def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:

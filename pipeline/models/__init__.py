@@ -1,8 +1,8 @@
-"""The models. Adding one is a module with an `nn.Module`, and an entry in `MODELS`.
+"""The models. To add one, write a module with an `nn.Module` and enter it in `MODELS`.
 
-A model is made with `channels` and its own options as keywords. It takes float32 [N, channels, H, W] of any height
-and width and returns the same shape; in eval mode its output is within [0, 1]. The table holds import paths, so
-that the command line can list the names without importing torch.
+A model is constructed with `channels` and its own options as keywords. It takes float32 [N, channels, H, W] of any
+height and width and returns the same shape; in eval mode its output is within [0, 1]. The table holds import paths,
+so that the command line can list the names without importing torch.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ Option = int | bool
 
 @dataclass(frozen=True)
 class Recipe:
-    """How a model is trained where the command line does not say otherwise: what `--recipe` stands for."""
+    """How to train a model: the values that `--recipe` stands for."""
 
     epochs: int = 12
     batch_size: int = 128
     optimizer: str = "adam"  # a key of `pipeline.training.optimizers.OPTIMIZERS`
     lr: float = 0.003  # learning rate at the peak of the schedule
-    beta2: float = 0.99  # decay of the squared gradients; a residual U-Net loses 1.2 dB with Adam's usual 0.999
-    schedule: str = "linear"  # a key of `pipeline.training.schedules.SCHEDULES`
+    beta2: float = 0.99  # decay of the squared gradients; with Adam's usual 0.999, a residual U-Net loses 1.2 dB
+    schedule: str = "linear"  # a key of `pipeline.training.optimizers.SCHEDULES`
     loss: str = "psnr"  # a key of `pipeline.training.objectives.LOSSES`
-    precision: str = "bfloat16"  # of the arithmetic in training; the weights are float32
-    bn_momentum: float = 0.1  # weight of the newest batch in BatchNorm's running statistics; no BatchNorm, no effect
+    precision: str = "bfloat16"  # of arithmetic in training; the weights are float32
+    bn_momentum: float = 0.1  # weight of the newest batch in BatchNorm's running statistics
 
 
-# What `--recipe` takes.
+# The values of `--recipe`.
 RECIPES: dict[str, str] = {
     "fast": "good in seconds to minutes",
     "best": "longer",
@@ -56,14 +56,14 @@ COURSE_PAGE = Recipe(
 
 
 @dataclass(frozen=True)
-class Entry:
-    """What can be said of a model without importing it."""
+class ModelEntry:
+    """A model in the table, described without importing it."""
 
     path: str  # module:Class
     summary: str
-    fast: Recipe  # seconds to minutes; both chosen on MNIST's validation digits
-    best: Recipe  # as good as it gets in reasonable time
-    sizes: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)  # what --size stands for; first: default
+    fast: Recipe  # takes seconds to minutes; both recipes were chosen on MNIST's validation digits
+    best: Recipe  # the best result in reasonable time
+    sizes: Mapping[str, Mapping[str, Option]] = field(default_factory=dict)  # the values of --size; first: default
     options: Mapping[str, Option] = field(default_factory=dict)  # with their defaults
 
     @property
@@ -71,29 +71,29 @@ class Entry:
         return self.path.partition(":")[0]
 
 
-MODELS: dict[str, Entry] = {
-    "autoencoder": Entry(
+MODELS: dict[str, ModelEntry] = {
+    "autoencoder": ModelEntry(
         "pipeline.models.autoencoder:Autoencoder",
         "the course page's: strided convolutions, a bottleneck, a sigmoid",
         fast=Recipe(1, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
         best=Recipe(10, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
     ),
-    "unet": Entry(
+    "unet": ModelEntry(
         "pipeline.models.unet:UNet",
         "the course's: pairs of convolutions, max-pooling, skips by concatenation, a sigmoid",
         fast=Recipe(epochs=4),
         best=Recipe(),
         options={"width": 16},
     ),
-    "resunet": Entry(
+    "resunet": ModelEntry(
         "pipeline.models.resunet:ResUNet",
-        "residual blocks at three scales, skips by addition; removes noise from the image instead of drawing it anew",
+        "residual blocks at three scales, skips by addition; predicts the noise instead of the image",
         fast=Recipe(epochs=4),
         best=Recipe(),
         sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}},
         options={"width": 16, "bias": True, "noise-map": False},
     ),
-    "dncnn": Entry(
+    "dncnn": ModelEntry(
         "pipeline.models.dncnn:DnCNN",
         "Zhang et al. 2017: a chain of convolutions at full resolution that predicts the noise",
         fast=Recipe(epochs=4, lr=0.001),
@@ -130,7 +130,7 @@ def recipe_of(model: str, name: str) -> Recipe:
 
 
 def other_modules(spec: str = "") -> list[str]:
-    """The modules of all models but that of `spec`."""
+    """The modules of all models except the one of `spec`."""
     name, _ = split_spec(spec, "--model")
     return [entry.module for other, entry in MODELS.items() if other != name]
 
@@ -140,7 +140,7 @@ def build_model(spec: str, size: str = "", channels: int = 1) -> nn.Module:
 
     Args:
         spec: `NAME[:key=value,…]`, the name a key of `MODELS`.
-        size: one of the sizes of that entry; "" for its first, or where it has none.
+        size: one of the entry's sizes; "" for its first, or if it has none.
         channels: 1 for gray, 3 for colour.
     """
     name, options = parse_model(spec, size)
@@ -152,6 +152,13 @@ def build_model(spec: str, size: str = "", channels: int = 1) -> nn.Module:
 def count_parameters(model: nn.Module) -> int:
     """The number of trained values."""
     return sum(parameter.numel() for parameter in model.parameters())
+
+
+def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """The BatchNorm layers of the model."""
+    from torch import nn
+
+    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
 def _convert(text: str, default: Option, where: str) -> Option:

@@ -52,14 +52,14 @@ def halo(model: nn.Module, channels: int) -> int:
 
 def describe_models(channels: int) -> str:
     """A table of all models in all their sizes, the default first, with their options."""
-    lines = [f"{'model':<14}{'size':<6}{'parameters':>12}{'multiply-adds a pixel':>24}{'receptive field':>18}"]
+    lines = [f"{'model':<14}{'size':<6}{'parameters':>12}{'multiply-adds per pixel':>25}{'receptive field':>18}"]
     for name, entry in MODELS.items():
         for size in entry.sizes or ("",):
             model = build_model(name, size, channels)
             field = receptive_field(model, channels)
             lines.append(
                 f"{name:<14}{size:<6}{count_parameters(model):>12,}"
-                f"{multiply_adds_per_pixel(model, channels):>24,.0f}{f'{field} x {field}':>18}"
+                f"{multiply_adds_per_pixel(model, channels):>25,.0f}{f'{field} x {field}':>18}"
             )
         options = ", ".join(f"{key}={str(value).lower()}" for key, value in entry.options.items())
         lines.append(f"    {entry.summary}" + (f"\n    options: {options}" if options else "") + "\n")

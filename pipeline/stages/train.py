@@ -1,4 +1,4 @@
-"""Stage 2, train: fit the model to the prepared images, and leave the best epoch in the run."""
+"""Stage 2, train: train the model on the prepared images and keep the best epoch in the run."""
 
 from __future__ import annotations
 
@@ -7,42 +7,42 @@ import math
 import os
 import tempfile
 import time
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
+import numpy as np
 import torch
-from torch import nn
 
-from pipeline import launcher
 from pipeline.config import Config
-from pipeline.data.batches import Batches, training_batches, validation_images
+from pipeline.data.batches import training_batches, validation_images
 from pipeline.data.images import to_images
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError
-from pipeline.models import build_model, count_parameters, other_modules
+from pipeline.models import batch_norms, build_model, count_parameters, other_modules
+from pipeline.noise import Noise
 from pipeline.reports import figures
-from pipeline.signals import deferred
+from pipeline.signals import Deferred, deferred
 from pipeline.stages.inputs import read_checkpoint
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.devices import choose_device, choose_precision
+from pipeline.training.devices import choose_device
 from pipeline.training.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
-from pipeline.training.loop import Best, Epoch, Point, batch_norms, fit
-from pipeline.training.progress import TrainingProgress
+from pipeline.training.loop import Epoch, Observer, Point, Position, Trained, Trainer
+from pipeline.training.progress import ProgressDisplay
 from pipeline.training.states import States
 
 _SLIDER_IMAGES = 8
-VALIDATION_IMAGES = 4000  # enough to tell epochs apart; the rest would only cost time
+VALIDATION_IMAGES = 4000  # enough to tell epochs apart; more would only cost time
 
 
 def find_trained(config: Config) -> str | None:
-    """The id of a finished run whose training would only be repeated, bit for bit, if `config` were trained.
+    """The id of a finished run whose training `config` would only repeat, bit for bit; None if there is none.
 
-    Where there is none, but a run of the same name, it is said what has changed since.
+    If a run of the same name was trained on something else, prints what has changed since.
     """
     manifest = read_manifest(config)
     if manifest is None:
@@ -62,7 +62,7 @@ def find_trained(config: Config) -> str | None:
                     return run_id
                 former = json.loads(store.download(run_id, names.fingerprint_file("train"), folder).read_text())
                 click.echo(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
-        except PipelineError as error:  # something of it is damaged or lost
+        except PipelineError as error:  # an artifact of the run is damaged or lost
             click.echo(f"train: not reusing run {run_id}: {error}")
     return None
 
@@ -74,7 +74,7 @@ def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
     return fingerprint(
         "pipeline.stages.train",
         packages=("numpy", "torch"),
-        # The digest of the data says it all, and other models have no part in this.
+        # The digest stands for the data, whatever it was read from; the code of other models has no effect.
         ignore=["pipeline.data.sources", *other_modules(config.model)],
         dataset=config.dataset_name,
         data=data_digest,
@@ -87,18 +87,18 @@ def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
 def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
     """Train `config.model`, log every epoch to `run`, and keep the best epoch as the artifact `CHECKPOINT`.
 
-    A training of `run` that was interrupted goes on where it was; one that has ended is left as it is.
+    Resumes an interrupted training of `run` where it stopped; does nothing if the training has ended.
 
     Args:
-        config: that of the run.
-        run: is written to.
-        state_every: keep the state of the training so often, in seconds, besides after every epoch.
+        config: of the run.
+        run: to log to.
+        state_every: seconds between saved states of the training, besides the one after every epoch.
 
     Raises:
-        PipelineError: nothing is prepared, the device is not there, or the loss is not finite any more.
-        Stopped: a signal came. The state after the step that it came in is kept.
+        PipelineError: nothing is prepared, the device is missing, or the loss is no longer finite.
+        Stopped: a signal came. The state after the step in which it came is saved.
     """
-    states = States(run.folder / "states")
+    states = States(run.folder / "states", config)
     try:
         with join(choose_device(config.device)) as team:
             if run.tag(names.WEIGHTS):
@@ -106,193 +106,178 @@ def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
                 return
             _train(config, run, states, state_every, team)
     except LostError as lost:
-        raise LostError(f"{lost}; go on with: --resume {run.id}") from lost
+        raise LostError(f"{lost}; resume with: --resume {run.id}") from lost
     states.remove()
 
 
 def assist(device: str) -> NoReturn:
-    """Train with process 0 of torchrun what it trains, if it trains anything, and end this process.
+    """Help process 0 of torchrun with its training, if it trains anything, and end this process.
 
     Args:
-        device: auto, cpu, cuda or mps: where all of them compute.
+        device: auto, cpu, cuda or mps: where all processes compute.
 
     Raises:
-        PipelineError: nothing is prepared here, or not the same, or another process is gone.
+        PipelineError: the prepared data is missing or differs, or another process has ended.
     """
     end_at_signals()
     with join(choose_device(device)) as team:
-        if job := team.take():
+        if job := team.receive():
             leave_signals_to_process_0()
             config = Config.from_json(job["config"])
             data = load_prepared(config)
             if data.digest != job["data"]:
-                raise PipelineError(f"{config.data_dir} holds other images than that of process 0")
-            _fit(config, _material(config, data), job["state"] or None, team)
-    # At once: gloo's threads may hold tensors still, and abort a process whose interpreter is gone. torchrun would then
-    # end process 0, too.
+                raise PipelineError(f"the prepared images in {config.data_dir} are not those that process 0 has")
+            trainer = make_trainer(config, data, team)
+            if job["state"]:
+                trainer.load_state_dict(job["state"])
+            trainer.run()
+    # End at once: gloo's threads may still hold tensors, and would abort a process whose interpreter has shut down.
+    # torchrun would then end process 0, too.
     os._exit(0)
 
 
-@dataclass(frozen=True)
-class _Material:
-    """What a training starts from."""
+def make_trainer(config: Config, data: PreparedData, team: Team) -> Trainer:
+    """The trainer of a run's model on its data, at the start of the training.
 
-    model: nn.Module
-    batches: Batches
-    validation: torch.Tensor  # uint8 [N, C, H, W], on the device
-    device: torch.device
-
-
-def _material(config: Config, data: PreparedData) -> _Material:
+    Raises:
+        PipelineError: the images do not fit `config.crop`.
+    """
     device = choose_device(config.device)
     batches = training_batches(data.train, config.crop, device)
-    validation = validation_images(data.validation[:VALIDATION_IMAGES], config.crop, device)[:VALIDATION_IMAGES]
     torch.manual_seed(config.seed)
-    model = build_model(config.model, config.size, config.channels).to(device)
-    return _Material(model, batches, validation, device)
-
-
-def _fit(config: Config, material: _Material, state: dict[str, Any] | None, team: Team, **callbacks: Any) -> Best:
-    return fit(
-        material.model,
-        material.batches,
-        material.validation,
+    return Trainer(
+        build_model(config.model, config.size, config.channels).to(device),
+        batches,
+        validation_images(data.validation[:VALIDATION_IMAGES], config.crop, device)[:VALIDATION_IMAGES],
         config.training_noise,
-        recipe=config.training_recipe,
+        config.training_recipe,
         target=config.target,
         seed=config.seed,
         team=team,
         compiled=config.compile,
-        state=state,
-        **callbacks,
     )
 
 
 def _train(config: Config, run: OpenRun, states: States, state_every: float, team: Team) -> None:
+    """As process 0, with the others of `team`."""
     data = load_prepared(config)
-    run.log_dataset(data, config.dataset_name)
-    material = _material(config, data)
-    model, batches, device = material.model, material.batches, material.device
-    precision = choose_precision(config.precision, device)
-    run.log_params({names.PARAMETERS: count_parameters(model)})
-    run.log_tags(
-        {
-            names.DEVICE: str(device),
-            names.PROCESSES: str(team.count),
-            names.TORCH: torch.__version__,
-            names.PRECISION: str(precision).split(".")[1],
-        }
-    )
+    trainer = make_trainer(config, data, team)
+    _log_start(run, config, data, trainer, team)
+    _warn_of_few_steps(config, trainer)
+    logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
+    state = states.load()
+    if state:
+        click.echo(f"train: resuming in epoch {state['epoch']} after {state['seen']:,} images")
+    elif logged[names.TRAIN_LOSS]:
+        click.echo(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
+    slider = _Slider(trainer, config.training_noise)
+    display = ProgressDisplay(config.epochs, len(trainer.batches))
+    with display, deferred() as signals:
+        team.send({"config": config.to_json(), "data": data.digest, "state": state or {}})
+        if state:
+            trainer.load_state_dict(state)
+        trained = trainer.run(_RunObserver(run, logged, slider, display, states, state_every, signals))
+    _log_result(run, config, data, trained)
 
-    # After so many steps, what a running statistic started with weighs less than 1 %.
+
+def _warn_of_few_steps(config: Config, trainer: Trainer) -> None:
+    # After this many steps, the initial value of a running statistic has a weight below 1 %.
     enough = math.ceil(math.log(0.01) / math.log1p(-config.bn_momentum)) if config.bn_momentum < 1 else 1
-    steps = math.ceil(len(batches) / config.batch_size) * config.epochs
-    if steps < enough and batch_norms(model):
+    if trainer.steps < enough and batch_norms(trainer.model):
         click.echo(
-            f"train: only {steps} steps in all; BatchNorm's running statistics need {enough} at --bn-momentum "
+            f"train: only {trainer.steps} steps in all; BatchNorm's running statistics need {enough} at --bn-momentum "
             f"{config.bn_momentum:g}: more --epochs or a smaller --batch-size will do much better"
         )
 
-    # The same few noisy validation images are denoised at every point of the learning curve, for the step slider.
-    samples = to_images(material.validation[:_SLIDER_IMAGES].cpu())
-    noisy_samples = config.training_noise(samples, torch.Generator().manual_seed(0))
 
-    progress = TrainingProgress(config.epochs, len(batches))
-    state = states.load()
-    earlier_seconds = 0.0
-    if state:
-        _check_state(state, config, run)
-        progress.epochs = [Epoch(**epoch) for epoch in state["epochs"]]
-        progress.points = [Point(**point) for point in state["points"]]
-        earlier_seconds = state["seconds"]
-        click.echo(f"train: goes on in epoch {state['epoch']}, after {state['seen']:,} of its images")
-    logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
-    if logged[names.TRAIN_LOSS] and not state:
-        click.echo(f"train: {run.folder} holds no state of this training: it starts again, from the first epoch")
+class _Slider:
+    """The pictures for MLflow's step slider: the same few noisy validation images, denoised by the model as it is."""
 
-    began = last_state = time.perf_counter()
+    def __init__(self, trainer: Trainer, noise: Noise) -> None:
+        self._trainer = trainer
+        self._clean = to_images(trainer.validation[:_SLIDER_IMAGES].cpu())
+        self._noisy = noise(self._clean, torch.Generator().manual_seed(0))
 
-    def state_due() -> bool:
-        return signals.asked or time.perf_counter() - last_state > state_every
+    @torch.no_grad()
+    def strip(self) -> np.ndarray:
+        """Rows of noisy, denoised and clean images, uint8 [H, W] or [H, W, 3]. The model must be in eval mode."""
+        denoised = self._trainer.model(self._noisy.to(self._trainer.validation.device)).cpu()
+        return figures.image_strip([self._noisy, denoised, self._clean])
 
-    def on_state(state: dict[str, Any]) -> None:
-        nonlocal last_state
-        seconds = earlier_seconds + time.perf_counter() - began
-        curve = {"epochs": [*map(asdict, progress.epochs)], "points": [*map(asdict, progress.points)]}
-        states.save({**state, **curve, "seconds": seconds, "config": config.to_json(), **_machine()})
-        last_state = time.perf_counter()
-        signals.check()
 
-    def on_point(point: Point) -> None:
-        progress.point(point)
-        if point.images in logged[names.TRAIN_LOSS]:  # before the interruption, which came before its state was kept
+@dataclass
+class _RunObserver(Observer):
+    """Tells the run and the terminal how a training proceeds, and saves its states."""
+
+    run: OpenRun
+    logged: dict[str, set[int | None]]  # the steps of each metric that were logged before an interruption
+    slider: _Slider
+    display: ProgressDisplay
+    states: States
+    state_every: float  # seconds
+    signals: Deferred
+    last_state: float = field(default_factory=time.perf_counter)
+
+    def progress(self, position: Position) -> None:
+        self.display.update(position)
+
+    def point(self, point: Point) -> None:
+        if point.images in self.logged[names.TRAIN_LOSS]:
             return
-        with torch.no_grad():
-            denoised = model(noisy_samples.to(device)).cpu()
-        strip = figures.image_strip([noisy_samples, denoised, samples])
-        with run.together():
-            run.log_image(strip, "noisy - denoised - clean", point.images)
-            run.log_metrics({names.TRAIN_LOSS: point.loss, names.LEARNING_RATE: point.learning_rate}, step=point.images)
-
-    def on_epoch(epoch: Epoch) -> None:
-        progress.epoch(epoch)
-        if epoch.images not in logged[names.VALIDATION_LOSS]:
-            run.log_metrics(
-                {names.VALIDATION_LOSS: epoch.validation_loss, names.IMAGES_PER_SECOND: epoch.images_per_second},
-                step=epoch.images,
+        with self.run.together():
+            self.run.log_image(self.slider.strip(), "noisy - denoised - clean", point.images)
+            self.run.log_metrics(
+                {names.TRAIN_LOSS: point.loss, names.LEARNING_RATE: point.learning_rate}, step=point.images
             )
 
-    # Train.
-    with progress, deferred() as signals:
-        team.give({"config": config.to_json(), "data": data.digest, "state": state or {}})
-        best = _fit(
-            config,
-            material,
-            state,
-            team,
-            on_progress=progress.update,
-            on_point=on_point,
-            on_epoch=on_epoch,
-            on_state=on_state,
-            state_due=state_due,
+    def epoch(self, epoch: Epoch) -> None:
+        self.display.epoch(epoch)
+        if epoch.images not in self.logged[names.VALIDATION_LOSS]:
+            scores = {names.VALIDATION_LOSS: epoch.validation_loss, names.IMAGES_PER_SECOND: epoch.images_per_second}
+            self.run.log_metrics(scores, step=epoch.images)
+
+    def wants_state(self) -> bool:
+        return self.signals.asked or time.perf_counter() - self.last_state > self.state_every
+
+    def state(self, state: dict[str, Any]) -> None:
+        self.states.save(state)
+        self.last_state = time.perf_counter()
+        self.signals.check()
+
+
+def _log_start(run: OpenRun, config: Config, data: PreparedData, trainer: Trainer, team: Team) -> None:
+    """Tell the run what it trains, on what and with what."""
+    with run.together():
+        run.log_dataset(data, config.dataset_name)
+        run.log_params({names.PARAMETERS: count_parameters(trainer.model)})
+        run.log_tags(
+            {
+                names.DEVICE: str(trainer.validation.device),
+                names.PROCESSES: str(team.count),
+                names.TORCH: torch.__version__,
+                names.PRECISION: str(trainer.precision).split(".")[1],
+            }
         )
 
-    seconds = earlier_seconds + time.perf_counter() - began
 
-    # Keep the best epoch.
+def _log_result(run: OpenRun, config: Config, data: PreparedData, trained: Trained) -> None:
+    """Tell the run all that came out of the training, at once."""
+    best = trained.best
     checkpoint = Checkpoint(
         config.model, config.size, config.channels, best.epoch, best.validation_loss, best.state_dict, best.images
     )
-    with tempfile.TemporaryDirectory() as folder:
+    curves = figures.loss_curves(trained.points, trained.epochs, best.epoch, config.loss, config.target)
+    with tempfile.TemporaryDirectory() as folder, run.together():
         path = Path(folder) / Path(names.CHECKPOINT).name
         checkpoint.save(path)
         run.log_file(path, str(Path(names.CHECKPOINT).parent))
-    scores = {
-        names.BEST_EPOCH: best.epoch,
-        names.BEST_VALIDATION_LOSS: best.validation_loss,
-        names.TRAIN_SECONDS: seconds,
-    }
-    with run.together():
-        run.log_metrics(scores)
+        run.log_figure(curves, "loss")
+        run.log_metrics(
+            {
+                names.BEST_EPOCH: best.epoch,
+                names.BEST_VALIDATION_LOSS: best.validation_loss,
+                names.TRAIN_SECONDS: trained.seconds,
+            }
+        )
         run.log_fingerprint("train", _fingerprint(config, data.digest))
         run.log_tags({names.WEIGHTS: checkpoint.digest})
-    run.log_figure(
-        figures.loss_curves(progress.points, progress.epochs, best.epoch, config.loss, config.target), "loss"
-    )
-
-
-def _machine() -> dict[str, Any]:
-    """What else decides the last bits of a sum."""
-    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "processes": launcher.count()}
-
-
-def _check_state(state: dict[str, Any], config: Config, run: OpenRun) -> None:
-    if state["config"] != config.to_json():
-        raise PipelineError(f"run {run.id} was interrupted with another config than its own: {state['config']}")
-    for key, value in _machine().items():
-        if state[key] != value:
-            click.echo(
-                f"train: was interrupted with {key} {state[key]} and goes on with {value}: the last bits may differ "
-                "from those of an uninterrupted training",
-                err=True,
-            )

@@ -5,8 +5,8 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -15,21 +15,21 @@ from torch import nn
 from pipeline.data.batches import EVALUATION_BATCH, Batches
 from pipeline.data.images import to_images
 from pipeline.errors import PipelineError
-from pipeline.models import Recipe
+from pipeline.models import Recipe, batch_norms
 from pipeline.noise import Noise
 from pipeline.training.devices import choose_precision
 from pipeline.training.distributed import ALONE, Team
 from pipeline.training.objectives import LOSSES, TARGETS, image_errors
-from pipeline.training.optimizers import OPTIMIZERS, Optimizer
-from pipeline.training.schedules import SCHEDULES
+from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 
-POINTS = 10  # of the learning curve, at least; in a long training one an epoch
+POINTS = 10  # on the learning curve, at least; a long training has one per epoch
+_REPORT_EVERY = 0.5  # seconds
 _VALIDATION_NOISE_SEED = 1_000_003  # the same for every run, so that validation losses compare
 
 
 @dataclass(frozen=True)
-class Progress:
-    """Where the loop is, inside an epoch."""
+class Position:
+    """Where a training is inside an epoch."""
 
     epoch: int  # from 1
     images: int  # seen in this epoch
@@ -39,28 +39,28 @@ class Progress:
 
 @dataclass(frozen=True)
 class Point:
-    """A point of the learning curve."""
+    """A point on the learning curve."""
 
     images: int  # seen since training began
-    loss: float  # mean since the point before
+    loss: float  # mean since the previous point
     learning_rate: float
 
 
 @dataclass(frozen=True)
 class Epoch:
-    """What an epoch ended with. Losses are what `LOSSES` says, for pixels in [0, 1]."""
+    """The results of one epoch. Losses are as in `LOSSES`, for pixels in [0, 1]."""
 
     epoch: int  # from 1
     images: int  # seen since training began
     train_loss: float  # mean over the epoch, while the weights change
     validation_loss: float  # in eval mode, with the same noise at every epoch of every run
-    images_per_second: float  # of the training steps, validation left out
+    images_per_second: float  # of the training steps; validation is not counted
     is_best: bool  # lowest validation loss so far
 
 
 @dataclass(frozen=True)
 class Best:
-    """The best epoch by validation loss, and the weights that it ended with."""
+    """The best epoch by validation loss, and the weights at its end."""
 
     epoch: int
     validation_loss: float
@@ -68,155 +68,221 @@ class Best:
     state_dict: dict[str, torch.Tensor]
 
 
-def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
+@dataclass(frozen=True)
+class Trained:
+    """The result of a training."""
+
+    best: Best
+    epochs: list[Epoch]
+    points: list[Point]
+    seconds: float  # spent training, interruptions not counted
 
 
-def _ignore(_: object) -> None:
-    pass
+class Observer:
+    """Follows a training while it runs. A subclass overrides what it needs; each method here does nothing."""
+
+    def progress(self, position: Position) -> None:
+        """Called about twice per second, and at every point of the learning curve."""
+
+    def point(self, point: Point) -> None:
+        """Called at every point of the learning curve, with the model in eval mode."""
+
+    def epoch(self, epoch: Epoch) -> None:
+        """Called after every epoch, with the model in eval mode."""
+
+    def wants_state(self) -> bool:
+        """Whether to call `state` now. Asked after every step that does not end an epoch."""
+        return False
+
+    def state(self, state: dict[str, Any]) -> None:
+        """Called after every epoch, and when `wants_state` says so, with `Trainer.state_dict()`.
+
+        The next step changes the tensors in it. To stop the training, raise an exception here: nothing is lost.
+        """
 
 
-def fit(
-    model: nn.Module,  # trained in place; already on the device of the images
-    train: Batches,
-    validation: torch.Tensor,  # uint8 [M, C, H, W], on the device
-    noise: Noise,
-    *,
-    recipe: Recipe,
-    target: str,  # a key of TARGETS
-    seed: int,  # of the batch order and the noise
-    team: Team = ALONE,  # the processes that train together; all call this with the same arguments but callbacks
-    compiled: bool = False,  # train on the network as torch.compile makes it
-    on_progress: Callable[[Progress], None] = _ignore,  # about twice a second, and at every point
-    on_point: Callable[[Point], None] = _ignore,  # at every point of the learning curve, with the model in eval mode
-    on_epoch: Callable[[Epoch], None] = _ignore,  # after every epoch, with the model in eval mode
-    on_state: Callable[[dict[str, Any]], None] | None = None,  # called with the training's state, after every epoch
-    state_due: Callable[[], bool] = lambda: False,  # asked after every step: call `on_state` now?
-    state: dict[str, Any] | None = None,  # where to go on, as `on_state` was given it
-) -> Best:
-    """Train `model` to minimise the recipe's loss, and return the best epoch's weights.
+class Trainer:
+    """Trains a model to minimise a recipe's loss and keeps the best epoch by validation loss.
 
-    The order of the images and the noise follow from `seed` and the epoch alone. What is done from a `state` on is bit
-    for bit what would have been done without the interruption, on the same machine with as many threads.
-
-    Raises:
-        PipelineError: the loss is no longer a finite number.
+    The order of the images and the noise follow from `seed` and the number of the epoch alone. After
+    `load_state_dict`, training continues bit for bit as if it had not been interrupted, on the same machine with the
+    same number of threads.
     """
-    device = train.device
-    model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
-    for module in batch_norms(model):
-        module.momentum = recipe.bn_momentum
-    network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
-    network = team.wrap(network)  # with the same weights as `model`
-    optimizer = OPTIMIZERS[recipe.optimizer][0](model.parameters(), recipe.lr, recipe.beta2)
-    precision = choose_precision(recipe.precision, device)
-    generator = torch.Generator(device)
-    draw_pair, reduce = TARGETS[target][0], LOSSES[recipe.loss][0]
-    epochs, batch_size = recipe.epochs, recipe.batch_size
-    steps_an_epoch = math.ceil(len(train) / batch_size)
-    steps = steps_an_epoch * epochs
-    points = min(math.ceil(POINTS / epochs), steps_an_epoch)  # an epoch
-    point_steps = {step * steps_an_epoch // points for step in range(1, points + 1)}  # of an epoch
-    step, first, skip = 0, 1, 0
-    best: Best | None = None
-    if state:
-        model.load_state_dict(state["model"])
-        optimizer.load_state_dict(state["optimizer"])
-        step, first, skip = state["step"], state["epoch"], state["seen"]
-        best = Best(**state["best"]) if state["best"] else None
 
-    def describe(epoch: int, seen: int, total: torch.Tensor) -> dict[str, Any]:
+    def __init__(
+        self,
+        model: nn.Module,  # trained in place; already on the device of the images
+        batches: Batches,  # the training images
+        validation: torch.Tensor,  # uint8 [M, C, H, W], on the device
+        noise: Noise,
+        recipe: Recipe,
+        *,
+        target: str = "clean",  # a key of TARGETS
+        seed: int = 0,  # of the batch order and the noise
+        team: Team = ALONE,  # the processes that train together, each with a trainer made from the same arguments
+        compiled: bool = False,  # train the network that torch.compile makes of the model
+    ) -> None:
+        for module in batch_norms(model):
+            module.momentum = recipe.bn_momentum
+        self.model = model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
+        network = team.wrap(model)  # has the same weights
+        self._network = torch.compile(network) if compiled else network
+        self.precision = choose_precision(recipe.precision, batches.device)
+        self._recipe, self._seed, self._team, self._noise = recipe, seed, team, noise
+        self.batches, self.validation = batches, validation
+        self._draw_pair, self._reduce = TARGETS[target][0], LOSSES[recipe.loss][0]
+        self._optimizer = OPTIMIZERS[recipe.optimizer][0](self.model.parameters(), recipe.lr, recipe.beta2)
+        self._generator = torch.Generator(batches.device)
+
+        steps_per_epoch = math.ceil(len(batches) / recipe.batch_size)
+        points = min(math.ceil(POINTS / recipe.epochs), steps_per_epoch)  # per epoch
+        self._point_steps = {number * steps_per_epoch // points for number in range(1, points + 1)}  # in an epoch
+        self.steps = steps_per_epoch * recipe.epochs  # in the whole training
+
+        self._steps_done = 0
+        self._best: Best | None = None
+        self._epochs: list[Epoch] = []
+        self._points: list[Point] = []
+        self._began = time.perf_counter()  # earlier, where a training is resumed
+        self._start_epoch(1)
+
+    def _start_epoch(self, epoch: int) -> None:
+        self._epoch = epoch  # the current one, from 1
+        self._seen = 0  # images, in this epoch
+        self._total = torch.zeros((), device=self.batches.device)  # sum of their losses
+        self._last_point = (0, 0.0)  # images and sum of losses at the last point of the learning curve
+
+    def run(self, observer: Observer | None = None) -> Trained:
+        """Train until the last epoch has ended.
+
+        Raises:
+            PipelineError: the loss is no longer a finite number.
+        """
+        observer = observer or Observer()
+        while self._epoch <= self._recipe.epochs:
+            images_per_second = self._train_epoch(observer)
+            loss = self.validate()
+            self._check_finite("validation", loss)
+            images, train_loss = self._epoch * len(self.batches), self._total.item() / len(self.batches)
+            is_best = self._best is None or loss < self._best.validation_loss
+            if is_best:
+                self._best = Best(self._epoch, loss, images, copy.deepcopy(self.model.state_dict()))
+            self._epochs.append(Epoch(self._epoch, images, train_loss, loss, images_per_second, is_best))
+            observer.epoch(self._epochs[-1])
+            self._start_epoch(self._epoch + 1)
+            observer.state(self.state_dict())
+        assert self._best is not None  # a recipe has at least one epoch
+        return Trained(self._best, self._epochs, self._points, time.perf_counter() - self._began)
+
+    def step(self, pixels: torch.Tensor) -> None:
+        """One step of the optimizer, on a batch of clean images, uint8 [N, C, H, W]. The model is in train mode."""
+        recipe, team = self._recipe, self._team
+        pair = self._draw_pair(to_images(pixels), self._noise, self._generator).part(team.share(len(pixels)))
+        for group in self._optimizer.param_groups:
+            group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](self._steps_done / self.steps)
+        with torch.autocast(pixels.device.type, self.precision, enabled=self.precision != torch.float32):
+            output = self._network(pair.noisy)
+        loss = self._reduce(image_errors(output.float(), pair)) if len(output) else output.sum()
+        self.model.zero_grad()
+        # Gradients are averaged over processes, which may have more or fewer images than each other.
+        (loss * (team.count * len(output) / len(pixels))).backward()
+        self._optimizer.step()
+        self._total += team.sum(loss.detach() * len(output))
+        self._seen += len(pixels)
+        self._steps_done += 1
+
+    @torch.no_grad()
+    def validate(self) -> float:
+        """Loss on the validation images. Leaves the model in eval mode.
+
+        Computed in float32, because the model is handed off in float32.
+        """
+        self.model.eval()
+        images = self.validation
+        generator = torch.Generator(images.device).manual_seed(_VALIDATION_NOISE_SEED)
+        total = torch.zeros((), device=images.device, dtype=torch.float64)
+        for pixels in images.split(EVALUATION_BATCH):
+            pair = self._draw_pair(to_images(pixels), self._noise, generator).part(self._team.share(len(pixels)))
+            if len(pair.noisy):
+                total += self._reduce(image_errors(self.model(pair.noisy), pair)) * len(pair.noisy)
+        return self._team.sum(total).item() / len(images)
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that the rest of the training depends on: tensors, numbers, texts, and lists and dicts of them."""
         return {
-            "epoch": epoch,  # to go on in ...
-            "seen": seen,  # ... after so many of its images
-            "total": total,  # the sum of their losses
-            "before_point": before_point,  # images and sum at the last point
-            "generator": generator.get_state(),
-            "step": step,
-            "model": model.state_dict(),
-            "optimizer": optimizer.state_dict(),
-            "best": vars(best) if best else None,
+            "epoch": self._epoch,
+            "seen": self._seen,
+            "total": self._total,
+            "before_point": self._last_point,
+            "generator": self._generator.get_state(),
+            "step": self._steps_done,
+            "model": self.model.state_dict(),
+            "optimizer": self._optimizer.state_dict(),
+            "best": vars(self._best) if self._best else None,
+            "epochs": [*map(asdict, self._epochs)],
+            "points": [*map(asdict, self._points)],
+            "seconds": time.perf_counter() - self._began,
         }
 
-    for epoch in range(first, epochs + 1):
-        # Train on every image once, in a new order, with new noise.
-        model.train()
-        generator.manual_seed(seed * 100_003 + epoch)
-        epoch_began = last_report = time.perf_counter()
-        total, seen = torch.zeros((), device=device), 0
-        before_point = (0, 0.0)
-        batches = train.epoch(batch_size, generator)
-        if state and skip:  # the order is drawn with the first batch
-            for _ in range(math.ceil(skip / batch_size)):
-                next(batches)
-            generator.set_state(state["generator"])
-            total, seen, skip = state["total"].to(device), skip, 0
-            before_point = tuple(state["before_point"])
-        for pixels in batches:
-            pair = draw_pair(to_images(pixels), noise, generator).part(team.share(len(pixels)))
-            for group in optimizer.param_groups:
-                group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](step / steps)
-            with torch.autocast(device.type, precision, enabled=precision != torch.float32):
-                output = network(pair.noisy)
-            own_loss = reduce(image_errors(output.float(), pair)) if len(output) else output.sum()
-            model.zero_grad()
-            # Processes may have more or fewer images; their gradients are averaged.
-            (own_loss * (team.count * len(output) / len(pixels))).backward()
-            optimizer.step()
-            total += team.sum(own_loss.detach() * len(output))
-            seen += len(pixels)
-            step += 1
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Continue from a state that `state_dict` returned, of a trainer made from the same arguments."""
+        self.model.load_state_dict(state["model"])
+        self._optimizer.load_state_dict(state["optimizer"])
+        self._generator.set_state(state["generator"])
+        self._steps_done = state["step"]
+        self._best = Best(**state["best"]) if state["best"] else None
+        self._epochs = [Epoch(**epoch) for epoch in state["epochs"]]
+        self._points = [Point(**point) for point in state["points"]]
+        self._began = time.perf_counter() - state["seconds"]
+        self._start_epoch(state["epoch"])
+        self._seen, self._last_point = state["seen"], tuple(state["before_point"])
+        self._total += state["total"].to(self._total.device)
 
-            # Reading the loss waits for the device, so it is read now and then only.
+    def _train_epoch(self, observer: Observer) -> float:
+        """Train on the images of this epoch that are not done yet, and return how many per second."""
+        self.model.train()
+        began = last_report = time.perf_counter()
+        done_before = self._seen
+        for pixels in self._remaining_batches():
+            self.step(pixels)
+            # Reading the loss waits for the device, so it is not read after every step.
             now = time.perf_counter()
-            is_point = math.ceil(seen / batch_size) in point_steps
-            if is_point or (team.rank == 0 and now - last_report > 0.5):
-                last_report, so_far = now, total.item()
-                _check_finite(so_far, "training", epoch, seen, optimizer)
-                on_progress(Progress(epoch, seen, so_far / seen, seen / (now - epoch_began)))
-            if is_point:
-                recent_loss = (so_far - before_point[1]) / (seen - before_point[0])
-                before_point = (seen, so_far)
-                model.eval()
-                on_point(Point((epoch - 1) * len(train) + seen, recent_loss, optimizer.param_groups[0]["lr"]))
-                model.train()
-            if on_state and seen < len(train) and state_due():
-                on_state(describe(epoch, seen, total))
-        images_per_second = len(train) / (time.perf_counter() - epoch_began)
+            is_point = math.ceil(self._seen / self._recipe.batch_size) in self._point_steps
+            if is_point or (self._team.rank == 0 and now - last_report > _REPORT_EVERY):
+                last_report, total = now, self._total.item()
+                self._check_finite("training", total)
+                speed = (self._seen - done_before) / (now - began)
+                observer.progress(Position(self._epoch, self._seen, total / self._seen, speed))
+                if is_point:
+                    self._add_point(observer, total)
+            if self._seen < len(self.batches) and observer.wants_state():
+                observer.state(self.state_dict())
+        return (self._seen - done_before) / (time.perf_counter() - began)
 
-        # Validate, and keep the best.
-        validation_loss = _validation_loss(model, validation, noise, target, recipe.loss, team)
-        _check_finite(validation_loss, "validation", epoch, seen, optimizer)
-        is_best = best is None or validation_loss < best.validation_loss
-        if is_best:
-            best = Best(epoch, validation_loss, epoch * len(train), copy.deepcopy(model.state_dict()))
-        on_epoch(Epoch(epoch, epoch * len(train), so_far / len(train), validation_loss, images_per_second, is_best))
-        if on_state:
-            before_point = (0, 0.0)
-            on_state(describe(epoch + 1, 0, torch.zeros(())))
+    def _remaining_batches(self) -> Iterator[torch.Tensor]:
+        """The batches of this epoch that are not done yet: all images once, in an order of this epoch's own."""
+        state = self._generator.get_state()
+        self._generator.manual_seed(self._seed * 100_003 + self._epoch)
+        batches = self.batches.epoch(self._recipe.batch_size, self._generator)
+        if self._seen:
+            for _ in range(math.ceil(self._seen / self._recipe.batch_size)):
+                next(batches)  # the first one draws the order
+            self._generator.set_state(state)
+        return batches
 
-    assert best is not None  # epochs >= 1
-    return best
+    def _add_point(self, observer: Observer, total: float) -> None:
+        seen_before, total_before = self._last_point
+        self._last_point = (self._seen, total)
+        loss = (total - total_before) / (self._seen - seen_before)
+        images = (self._epoch - 1) * len(self.batches) + self._seen
+        self._points.append(Point(images, loss, self._optimizer.param_groups[0]["lr"]))
+        self.model.eval()
+        observer.point(self._points[-1])
+        self.model.train()
 
-
-@torch.no_grad()
-def _validation_loss(
-    model: nn.Module, validation: torch.Tensor, noise: Noise, target: str, loss: str, team: Team
-) -> float:
-    """In float32: what is handed off computes in float32 too."""
-    model.eval()
-    generator = torch.Generator(validation.device).manual_seed(_VALIDATION_NOISE_SEED)
-    total = torch.zeros((), device=validation.device, dtype=torch.float64)
-    for pixels in validation.split(EVALUATION_BATCH):
-        pair = TARGETS[target][0](to_images(pixels), noise, generator).part(team.share(len(pixels)))
-        if len(pair.noisy):
-            total += LOSSES[loss][0](image_errors(model(pair.noisy), pair)) * len(pair.noisy)
-    return team.sum(total).item() / len(validation)
-
-
-def _check_finite(loss: float, kind: str, epoch: int, seen: int, optimizer: Optimizer) -> None:
-    if not math.isfinite(loss):
-        raise PipelineError(
-            f"training diverged: the {kind} loss is {loss} in epoch {epoch}, after {seen:,} images, "
-            f"at learning rate {optimizer.param_groups[0]['lr']:g}; try a lower --lr"
-        )
+    def _check_finite(self, kind: str, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise PipelineError(
+                f"training diverged: the {kind} loss is {loss} in epoch {self._epoch} after {self._seen:,} images, "
+                f"at learning rate {self._optimizer.param_groups[0]['lr']:g}; try a lower --lr"
+            )

@@ -1,6 +1,8 @@
-"""What turns gradients into steps. Adding one is a function and an entry in `OPTIMIZERS`.
+"""What turns gradients into steps: optimizers and learning-rate schedules.
 
-This module imports no torch until an optimizer is made, so that the command line can list the table at once.
+To add one, write a function and enter it in `OPTIMIZERS` or `SCHEDULES`.
+
+This module imports torch only when an optimizer is made, so that the command line can list the tables at once.
 """
 
 from __future__ import annotations
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class Optimizer(Protocol):
-    """What training needs of torch's optimizers."""
+    """The part of torch's optimizers that training uses."""
 
     param_groups: list[dict[str, Any]]  # the learning rate is `param_groups[0]["lr"]`
 
@@ -22,16 +24,16 @@ class Optimizer(Protocol):
         ...
 
     def state_dict(self) -> dict[str, Any]:
-        """All that the next steps depend on, besides the parameters."""
+        """Everything besides the parameters that the next steps depend on."""
         ...
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        """Go on from what `state_dict` gave."""
+        """Continue from what `state_dict` returned."""
         ...
 
 
 Make = Callable[[Iterable["torch.nn.Parameter"], float, float], Optimizer]
-"""Takes the parameters, the learning rate, and beta2: the decay of averages of what is quadratic in the gradient."""
+"""Takes the parameters, the learning rate, and beta2: the decay of averages of squared gradients."""
 
 
 def _adam(parameters: Iterable[torch.nn.Parameter], lr: float, beta2: float) -> Optimizer:
@@ -49,4 +51,19 @@ def _soap(parameters: Iterable[torch.nn.Parameter], lr: float, beta2: float) -> 
 OPTIMIZERS: dict[str, tuple[Make, str]] = {
     "adam": (_adam, "Adam, Kingma and Ba 2014"),
     "soap": (_soap, "SOAP, Vyas et al. 2024: Adam in the eigenbasis of the gradients' covariances"),
+}
+
+_WARM_UP = 0.1  # share of the steps in which the linear schedule rises to its peak
+
+
+def _linear(progress: float) -> float:
+    if progress < _WARM_UP:
+        return 0.04 + 0.96 * progress / _WARM_UP
+    return (1 - progress) / (1 - _WARM_UP)
+
+
+# The factor on the learning rate, given the share of all steps that are done, in [0, 1).
+SCHEDULES: dict[str, Callable[[float], float]] = {
+    "linear": _linear,  # up to the peak, then down to zero
+    "constant": lambda progress: 1.0,
 }

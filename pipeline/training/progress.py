@@ -1,4 +1,4 @@
-"""Progress of the training: a bar on a terminal, plain lines, one an epoch, elsewhere."""
+"""Shows the progress of a training: a bar on a terminal, one line per epoch elsewhere."""
 
 from __future__ import annotations
 
@@ -7,24 +7,25 @@ from types import TracebackType
 
 import click
 
-from pipeline.training.loop import Epoch, Point, Progress
+from pipeline.training.loop import Epoch, Position
 
 
-class TrainingProgress:
+class ProgressDisplay:
     """Shows where a training is. A context manager: leaving it ends the line of the bar."""
 
     def __init__(self, epochs: int, images: int) -> None:
-        self.epochs: list[Epoch] = []  # those that have ended
-        self.points: list[Point] = []  # of the learning curve, so far
-        self._count = epochs
-        self._images = images  # an epoch
+        """Args:
+        images: per epoch.
+        """
+        self._epochs, self._images = epochs, images
+        self._validation = ""  # of the last epoch
         self._bar = None
         if sys.stderr.isatty():
             self._bar = click.progressbar(
                 length=epochs * images, label="train", width=20, file=sys.stderr, item_show_func=self._describe
             )
 
-    def __enter__(self) -> TrainingProgress:
+    def __enter__(self) -> ProgressDisplay:
         if self._bar:
             self._bar.__enter__()
         return self
@@ -35,31 +36,26 @@ class TrainingProgress:
         if self._bar:
             self._bar.__exit__(kind, error, trace)
 
-    def update(self, progress: Progress) -> None:
-        """Redraw the bar, with the time left."""
+    def update(self, position: Position) -> None:
+        """Redraw the bar and the time left."""
         if self._bar:
-            seen = (progress.epoch - 1) * self._images + progress.images
-            self._bar.update(seen - self._bar.pos, progress)
-
-    def point(self, point: Point) -> None:
-        """Take note of a point of the learning curve."""
-        self.points.append(point)
+            seen = (position.epoch - 1) * self._images + position.images
+            self._bar.update(seen - self._bar.pos, position)
 
     def epoch(self, epoch: Epoch) -> None:
-        """Take note of an epoch that has ended; without a bar, print its line."""
-        self.epochs.append(epoch)
+        """Print the line of an epoch that has ended; with a bar, show its validation loss there."""
+        self._validation = f", validation {epoch.validation_loss:.5f}"
         if not self._bar:
             click.echo(
-                f"train: epoch {epoch.epoch}/{self._count}: training loss {epoch.train_loss:.5f}, "
+                f"train: epoch {epoch.epoch}/{self._epochs}: training loss {epoch.train_loss:.5f}, "
                 f"validation loss {epoch.validation_loss:.5f}{' (best)' if epoch.is_best else ''}, "
                 f"{epoch.images_per_second:,.0f} images/s"
             )
 
-    def _describe(self, progress: Progress | None) -> str | None:
-        if progress is None:
+    def _describe(self, position: Position | None) -> str | None:
+        if position is None:
             return None
-        validation = f", validation {self.epochs[-1].validation_loss:.5f}" if self.epochs else ""
         return (
-            f"epoch {progress.epoch}/{self._count}, loss {progress.loss:.5f}{validation}, "
-            f"{progress.images_per_second:,.0f} images/s"
+            f"epoch {position.epoch}/{self._epochs}, loss {position.loss:.5f}{self._validation}, "
+            f"{position.images_per_second:,.0f} images/s"
         )

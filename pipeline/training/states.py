@@ -1,4 +1,4 @@
-"""The state of a training, kept on disk while it runs, so that an interruption costs nothing."""
+"""The state of a training, saved on disk while it runs, so that an interruption loses nothing."""
 
 from __future__ import annotations
 
@@ -11,44 +11,60 @@ from typing import Any
 import click
 import torch
 
+from pipeline import launcher
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 
-_KEPT = 2  # the newest, and the one before it, should the newest be damaged
+_KEPT = 2  # the newest state, and the one before it in case the newest is damaged
 
 
 class States:
-    """The states of one training, in a folder of its own, which nobody else may use meanwhile."""
+    """The saved states of one training, in a folder of its own, which only one process may use at a time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, config: Config) -> None:
+        """Args:
+        config: of the training; a state of a training with another config is refused.
+        """
         self.folder = folder
+        self._config = config
 
     def save(self, state: dict[str, Any]) -> None:
-        """Write `state`, whole or not at all, and remove the oldest.
+        """Write a state, complete or not at all, and remove the oldest one.
 
         Args:
-            state: tensors, numbers, texts, and lists and dicts of them; with `epoch` and `seen`, which order the files.
+            state: as `Trainer.state_dict` returns it.
+
+        Raises:
+            PipelineError: it cannot be written.
         """
         content = io.BytesIO()
-        torch.save(state, content)
+        torch.save({**state, "config": self._config.to_json(), **_machine()}, content)
         data = content.getvalue()
-        # The checksum is in the name, so that it cannot be separated from what it is of.
-        name = f"{state['epoch']:06}-{state['seen']:012}-{hashlib.sha256(data).hexdigest()[:32]}.pt"
+        # The files sort by progress, and the checksum cannot get separated from the file that it belongs to.
+        path = self.folder / f"{state['epoch']:06}-{state['seen']:012}-{_checksum(data)}.pt"
         try:
             self.folder.mkdir(exist_ok=True)
-            write_file(self.folder / name, data, sync=True)
+            write_file(path, data, sync=True)
         except OSError as error:
-            raise PipelineError(f"cannot write {self.folder / name}: {error.strerror or error}") from error
+            raise PipelineError(f"cannot write {path}: {error.strerror or error}") from error
         for old in self._files()[_KEPT:]:
             old.unlink()
 
     def load(self) -> dict[str, Any] | None:
-        """The newest state that is whole, or None."""
+        """The newest undamaged state, or None. Warns of damaged ones, and of what makes rounding differ.
+
+        Raises:
+            PipelineError: the state is of a training with another config.
+        """
         for path in self._files():
             data = path.read_bytes()
-            if hashlib.sha256(data).hexdigest()[:32] == path.stem.split("-")[2]:
-                return torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
-            click.echo(f"train: {path} is damaged; the one before it is used", err=True)
+            if _checksum(data) != path.stem.split("-")[2]:
+                click.echo(f"train: {path} is damaged; using the state before it", err=True)
+                continue
+            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+            self._check(state, path)
+            return state
         return None
 
     def remove(self) -> None:
@@ -56,4 +72,25 @@ class States:
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def _files(self) -> list[Path]:
+        """Newest first."""
         return sorted(self.folder.glob("*-*-*.pt"), reverse=True)
+
+    def _check(self, state: dict[str, Any], path: Path) -> None:
+        if Config.from_json(state["config"]) != self._config:
+            raise PipelineError(f"{path} belongs to a training with another config: {state['config']}")
+        for key, value in _machine().items():
+            if state[key] != value:
+                click.echo(
+                    f"train: was interrupted with {key} {state[key]} and resumes with {value}: the last bits may "
+                    "differ from those of an uninterrupted training",
+                    err=True,
+                )
+
+
+def _checksum(data: bytes) -> str:
+    return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _machine() -> dict[str, Any]:
+    """What decides the last bits of a sum, besides the config."""
+    return {"torch": str(torch.__version__), "threads": torch.get_num_threads(), "processes": launcher.count()}

@@ -1,4 +1,4 @@
-"""torchrun: several processes train what one would, and one that dies ends the job with one line."""
+"""torchrun: several processes train what one would, and if one dies, the job ends with one line."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ from mlflow.entities import Run
 
 from pipeline.tracking import names
 
-# Batches of 16 with a rest of 1: not every process has an image of it. No BatchNorm: see below.
+# Batches of 16 with a rest of 1: not every process has an image of it.
 TRAIN = ("train", "--dataset", "digits", "--batch-size", "16", "--model", "resunet", "--size", "s")
 EPOCHS = 20
+HANG = 1800  # seconds: ends a test that hangs, and must not end one on a busy machine
 SAME = (*TRAIN, "--precision", "float32", "--loss", "mse", "--epochs", str(EPOCHS))
 
 
@@ -45,7 +46,7 @@ def start(folder: Path, processes: int, *arguments: str) -> subprocess.Popen[str
 
 def torchrun(folder: Path, processes: int, *arguments: str) -> Result:
     process = start(folder, processes, *arguments)
-    out, err = process.communicate(timeout=300)
+    out, err = process.communicate(timeout=HANG)
     return Result(process.returncode, out, err)
 
 
@@ -69,12 +70,12 @@ def of_rank(launcher: int, rank: int) -> int:
 
 
 def stop_after_an_epoch(process: subprocess.Popen[str], folder: Path, stop: Callable[[], None]) -> str:
-    """Call `stop` in the middle of the training; what the processes have said on stderr."""
+    """Call `stop` in the middle of the training, and return what the processes printed on stderr."""
     while not list(folder.glob("data/runs/*/states/*.pt")):
         assert process.poll() is None
         time.sleep(0.05)
     stop()
-    return process.communicate(timeout=100)[1]
+    return process.communicate(timeout=HANG)[1]
 
 
 def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, cli: Cli) -> None:
@@ -104,7 +105,7 @@ def test_one_that_dies_ends_the_job(folder: Path) -> None:
     process = start(folder, 2, "-m", "pipeline", *SAME, "--epochs", "200")
     err = stop_after_an_epoch(process, folder, lambda: os.kill(of_rank(process.pid, 1), signal.SIGKILL))
     run = newest(folder)
-    said = f"Error: another of the 2 processes of this training is gone; go on with: --resume {run.info.run_id}"
+    said = f"Error: another of the 2 processes of this training has ended; resume with: --resume {run.info.run_id}"
     assert [line for line in err.splitlines() if line.startswith("Error")] == [said], err
     assert (process.returncode, run.info.status) == (1, "FAILED")
     assert list(folder.glob(f"data/runs/{run.info.run_id}/states/*.pt"))
@@ -117,6 +118,13 @@ def test_what_processes_cannot_do_together(folder: Path, cli: Cli) -> None:
     assert done.code == 1  # torchrun's own
     assert [line for line in done.err.splitlines(keepends=True) if line.startswith("Error")] == [said]
 
+    done = torchrun(folder, 2, "-m", "pipeline", *TRAIN, "--model", "autoencoder", "--size", "")
+    said = (
+        "Error: --model autoencoder: several processes can train a model with BatchNorm on GPUs only; on CPUs, "
+        "start one process or choose a model without BatchNorm, such as resunet\n"
+    )
+    assert [line for line in done.err.splitlines(keepends=True) if line.startswith("Error")] == [said]
+
     # As torchrun starts each of them.
     for rank, said in (("0", "Error: torchrun is for `train` and `run`\n"), ("1", "")):
         done = cli("evaluate", TORCHELASTIC_RUN_ID="none", WORLD_SIZE="2", RANK=rank)
@@ -125,7 +133,6 @@ def test_what_processes_cannot_do_together(folder: Path, cli: Cli) -> None:
 
 
 FOUR = """
-import copy
 from dataclasses import replace
 import numpy as np
 import torch
@@ -134,17 +141,15 @@ from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.training.distributed import ALONE, join
 from pipeline.models import COURSE_PAGE, build_model
 from pipeline.noise import make_noise
-from pipeline.training.loop import fit
+from pipeline.training.loop import Trainer
 
 def losses(team):
-    found = []
     torch.manual_seed(0)
-    fit(
+    trained = Trainer(
         build_model("resunet", "s"), WholeImages(digits[:81]), digits[81:], make_noise("gaussian", "0.01"),
-        recipe=replace(COURSE_PAGE, epochs=2, batch_size=16), target="clean", seed=0, team=team,
-        on_point=lambda point: found.append(point.loss), on_epoch=lambda epoch: found.append(epoch.validation_loss),
-    )
-    return found
+        replace(COURSE_PAGE, epochs=2, batch_size=16), team=team,
+    ).run()
+    return [*(point.loss for point in trained.points), *(epoch.validation_loss for epoch in trained.epochs)]
 
 digits = torch.from_numpy(BundledMNIST().images()[1][:100].copy())
 alone = losses(ALONE)
@@ -152,25 +157,12 @@ assert len(alone) == 2 * (5 + 1)
 torch.manual_seed(0)
 with join(torch.device("cpu")) as team:
     assert team.count == 4
-    team.has_begun = True
+    team.has_started = True
     np.testing.assert_allclose(losses(team), alone, rtol=1e-5, atol=1e-5)
-    for images in (7, 1):
-        model, noisy = build_model("autoencoder"), torch.rand(images, 1, 28, 28)
-        model.to(memory_format=torch.channels_last)
-        exact = copy.deepcopy(model).double()
-        exact(noisy.double()).square().mean().backward()
-        network, part = team.wrap(model), noisy[team.share(images)]
-        network(part).square().sum().mul(team.count / noisy.numel()).backward()
-        for ours, theirs in zip(model.parameters(), exact.parameters(), strict=True):
-            torch.testing.assert_close(ours.grad, theirs.grad.float(), rtol=1e-4, atol=1e-7)
-        for ours, theirs in zip(model.buffers(), exact.buffers(), strict=True):
-            if theirs.is_floating_point():
-                torch.testing.assert_close(ours, theirs.float(), rtol=1e-5, atol=1e-7)
 """
 
 
-def test_four_processes_have_the_losses_of_one_and_batchnorm_over_the_batches_of_all(tmp_path: Path) -> None:
-    """BatchNorm against float64: on a CPU, torch's is off by up to 4e-3 of a gradient in the memory layout in use."""
+def test_four_processes_have_the_losses_of_one(tmp_path: Path) -> None:
     (tmp_path / "check.py").write_text(FOUR)
     done = torchrun(PROJECT, 4, str(tmp_path / "check.py"))
     assert done.code == 0, done.err

@@ -11,7 +11,7 @@ from pipeline.models import Recipe, build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.score import clipped, model_denoiser, score
-from pipeline.training.loop import fit
+from pipeline.training.loop import Trainer
 from pipeline.training.objectives import LOSSES, TARGETS, Pair, image_errors
 
 NOISE = make_noise("gaussian", "0.01")
@@ -70,16 +70,10 @@ def test_a_model_learns_to_denoise_from_noisy_images_alone(target: str, gain: fl
     noise = make_noise("gaussian", "0.1")
     torch.manual_seed(0)
     images = torch.from_numpy(digits[:2000, np.newaxis])
-    best = fit(
-        model := build_model("resunet", "s"),
-        WholeImages(images),
-        images[:10],
-        noise,
-        recipe=Recipe(epochs=3, batch_size=32, lr=0.004, loss="mse", precision="float32"),
-        target=target,
-        seed=0,
-    )
-    model.load_state_dict(best.state_dict)
+    recipe = Recipe(epochs=3, batch_size=32, lr=0.004, loss="mse", precision="float32")
+    model = build_model("resunet", "s")
+    trained = Trainer(model, WholeImages(images), images[:10], noise, recipe, target=target).run()
+    model.load_state_dict(trained.best.state_dict)
     denoisers = {"input": clipped, "model": model_denoiser(model, torch.device("cpu"))}
     scores = score(digits[-200:, np.newaxis], noise, denoisers, METRICS)
     assert scores["model"]["psnr"].mean() > scores["input"]["psnr"].mean() + gain

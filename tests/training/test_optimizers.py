@@ -1,4 +1,4 @@
-"""SOAP: Adam on vectors, better than Adam where the curvature is turned; its state is all that it needs."""
+"""Optimizers and schedules. SOAP is Adam on vectors, and better than Adam if the curvature is rotated."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.training import soap
-from pipeline.training.optimizers import OPTIMIZERS
+from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.training.soap import SOAP
 
 
@@ -71,3 +71,10 @@ def test_from_its_state_it_goes_on_bit_for_bit(shape: tuple[int, ...], monkeypat
             resumed.step()
     assert torch.isfinite(weight).all()
     assert torch.equal(weight, other)
+
+
+def test_schedules_stay_between_0_and_1() -> None:
+    for factor in SCHEDULES.values():
+        values = [factor(step / 1000) for step in range(1000)]
+        assert 0 < min(values) <= max(values) <= 1
+    assert SCHEDULES["linear"](0.999) < 0.01

@@ -1,8 +1,7 @@
-"""A training that is killed and resumed is, bit for bit, the one that nobody touched."""
+"""A training that is killed and resumed is, bit for bit, the one that was never interrupted."""
 
 from __future__ import annotations
 
-import random
 import re
 import signal
 import subprocess
@@ -19,7 +18,8 @@ from mlflow.entities import Run
 from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
-TRAIN = ("train", "--dataset", "digits", "--epochs", "6", "--batch-size", "8", "--checkpoint-every", "0.1")
+EPOCHS = 3
+TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--checkpoint-every", "0.1")
 SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # the other metrics are times
 
 
@@ -48,34 +48,28 @@ def folder(tmp_path: Path, digits: np.ndarray, cli: Cli) -> Path:
     return tmp_path
 
 
-def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> None:
+def test_killed_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> None:
     done = cli(*TRAIN)
     assert done.code == 0, done
     (untouched,) = runs(folder)
 
-    moments = random.Random(time.time_ns())
-    seconds = moments.uniform(0, 1)
-    assert kill_while_training(folder, *TRAIN, "--force", seconds=seconds) == -signal.SIGKILL, seconds
+    assert kill_while_training(folder, *TRAIN, "--force", seconds=0) == -signal.SIGKILL
     killed = runs(folder)[0]
-    resume = ("train", "--resume", killed.info.run_id, "--checkpoint-every", "0.1")
-    kill_while_training(folder, *resume, seconds=moments.uniform(0, 0.5))  # and once more
-
-    # A damaged state is told, and the one before it used.
-    states = sorted((folder / "data" / "runs" / killed.info.run_id / "states").glob("*.pt"))
-    if len(states) == 2:
-        states[1].write_bytes(states[1].read_bytes()[:-100])
+    states = folder / "data" / "runs" / killed.info.run_id / "states"
+    newest = max(states.glob("*.pt"))
+    damaged = states / f"999999-{newest.name.split('-', 1)[1]}"
+    damaged.write_bytes(newest.read_bytes()[:-100])
     done = cli("train", "--resume", killed.info.run_id)
-    if len(states) == 2:
-        assert done.code == 0, done
-        assert f"{states[1].name} is damaged; the one before it is used" in done.err
-        assert "train: goes on in epoch" in done.out
+    assert done.code == 0, done
+    assert f"{damaged.name} is damaged; using the state before it" in done.err
+    epoch, images, _ = newest.name.split("-")
+    assert f"train: resuming in epoch {int(epoch)} after {int(images):,} images\n" in done.out
 
     resumed = next(run for run in runs(folder) if run.info.run_id == killed.info.run_id)
     assert resumed.info.status == "FINISHED"
     assert weights(resumed) == weights(untouched)
-    found, wanted = histories(folder, resumed), histories(folder, untouched)
-    assert found == wanted
-    check_curve(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), resumed.info.run_id, 6)
+    assert histories(folder, resumed) == histories(folder, untouched)
+    check_curve(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), resumed.info.run_id, EPOCHS)
     assert list((folder / "data" / "runs").iterdir()) == []
 
     done = cli("train", "--resume", killed.info.run_id)
@@ -83,25 +77,25 @@ def test_killed_at_random_moments_and_resumed_it_is_the_same_training(folder: Pa
 
 
 def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli: Cli) -> None:
-    # No state would be kept inside an epoch but for the signal.
+    # Only the signal saves a state inside an epoch.
     run = ("run", *TRAIN[1:-1], "1e9", "--name", "small")
-    assert kill_while_training(folder, *run, seconds=0.2, number=signal.SIGTERM) == 143
+    assert kill_while_training(folder, *run, seconds=0, number=signal.SIGTERM) == 143
     (stopped,) = runs(folder)
     assert stopped.info.status == "KILLED"
     assert stopped.data.tags[names.INTERRUPTED] == "by SIGTERM"
     assert stopped.data.tags[names.RESUMABLE] == "true"
     run_id = stopped.info.run_id
 
-    # What contradicts the run is told, and it can still be resumed.
+    # An option that contradicts the run is refused, and the run can still be resumed.
     done = cli("run", "--resume", run_id, "--epochs", 9)
     assert done.code == 2
-    assert f"--epochs 9: run {run_id} was started with --epochs 6" in done.err
+    assert f"--epochs 9: run {run_id} was started with --epochs {EPOCHS}" in done.err
     done = cli("run", "--resume", "true")
     assert done.code == 2
     assert "--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`" in done.err
     done = cli("run", "--resume", run_id, "--name", "small")
     assert done.code == 0, done
-    found = re.search(r"train: goes on in epoch (\d+), after ([\d,]+) of its images", done.out)
+    found = re.search(r"train: resuming in epoch (\d+) after ([\d,]+) images", done.out)
     assert found, done.out
     assert int(found[2].replace(",", "")) % 8 == 0
     (finished,) = runs(folder)
@@ -113,7 +107,7 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_second_signal_stops_at_once(number: signal.Signals, code: int, tmp_path: Path) -> None:
-    """Inside a step that takes long; and two signals of one Ctrl-C are one."""
+    """During a long step. Two signals from one Ctrl-C count as one."""
     program = f"""
 import os, sys, time
 sys.path.insert(0, {str(PROJECT)!r})
@@ -130,7 +124,7 @@ try:
 except Stopped as stopped:
     sys.exit(128 + stopped.number)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
     assert (done.returncode, done.stdout, done.stderr) == (code, "asked True\n", "")
 
 

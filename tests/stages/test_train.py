@@ -1,0 +1,34 @@
+"""The train stage: a diverging loss stops the run, and the prepared images are left as they are."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import numpy as np
+from conftest import Cli, write_digits
+
+from pipeline.config import Config
+from pipeline.data.prepared import load_prepared
+from pipeline.stages.prepare import prepare
+
+
+def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:60])
+    done = cli("run", "--dataset", "digits", "--lr", "1e30", "--epochs", "2")
+    assert done.code == 1
+    assert "training diverged" in done.err
+    assert "nan" in done.err
+    assert len(done.err.splitlines()) == 1
+    with sqlite3.connect(tmp_path / "mlflow.db") as store:
+        assert store.execute("SELECT status FROM runs").fetchall() == [("FAILED",)]
+    assert not (tmp_path / "artifacts").exists()
+
+
+def test_prepared_images_are_mapped_and_left_alone(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:100])
+    config = Config(dataset=str(tmp_path / "digits"), data_dir=str(tmp_path / "data"))
+    data = prepare(config)
+    assert isinstance(data.train, np.memmap)
+    assert cli("train", "--dataset", tmp_path / "digits", "--data-dir", tmp_path / "data").code == 0
+    assert load_prepared(config).digest == data.digest  # verifies every file

@@ -1,0 +1,163 @@
+"""The trainer: the same seed gives the same weights, the best epoch is kept, and a resumed training is the same one."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch._dynamo.utils import counters
+
+from pipeline.data.batches import RandomCrops, WholeImages
+from pipeline.errors import PipelineError
+from pipeline.models import Recipe, build_model
+from pipeline.noise import make_noise
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.score import model_denoiser, score
+from pipeline.training.checkpoint import Checkpoint
+from pipeline.training.loop import Best, Epoch, Observer, Point, Position, Trainer
+
+NOISE = make_noise("gaussian", "0.01")
+
+
+@pytest.fixture
+def images(digits: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(digits[:300, np.newaxis])
+
+
+def trainer(images: torch.Tensor, model: str = "autoencoder", seed: int = 0, **options: Any) -> Trainer:
+    """A trainer on 200 digits, or on crops of them; the other options are those of the trainer or of its recipe."""
+    torch.manual_seed(seed)
+    options = {"epochs": 2, "batch_size": 16, "loss": "mse", "precision": "float32", "lr": 0.02, **options}
+    own: dict[str, Any] = {key: options.pop(key) for key in ("target", "compiled") if key in options}
+    crop = options.pop("crop", 0)
+    batches = RandomCrops(list(images[:200]), crop) if crop else WholeImages(images[:200])
+    return Trainer(build_model(model), batches, images[200:], NOISE, Recipe(**options), seed=seed, **own)
+
+
+def checkpoint(best: Best) -> Checkpoint:
+    return Checkpoint("autoencoder", "", 1, best.epoch, best.validation_loss, best.state_dict)
+
+
+def test_the_same_seed_gives_the_same_weights(images: torch.Tensor) -> None:
+    first, second, other = (checkpoint(trainer(images, seed=seed).run().best).digest for seed in (0, 0, 1))
+    assert first == second
+    assert first != other
+
+
+def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(images: torch.Tensor) -> None:
+    # A high and constant rate, so that the loss goes up and down.
+    trained = trainer(images, epochs=8, lr=0.1, schedule="constant").run()
+    losses = [epoch.validation_loss for epoch in trained.epochs]
+    assert losses.index(min(losses)) < len(losses) - 1, "if the last epoch were the best, this would show nothing"
+    assert trained.best.epoch == losses.index(min(losses)) + 1
+    assert [epoch.epoch for epoch in trained.epochs if epoch.is_best][-1] == trained.best.epoch
+
+    # The weights are those of that epoch: they have its loss.
+    model = checkpoint(trained.best).load_model(torch.device("cpu"))
+    scores = score(images[200:].numpy(), NOISE, {"model": model_denoiser(model, torch.device("cpu"))}, METRICS)
+    # Other noise, the same images.
+    assert scores["model"]["mse"].mean() == pytest.approx(trained.best.validation_loss, rel=0.05)
+
+
+def test_the_noisy_target_learns_to_copy_the_noise(images: torch.Tensor) -> None:
+    """The mistake of the course page: the loss against the noisy image never falls to that against a clean one."""
+    clean, noisy = (trainer(images, epochs=6, target=target).run().best for target in ("clean", "noisy"))
+    assert noisy.validation_loss > clean.validation_loss
+
+
+def test_a_compiled_network_trains_the_same(images: torch.Tensor) -> None:
+    counters.clear()
+    plain = trainer(images, epochs=1).run()
+    assert not counters["stats"]["unique_graphs"]
+    compiled = trainer(images, epochs=1, compiled=True).run()
+    assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
+    assert compiled.best.state_dict.keys() == plain.best.state_dict.keys()
+    assert compiled.best.validation_loss == pytest.approx(plain.best.validation_loss, rel=0.05)
+
+
+def test_a_diverging_training_says_where(images: torch.Tensor) -> None:
+    with pytest.raises(PipelineError, match=r"training diverged: the \w+ loss is (nan|inf) in epoch 1 after [\d,]+ im"):
+        trainer(images, lr=1e30).run()
+
+
+class Recorder(Observer):
+    """Keeps everything, with the state after every step."""
+
+    def __init__(self) -> None:
+        self.positions: list[Position] = []
+        self.points: list[Point] = []
+        self.epochs: list[Epoch] = []
+        self.states: list[dict[str, Any]] = []
+
+    def progress(self, position: Position) -> None:
+        self.positions.append(position)
+
+    def point(self, point: Point) -> None:
+        self.points.append(point)
+
+    def epoch(self, epoch: Epoch) -> None:
+        self.epochs.append(epoch)
+
+    def wants_state(self) -> bool:
+        return True
+
+    def state(self, state: dict[str, Any]) -> None:
+        self.states.append(copy.deepcopy(state))
+
+
+def test_an_observer_sees_what_the_result_holds(images: torch.Tensor) -> None:
+    seen = Recorder()
+    trained = trainer(images, epochs=2).run(seen)
+    assert (seen.points, seen.epochs) == (trained.points, trained.epochs)
+    assert [epoch.images for epoch in seen.epochs] == [200, 400]
+    # Five points per epoch of 13 steps of 16 images, the last one of 8.
+    assert [point.images for point in seen.points] == [32, 80, 112, 160, 200, 232, 280, 312, 360, 400]
+    assert {point.images for point in seen.points} <= {(at.epoch - 1) * 200 + at.images for at in seen.positions}
+    assert len(seen.states) == 2 * 13
+    assert [(state["epoch"], state["seen"]) for state in seen.states[11:14]] == [(1, 192), (2, 0), (2, 16)]
+    # The mean of the points, weighted by their images, is that of the epoch.
+    images_of = np.diff([0, *(point.images for point in seen.points[:5])])
+    losses = [point.loss for point in seen.points[:5]]
+    assert np.average(losses, weights=images_of) == pytest.approx(seen.epochs[0].train_loss)
+
+
+@pytest.mark.parametrize(
+    ("model", "options"),
+    [
+        ("autoencoder", {"optimizer": "soap", "beta2": 0.9}),
+        ("resunet:width=4", {"optimizer": "adam", "loss": "psnr", "target": "self"}),
+        ("dncnn:depth=3,width=4", {"crop": 20}),
+    ],
+)
+def test_from_any_state_it_ends_with_the_same_weights(
+    model: str, options: dict[str, Any], images: torch.Tensor
+) -> None:
+    seen = Recorder()
+    whole = trainer(images, model, batch_size=80, **options).run(seen)
+    assert len(seen.states) >= 6
+    for state in seen.states:
+        resumed = trainer(images, model, batch_size=80, **options)
+        resumed.load_state_dict(state)
+        trained = resumed.run()
+        assert checkpoint(trained.best).digest == checkpoint(whole.best).digest
+        assert trained.points == whole.points
+        losses = [[(epoch.train_loss, epoch.validation_loss) for epoch in one.epochs] for one in (trained, whole)]
+        assert losses[0] == losses[1]
+
+
+def test_after_an_observer_stops_it_the_trainer_can_go_on(images: torch.Tensor) -> None:
+    class Stopper(Observer):
+        def wants_state(self) -> bool:
+            return True
+
+        def state(self, state: dict[str, Any]) -> None:
+            if (state["epoch"], state["seen"]) == (2, 64):
+                raise KeyboardInterrupt
+
+    stopped = trainer(images)
+    with pytest.raises(KeyboardInterrupt):
+        stopped.run(Stopper())
+    assert checkpoint(stopped.run().best).digest == checkpoint(trainer(images).run().best).digest
