@@ -89,8 +89,8 @@ def check_batch_norm(model: nn.Module, device: torch.device) -> None:
     """
     if batch_norms(model) and device.type != "cuda":
         raise PipelineError(
-            "torchrun: several processes can train a model with BatchNorm on GPUs only; on CPUs, start one process or choose a "
-            "model without BatchNorm, such as resunet"
+            "several processes can train this model on GPUs only, because it has BatchNorm; on CPUs, start one process "
+            "or choose a model without BatchNorm, such as --model resunet"
         )
 
 

@@ -120,8 +120,8 @@ def test_what_processes_cannot_do_together(folder: Path, cli: Cli) -> None:
 
     done = torchrun(folder, 2, "-m", "pipeline", *TRAIN, "--model", "autoencoder", "--size", "")
     said = (
-        "Error: --model autoencoder: several processes can train a model with BatchNorm on GPUs only; on CPUs, "
-        "start one process or choose a model without BatchNorm, such as resunet\n"
+        "Error: several processes can train this model on GPUs only, because it has BatchNorm; on CPUs, start one "
+        "process or choose a model without BatchNorm, such as --model resunet\n"
     )
     assert [line for line in done.err.splitlines(keepends=True) if line.startswith("Error")] == [said]
 
