@@ -1,4 +1,4 @@
-"""What a run is made of: one frozen object, filled from the command line, stored with the run."""
+"""Everything that decides the result of a run: one frozen object, filled from the command line, stored with the run."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pipeline.errors import PipelineError
 from pipeline.models import MODELS, Recipe, parse_model, recipe_of
 from pipeline.noise import Noise, make_noise
 
-# Every run is scored at these levels of Gaussian noise too, so that all runs share a measure ...
+# Every run is also scored at these variances of Gaussian noise, so that all runs share a measure ...
 REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
 # ... and its PSNR is drawn over these, from a clean image to far beyond what anyone trains at.
 CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 
-AUTO = "auto"  # on the command line: what the model's recipe says
+AUTO = "auto"  # on the command line: the value of the model's recipe
 DATA = ("dataset", "data_dir", "channels", "seed")  # the options that decide which images are prepared
 RECIPE = tuple(field.name for field in fields(Recipe))  # the options that may be AUTO
 _DEFAULT = MODELS["autoencoder"].fast
@@ -24,20 +24,20 @@ _DEFAULT = MODELS["autoencoder"].fast
 
 @dataclass(frozen=True)
 class Config:
-    """Everything that decides the result of a run. The defaults are those of the command line."""
+    """The options of a training. The defaults are those of the command line."""
 
     dataset: str = "mnist"  # a name in `pipeline.data.sources.DATASETS`, or the path of a folder of images
     data_dir: str = "data"  # where prepared and downloaded data live
-    channels: int = 1  # 1: gray, 3: colour (RGB)
+    channels: int = 1  # 1 for gray, 3 for colour (RGB)
     seed: int = 0  # of the train/validation split, the initial weights, the batch order and the training noise
     noise: str = "gaussian"  # NAME[:key=value,…], a name in `pipeline.noise.NOISES`
-    variance: str = "0.01"  # of the noise, for pixels in [0, 1]; LOW:HIGH draws one for every image
-    clip_input: bool = False  # clip noisy images to [0, 1], in training and in tests, as a stored image is
+    variance: str = "0.01"  # of the noise, for pixels in [0, 1]; LOW:HIGH draws one per image
+    clip_input: bool = False  # clip noisy images to [0, 1], in training and in tests, as storing them does
     model: str = "autoencoder"  # NAME[:key=value,…], a name in `pipeline.models.MODELS`
-    size: str = ""  # one of those of the model; "": its default
+    size: str = ""  # one of the sizes of the model; "" for its default
     target: str = "clean"  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
-    crop: int = 0  # side of the random crops to train on, in pixels; 0: whole images
-    recipe: str = "fast"  # a name in `pipeline.models.RECIPES`: where the following come from, if not given
+    crop: int = 0  # side of the random crops to train on, in pixels; 0 for whole images
+    recipe: str = "fast"  # a name in `pipeline.models.RECIPES`, from which the next ones come where they are AUTO
     epochs: int = _DEFAULT.epochs
     batch_size: int = _DEFAULT.batch_size
     optimizer: str = _DEFAULT.optimizer
@@ -47,7 +47,7 @@ class Config:
     loss: str = _DEFAULT.loss
     precision: str = _DEFAULT.precision
     bn_momentum: float = _DEFAULT.bn_momentum
-    compile: bool = False  # the network, by torch.compile, for training
+    compile: bool = False  # whether to train with torch.compile
     device: str = "auto"  # auto, cpu, cuda or mps
 
     @classmethod
@@ -55,7 +55,7 @@ class Config:
         """From the options of the command line, where those in `RECIPE` may be `AUTO`.
 
         Raises:
-            PipelineError: options that do not go together.
+            PipelineError: options do not go together.
         """
         name, _ = parse_model(options["model"], options["size"])
         recipe = asdict(recipe_of(name, options["recipe"]))
@@ -64,20 +64,24 @@ class Config:
                 options[key] = recipe[key]
         config = cls(**options)
         if 0 < config.crop < 32:
-            raise PipelineError(f"--crop {config.crop}: must be 0 (whole images) or at least 32 pixels")
+            raise PipelineError(
+                f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least 32 pixels"
+            )
         return config
 
     @property
     def training_noise(self) -> Noise:
+        """The noise to train with."""
         return make_noise(self.noise, self.variance, self.clip_input)
 
     @property
     def training_recipe(self) -> Recipe:
+        """The options that a recipe may set, with the values that this config has."""
         return Recipe(**{name: getattr(self, name) for name in RECIPE})
 
     @property
     def dataset_name(self) -> str:
-        """The dataset without the path of its folder, which says something of this machine only."""
+        """The dataset, without the path of its folder, which means something on this machine only."""
         return Path(self.dataset).resolve().name if Path(self.dataset).is_dir() else Path(self.dataset).name
 
     @property
@@ -104,8 +108,15 @@ class Config:
         return "-".join(parts)
 
     def to_json(self) -> str:
+        """As the text of `config.json`, which `from_json` and `--config` read."""
         return json.dumps(asdict(self), indent=2) + "\n"
 
     @classmethod
     def from_json(cls, text: str) -> Config:
+        """The config that `to_json` has written.
+
+        Raises:
+            ValueError: it is not JSON.
+            TypeError: it holds something other than the fields of a config.
+        """
         return cls(**json.loads(text))

@@ -13,12 +13,12 @@ _SHELLS = {"bash", "sh", "dash"}
 
 
 def count() -> int:
-    """How many processes torchrun has started; 1 where torchrun has not started this one."""
+    """How many processes torchrun has started; 1 without torchrun."""
     return int(os.environ["WORLD_SIZE"]) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def rank() -> int:
-    """Which of them this is, from 0; process 0 is the one that talks to MLflow, writes files and says things."""
+    """The number of this process, from 0. Process 0 alone talks to MLflow, writes files and prints."""
     return int(os.environ["RANK"]) if count() > 1 else 0
 
 
@@ -28,7 +28,12 @@ def in_mlflow_run() -> bool:
 
 
 def without_defaults(arguments: list[str], defaults: dict[str, str]) -> list[str]:
-    """The arguments without the pairs that only repeat a default, as `mlflow run` gives every option."""
+    """The arguments without those that only repeat a default, because `mlflow run` gives every option.
+
+    Args:
+        arguments: words of a command line.
+        defaults: the default of every option, as text.
+    """
     kept: list[str] = []
     pairs = iter(arguments)
     for argument in pairs:
@@ -42,12 +47,12 @@ def without_defaults(arguments: list[str], defaults: dict[str, str]) -> list[str
 
 
 def stop_with_launcher() -> None:
-    """Stop this process, as SIGTERM does, when `mlflow run`, which has started it, is gone: it takes nobody along.
+    """Send this process SIGTERM when the program that started it dies, because `mlflow run` does not do so itself.
 
-    Where there is no /proc (macOS), this does nothing.
+    Does nothing where there is no /proc (macOS).
     """
     launcher = os.getppid()
-    while _name(launcher) in _SHELLS:  # `mlflow run` starts a shell, which may have made way for us
+    while _name(launcher) in _SHELLS:  # `mlflow run` starts a shell, which may have replaced itself with us
         launcher = _parent(launcher)
     if launcher <= 1 or _name(launcher) is None:
         return

@@ -1,4 +1,4 @@
-"""The text form of a choice with options, `NAME[:key=value,…]`, as `--noise` and `--model` take it."""
+"""A choice with options as text, `NAME[:key=value,…]`: the form of `--noise` and `--model`."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from pipeline.errors import PipelineError
 def split_spec(text: str, what: str) -> tuple[str, dict[str, str]]:
     """The name and the options of `NAME[:key=value,…]`.
 
+    Args:
+        text: as it was given.
+        what: the option of the command line, for messages.
+
     Raises:
-        PipelineError: an option has no value, or is given twice. `what` names the choice in the message.
+        PipelineError: an option has no value, or is given twice.
     """
     name, _, rest = text.partition(":")
     options: dict[str, str] = {}
@@ -27,7 +31,13 @@ def split_spec(text: str, what: str) -> tuple[str, dict[str, str]]:
 
 
 def unknown(what: str, name: str, known: Iterable[str]) -> PipelineError:
-    """The error for a name that is not among `known`: what is allowed, and the nearest of them."""
+    """The error for a name that is not among `known`: it lists those, and suggests the nearest.
+
+    Args:
+        what: the option of the command line that has the name.
+        name: as it was given.
+        known: the names that are allowed.
+    """
     known = list(known)
     nearest = difflib.get_close_matches(name, known, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""

@@ -1,6 +1,6 @@
-"""Config files: YAML that gives the command line other defaults. Those in `presets/` go by their names.
+"""Config files: YAML with other defaults for the command line. Those in `presets/` are called by their names.
 
-The file that every run stores, `config.json`, is one too: it repeats the run.
+`config.json`, which every run stores, is one too: it repeats the run.
 """
 
 from __future__ import annotations
@@ -20,10 +20,10 @@ def read_config_file(name: str, known: Collection[str]) -> dict[str, str]:
 
     Args:
         name: one of `PRESETS`, or the path of a YAML or JSON file.
-        known: the options that it may give, with underscores; in the file, hyphens do as well.
+        known: the options that it may give, with underscores; the file may write hyphens.
 
     Raises:
-        PipelineError: the file cannot be read, or holds something else than `option: value`.
+        PipelineError: the file cannot be read, or holds anything other than `option: value`.
     """
     import yaml
 
@@ -32,17 +32,18 @@ def read_config_file(name: str, known: Collection[str]) -> dict[str, str]:
         # All values as they are written: YAML would make 62 of `1:2`, and a text of `1e-3`.
         content = yaml.load(path.read_text(encoding="utf-8"), Loader=yaml.BaseLoader)
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not a text"
-        raise PipelineError(f"'{name}': {reason}; give a file, or one of: {', '.join(PRESETS)}") from error
+        reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
+        presets = ", ".join(PRESETS)
+        raise PipelineError(f"'{name}' cannot be read: {reason}; allowed: a file, or a preset: {presets}") from error
     except yaml.YAMLError as error:
-        raise PipelineError(f"'{name}' is no YAML: {' '.join(str(error).split())}") from error
+        raise PipelineError(f"'{name}' is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):
-        raise PipelineError(f"'{name}' must hold lines such as 'epochs: 5'")
+        raise PipelineError(f"'{name}' is not a list of options; it must hold lines such as 'epochs: 5'")
     values = {str(key).replace("-", "_"): value for key, value in content.items()}
     for key, value in values.items():
         if key not in known:
             near = difflib.get_close_matches(key, known, 1, cutoff=0)[0]
-            raise PipelineError(f"'{name}': unknown option '{key}'; the nearest is '{near}'")
+            raise PipelineError(f"'{name}' has an unknown option '{key}'; did you mean '{near}'?")
         if not isinstance(value, str):
-            raise PipelineError(f"'{name}': {key} must be one number or text")
+            raise PipelineError(f"'{name}' has several values for {key}; it must be one number or text")
     return values

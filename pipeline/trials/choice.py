@@ -33,7 +33,7 @@ _TRIES = 20  # at a choice that was not made before
 
 
 class Chooser:
-    """The trials of a sweep, one chosen after the other."""
+    """The trials of a search, each chosen when it is its turn."""
 
     def __init__(self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: OpenRun) -> None:
         self._fixed, self._space, self._method, self._count, self._run = fixed, space, method, count, run
@@ -41,15 +41,15 @@ class Chooser:
         self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended
 
     def trials(self) -> Iterator[Trial]:
-        """Those that were stopped first, then new ones. Each is chosen when it is asked for."""
+        """The trials that were interrupted, then new ones, each chosen when the iterator is asked for it."""
         for name, run in stopped_trials(self._run.id).items():
             config = store.read_config(run.info.run_id)
-            if name not in self.known():  # the sweep died before the store was told
+            if name not in self.known():  # the search died before it was stored
                 self._note_choice(name, {option: getattr(config, option) for option in self._space})
             yield Trial(name, name, config)
         known = self.known()
         for name in known.keys() - self.runs(known).keys():
-            if known[name].get("host") == socket.gethostname():  # the sweep died before its run began
+            if known[name].get("host") == socket.gethostname():  # the search died before the run of the trial began
                 yield Trial(name, name, Config.from_options(**{**self._fixed, **known[name]["choice"]}))
         while len(known := self.known()) < self._count:
             chosen = self._choose(known)
@@ -70,14 +70,14 @@ class Chooser:
         return None
 
     def _rounded(self, name: str, value: Any) -> Any:
-        """A number that can be read and typed, within its interval."""
+        """A number with few digits, within its bounds."""
         if not isinstance(value, float):
             return value
         distribution: Any = self._space[name]
         return min(max(float(f"{value:.4g}"), distribution.low), distribution.high)
 
     def ended(self, trial: Trial, run_id: str | None) -> None:
-        """Note which run a trial is; it may be one of earlier, which is not the sweep's own."""
+        """Note the run of a trial that has ended; it may be an earlier run that is not part of the search."""
         if run_id:
             self._note(trial.name, {**self.known()[trial.name], "run": run_id})
 
@@ -119,7 +119,7 @@ class Chooser:
         return {name: run for name, run in runs.items() if name in known}
 
     def _study(self, known: Mapping[str, dict[str, Any]], attempt: int) -> optuna.Study:
-        """The trials so far, as Optuna sees them. What failed is as bad as can be: pruned before it began."""
+        """The trials so far as Optuna's study. A failed trial counts as pruned before it began, the worst result."""
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -141,16 +141,16 @@ class Chooser:
             trial: dict[str, Any] = {"state": state, "value": value, "intermediate_values": curve}
             try:
                 study.add_trial(optuna.trial.create_trial(**trial, params=params, distributions=self._space))
-            except ValueError:  # chosen before the sweep went on with another space
+            except ValueError:  # chosen before the search was resumed with another space
                 study.add_trial(optuna.trial.create_trial(**trial))
         return study
 
     def _curve(self, run: MlflowRun) -> dict[int, float]:
-        """The training loss by percent of the training, at the tenths that it has passed: every training has these."""
+        """The training loss by percent of the training, at each tenth passed so far: points that every training has."""
         run_id = run.info.run_id
         if run_id in self._curves:
             return self._curves[run_id]
-        if "epochs" not in run.data.params:  # it only just began
+        if "epochs" not in run.data.params:  # it has only just begun
             return {}
         history = store.connect().get_metric_history(run_id, names.TRAIN_LOSS)
         epochs = int(run.data.params["epochs"])

@@ -32,13 +32,13 @@ _LOOK_EVERY = 1.0  # seconds
 class Trial:
     """One `run` of a sweep."""
 
-    name: str  # of its hand-off folder
-    group: str  # what it has in common with those that differ in the seed only
+    name: str  # also of its hand-off folder
+    group: str  # the same for trials that differ only in their seed
     config: Config
 
 
 def trial_name(config: Config, swept: Mapping[str, Any]) -> str:
-    """The name of the trial with this config, whose `swept` options others have other values of."""
+    """The name of the trial with this config, made unique by the options that differ between trials, `swept`."""
     extra = [f"{name}{value}" for name, value in swept.items() if name not in ("model", "size", "variance", "noise")]
     return names.metric_text("-".join([config.run_name, *extra])).replace(" ", "-")
 
@@ -61,23 +61,23 @@ def run_trials(
     is_hopeless: Callable[[MlflowRun], bool] | None = None,
     force: bool = False,
 ) -> dict[Trial, str | None]:
-    """Run trials until there are no more, and say how each ends.
+    """Run trials until there are no more, and print how each ends.
 
-    One that an earlier call has finished is found by its fingerprint, and not run again; one that was stopped goes on
-    where it was.
+    A trial that has finished before is found by its fingerprint and not run again; one that was stopped resumes where
+    it was.
 
     Args:
-        trials: asked for the next one whenever there is room for it.
+        trials: the next one is taken whenever fewer than `jobs` are running.
         count: how many there will be, at most.
         parent: the run of the sweep.
-        jobs: how many run at a time; the processor's cores are shared out among them.
+        jobs: how many run at a time; they share the processor's cores.
         artifacts_dir: where each trial's hand-off folder goes.
-        on_end: called with every trial that has ended, and what is returned of it.
-        is_hopeless: whether to stop the trial with this run; asked now and then.
+        on_end: called when a trial ends, with the ID of its run, or None if it failed.
+        is_hopeless: whether to stop the trial with this run; asked once per second.
         force: run trials again that are finished.
 
     Returns:
-        The id of the run of each that succeeded; None for the others, which do not keep the rest from going on.
+        The ID of the run of each trial that succeeded; None for a trial that failed, which does not stop the others.
     """
     running: list[_Process] = []
     ends: dict[Trial, str | None] = {}
@@ -116,7 +116,7 @@ def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: st
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_RUN")}
     if jobs > 1:  # more threads than cores make torch slower, not faster
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
-    errors = folder / f"{trial.name}.err"  # a file, because a pipe that nobody reads stops who writes to it
+    errors = folder / f"{trial.name}.err"  # a file, because a pipe that nobody reads blocks its writer
     with errors.open("wb") as stderr:
         popen = subprocess.Popen(
             [
@@ -128,18 +128,18 @@ def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: st
             env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdout=subprocess.DEVNULL,
             stderr=stderr,
-            start_new_session=True,  # Ctrl-C comes here, and is handed on
+            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
         )
     return _Process(trial, popen, errors)
 
 
 def _end(process: _Process, artifacts_dir: str) -> tuple[bool, str]:
-    """Whether it succeeded, and the id of its run or what is wrong."""
+    """Whether the trial succeeded, and the ID of its run or the reason."""
     if process.popen.returncode == 0:
         manifest = Path(artifacts_dir) / process.trial.name / MANIFEST
         return True, json.loads(manifest.read_text())["mlflow_run_id"]
     if process.is_pruned:
-        return False, "pruned: others were better"
+        return False, "pruned: others did better"
     said = process.errors.read_text(errors="replace").strip().splitlines()
     return False, said[-1] if said else f"exit code {process.popen.returncode}"
 
@@ -155,7 +155,7 @@ def _prune(running: list[_Process], parent: OpenRun, is_hopeless: Callable[[Mlfl
 
 
 def stopped_trials(parent: str) -> dict[str, MlflowRun]:
-    """The runs of the trials that were stopped half-way and are worth going on with, by the name of the trial."""
+    """The runs of the trials that were stopped and can be resumed, by the name of the trial; no pruned ones."""
     return {
         run.data.tags[names.TRIAL]: run
         for run in queries.children(parent)
@@ -166,19 +166,19 @@ def stopped_trials(parent: str) -> dict[str, MlflowRun]:
 
 
 def running_elsewhere(parent: str) -> set[str]:
-    """The names of the trials that another process runs, maybe on another machine."""
+    """The names of the trials that another process is running, possibly on another machine."""
     running = [run for run in queries.children(parent) if run.info.status == "RUNNING" and _is_alive(run)]
     return {run.data.tags.get(names.TRIAL, "") for run in running}
 
 
 def _is_alive(run: MlflowRun) -> bool:
-    """Whether a run that says RUNNING is; of other machines it is believed."""
+    """Whether a run that is marked as RUNNING really is; for other machines it cannot be checked, and is assumed."""
     tags = run.data.tags
     return tags.get(names.HOST) != socket.gethostname() or in_use(Path(tags[names.FOLDER]))
 
 
 def _end_dead(parent: str) -> None:
-    """A trial that was killed could not say so itself."""
+    """Mark the trials that were killed as FAILED, which they could not do themselves."""
     for run in queries.children(parent):
         if run.info.status == "RUNNING" and not _is_alive(run):
             store.end_run(run.info.run_id, "FAILED")

@@ -48,15 +48,15 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        ("epoch: 3", "unknown option 'epoch'; the nearest is 'epochs'"),
-        ("epochs: [3]", "epochs must be one number or text"),
-        ("- epochs", "must hold lines such as 'epochs: 5'"),
-        ("", "must hold lines such as 'epochs: 5'"),
-        ("a: b: c", "is no YAML: mapping values are not allowed here"),
-        ("config: page", "unknown option 'config'"),
+        ("epoch: 3", "has an unknown option 'epoch'; did you mean 'epochs'?"),
+        ("epochs: [3]", "has several values for epochs; it must be one number or text"),
+        ("- epochs", "is not a list of options; it must hold lines such as 'epochs: 5'"),
+        ("", "is not a list of options; it must hold lines such as 'epochs: 5'"),
+        ("a: b: c", "is not YAML: mapping values are not allowed here"),
+        ("config: page", "has an unknown option 'config'"),
         ("epochs: many", "'many' is not an integer from 1 to 100,000"),
-        (b"\xff\xfe\x00", "not a text"),
-        (None, "No such file or directory; give a file, or one of: best, blind, fast, page"),
+        (b"\xff\xfe\x00", "it is not UTF-8 text"),
+        (None, "cannot be read: No such file or directory; allowed: a file, or a preset: best, blind, fast, page"),
     ],
 )
 def test_a_bad_file_is_one_line(content: str | bytes | None, said: str, tmp_path: Path) -> None:

@@ -62,7 +62,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     done = cli(*SEARCH, "--epochs", 200, *few)
     assert (done.code, done.err) == (0, ""), done
     assert len(re.findall(r"^trial \d+ of 4: ", done.out, re.MULTILINE)) == 1
-    assert "pruned: others were better" in done.out
+    assert "pruned: others did better" in done.out
     parent, children = found()
     (hopeless,) = (child for child in children if child.info.status != "FINISHED")
     assert (hopeless.info.status, hopeless.data.tags[names.PRUNED]) == ("KILLED", "true")

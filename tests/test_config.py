@@ -1,0 +1,67 @@
+"""What a config is called, how it is stored, and what a recipe fills in."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import FrozenInstanceError, replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pipeline.config import AUTO, RECIPE, Config
+from pipeline.errors import PipelineError
+
+OPTIONS: dict[str, Any] = {**json.loads(Config().to_json()), **dict.fromkeys(RECIPE, AUTO)}
+
+
+def test_it_survives_being_stored() -> None:
+    config = Config(model="unet:width=8", variance="0.001:0.1", lr=0.0123, clip_input=True)
+    assert Config.from_json(config.to_json()) == config
+    with pytest.raises(TypeError):
+        Config.from_json('{"epoch": 3}')
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 3  # type: ignore[misc]
+
+
+def test_a_recipe_fills_in_what_is_auto() -> None:
+    page = Config.from_options(**{**OPTIONS, "recipe": "page", "epochs": 3})
+    assert (page.epochs, page.optimizer, page.loss) == (3, "adam", "mse")
+    assert Config.from_options(**OPTIONS) == Config()
+    assert Config.from_options(**{**OPTIONS, "model": "resunet"}).training_recipe != Config().training_recipe
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"crop": 31}, "--crop 31 is too small; allowed: 0 for whole images, or at least 32 pixels"),
+        ({"model": "unet", "size": "s"}, "size"),
+        ({"model": "resunet", "size": "xl"}, "xl"),
+    ],
+)
+def test_options_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
+    with pytest.raises(PipelineError, match=message):
+        Config.from_options(**{**OPTIONS, **changes})
+
+
+@pytest.mark.parametrize(
+    ("changes", "name"),
+    [
+        ({}, "autoencoder-var0.01-seed0"),
+        ({"model": "resunet", "size": "l", "variance": "0.0005:0.1"}, "resunet-l-var0.0005-0.1-seed0"),
+        ({"model": "unet:width=8", "seed": 3, "recipe": "page"}, "unet-width8-var0.01-seed3-page"),
+        ({"channels": 3, "target": "self"}, "autoencoder-var0.01-seed0-rgb-target-self"),
+        ({"dataset": "kmnist"}, "autoencoder-kmnist-var0.01-seed0"),
+    ],
+)
+def test_the_name_says_what_is_special(changes: dict[str, Any], name: str) -> None:
+    assert replace(Config(), **changes).run_name == name
+
+
+def test_a_folder_is_called_by_its_own_name_alone(tmp_path: Path) -> None:
+    folder = tmp_path / "my photos é"
+    folder.mkdir()
+    config = Config(dataset=str(folder))
+    assert config.dataset_name == "my photos é"
+    assert config.run_name == "autoencoder-my-photos---var0.01-seed0"
+    assert Config(dataset=f"{folder}/.").dataset_name == "my photos é"

@@ -1,0 +1,64 @@
+"""Who started this process, and what that changes."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import environment
+
+from pipeline import launcher
+
+
+@pytest.fixture(autouse=True)
+def nobody(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("TORCHELASTIC_RUN_ID", "WORLD_SIZE", "RANK", "MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"):
+        monkeypatch.delenv(name, raising=False)
+
+
+def test_torchrun(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "4")  # some schedulers set it without torchrun
+    monkeypatch.setenv("RANK", "2")
+    assert (launcher.count(), launcher.rank()) == (1, 0)
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "none")
+    assert (launcher.count(), launcher.rank()) == (4, 2)
+
+
+def test_mlflow_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert not launcher.in_mlflow_run()
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")  # a user may have set that
+    assert not launcher.in_mlflow_run()
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    assert launcher.in_mlflow_run()
+
+
+@pytest.mark.parametrize(
+    ("given", "kept"),
+    [
+        ("--lr auto --seed 3", "--seed 3"),
+        ("--lr 0.1 --seed 0", "--lr 0.1"),
+        ("extra --lr auto --other auto", "extra --other auto"),
+        ("--seed", "--seed"),  # click says what is missing
+        ("--seed 0 --seed 1", "--seed 1"),
+    ],
+)
+def test_defaults_that_are_given_do_not_count(given: str, kept: str) -> None:
+    assert launcher.without_defaults(given.split(), {"--lr": "auto", "--seed": "0"}) == kept.split()
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")
+def test_a_process_ends_with_the_one_that_started_it() -> None:
+    """Also where a shell stands between them."""
+    child = (
+        "import time; from pipeline.launcher import stop_with_launcher; "
+        "stop_with_launcher(); print('up', flush=True); time.sleep(600)"
+    )
+    parent = f"import subprocess, sys; subprocess.run(['sh', '-c', sys.executable + ' -c \"$0\"; true', {child!r}])"
+    with subprocess.Popen([sys.executable, "-c", parent], env=environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"up\n"
+        process.kill()
+        process.wait()
+        assert process.stdout.read() == b""  # which ends when the last process that could write has ended
