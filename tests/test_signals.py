@@ -38,7 +38,7 @@ def test_a_signal_stops_at_once(number: signal.Signals) -> None:
 
 
 def test_the_first_signal_waits_for_a_good_moment() -> None:
-    done = []
+    done: list[str] = []
 
     def train() -> None:
         with deferred() as found:
@@ -56,7 +56,7 @@ def test_the_first_signal_waits_for_a_good_moment() -> None:
 
 
 def test_at_the_end_a_signal_that_waited_is_obeyed() -> None:
-    done = []
+    done: list[str] = []
 
     def train() -> None:
         with deferred():
@@ -69,7 +69,7 @@ def test_at_the_end_a_signal_that_waited_is_obeyed() -> None:
 
 
 def test_a_second_signal_does_not_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    done = []
+    done: list[str] = []
 
     def train() -> None:
         with deferred():
