@@ -1,8 +1,8 @@
-"""Train the digit classifier whose weights are in the package, and write them anew.
+"""Train the digit classifier whose weights are in the package, and replace them.
 
     python benchmarks/train_classifier.py [PATH]
 
-Clean training digits, moved by up to two pixels; eight epochs, one seed. Takes some minutes on two cores.
+Trains on clean digits, shifted by up to two pixels, for eight epochs with one seed. Takes a few minutes on two cores.
 """
 
 from __future__ import annotations

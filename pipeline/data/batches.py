@@ -1,6 +1,6 @@
-"""Where the batches of training come from: whole images, or random crops of images of any size.
+"""The batches that training takes: whole images, or random crops of images of any size.
 
-Everything random follows from the generator that the caller seeds.
+All random choices come from the caller's generator.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Batches(Protocol):
     device: torch.device
 
     def __len__(self) -> int:
-        """How many images there are in an epoch."""
+        """Number of images in an epoch."""
         ...
 
     def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
@@ -33,7 +33,7 @@ class Batches(Protocol):
 
 
 class WholeImages:
-    """Every image once an epoch, in random order. `pixels`: uint8 [N, C, H, W]."""
+    """Every image once per epoch, in random order. `pixels`: uint8 [N, C, H, W]."""
 
     def __init__(self, pixels: torch.Tensor) -> None:
         self.pixels, self.device = pixels, pixels.device
@@ -47,7 +47,7 @@ class WholeImages:
 
 
 class RandomCrops:
-    """As many squares of `size` pixels an epoch as the images have room for, flipped and turned at random."""
+    """Random squares of `size` pixels, flipped and turned, as many per epoch as cover the area of the images."""
 
     def __init__(self, images: Sequence[torch.Tensor], size: int) -> None:
         self.images, self.size, self.device = images, size, images[0].device
@@ -57,7 +57,7 @@ class RandomCrops:
         return max(1, int(self._areas.sum().item()) // self.size**2)
 
     def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        # Drawn on the generator's device once an epoch, because a value read back waits for the device.
+        # Drawn on the generator's device once per epoch, because reading a value back waits for the device.
         draws = torch.rand((len(self), 4), generator=generator, device=self.device).cpu()
         shares = (self._areas / self._areas.sum()).cumsum(0)
         chosen = torch.searchsorted(shares, draws[:, 0].contiguous()).clamp(max=len(self.images) - 1).tolist()
@@ -74,10 +74,10 @@ class RandomCrops:
 
 
 def training_batches(images: Images, crop: int, device: torch.device) -> Batches:
-    """Whole images where `crop` is 0, else random crops of that many pixels.
+    """Whole images if `crop` is 0, else random crops with sides of `crop` pixels.
 
     Raises:
-        PipelineError: whole images of more than one size, or an image smaller than the crop.
+        PipelineError: whole images differ in size, or an image is smaller than the crop.
     """
     if crop == 0:
         return WholeImages(_as_tensor(_one_size(images)).to(device))
@@ -86,7 +86,7 @@ def training_batches(images: Images, crop: int, device: torch.device) -> Batches
 
 
 def validation_images(images: Images, crop: int, device: torch.device) -> torch.Tensor:
-    """uint8 [N, C, H, W]: the images, or all squares of `crop` pixels that lie side by side in them.
+    """uint8 [N, C, H, W]: the images, or all adjacent squares with sides of `crop` pixels in them.
 
     Raises:
         PipelineError: as `training_batches` does.
@@ -104,7 +104,7 @@ def validation_images(images: Images, crop: int, device: torch.device) -> torch.
 
 
 def _as_tensor(images: np.ndarray) -> torch.Tensor:
-    """The same memory, which must not be written to: it may be that of a file."""
+    """Shares the memory, which must not be written to: it may be mapped from a file."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "The given NumPy array is not writable")
         return torch.from_numpy(images)
@@ -112,11 +112,13 @@ def _as_tensor(images: np.ndarray) -> torch.Tensor:
 
 def _one_size(images: Images) -> np.ndarray:
     if isinstance(images, list):
-        raise PipelineError("the training images differ in size; train on random crops of them: --crop 64, for example")
+        raise PipelineError("the training images differ in size; train on random crops of them, such as --crop 64")
     return images
 
 
 def _check_crop(images: Images, crop: int) -> None:
     height, width = min((image.shape[1:] for image in images), key=min)
     if min(height, width) < crop:
-        raise PipelineError(f"--crop {crop}: the smallest image is {height}x{width} pixels (height x width)")
+        raise PipelineError(
+            f"--crop {crop} is larger than the smallest image, which has {height}x{width} pixels (height x width)"
+        )

@@ -7,7 +7,7 @@ from torch import nn
 
 
 def _block(convolution: nn.Module, channels: int) -> nn.Sequential:
-    # ReLU before BatchNorm is the page's choice. (So is a momentum of 0.01, which is in its recipe.)
+    # The course page puts ReLU before BatchNorm. (Its momentum of 0.01 is in the recipe.)
     return nn.Sequential(convolution, nn.ReLU(), nn.BatchNorm2d(channels))
 
 
@@ -34,5 +34,5 @@ class Autoencoder(nn.Module):
 
     def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         height, width = noisy.shape[-2:]
-        # Two strides of 2 round a size up to a multiple of 4; the crop gives the input's size back.
+        # Two strides of 2 round a size up to a multiple of 4; the crop restores the size of the input.
         return self.decoder(self.encoder(noisy))[..., :height, :width]

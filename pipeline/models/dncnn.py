@@ -1,4 +1,4 @@
-"""DnCNN (Zhang et al. 2017), the yardstick of the field."""
+"""DnCNN (Zhang et al. 2017), the usual reference in the field."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class DnCNN(nn.Module):
         super().__init__()
         layers: list[nn.Module] = [nn.Conv2d(channels, width, 3, padding=1), nn.ReLU()]
         for _ in range(depth - 2):
-            # BatchNorm has a bias of its own.
+            # No bias: BatchNorm has its own.
             layers += [nn.Conv2d(width, width, 3, padding=1, bias=False), nn.BatchNorm2d(width), nn.ReLU()]
         layers.append(nn.Conv2d(width, channels, 3, padding=1))
         self.layers = nn.Sequential(*layers)

@@ -1,4 +1,4 @@
-"""What a model costs and how far it sees, measured on the model itself."""
+"""The cost of a model and its receptive field, measured on the model itself."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.models import MODELS, build_model, count_parameters
 
-STRIDES = 8  # in pixels; a multiple of the strides of every model: what a model makes of an image repeats with it
+STRIDES = 8  # in pixels, a multiple of the strides of every model: shifted by this, an image gives the same result
 
 
 @torch.no_grad()
 def multiply_adds_per_pixel(model: nn.Module, channels: int) -> float:
-    """Multiplications with addition in convolutions, for each pixel (of all `channels`) of a large image."""
+    """Multiply-adds in convolutions per pixel (of all `channels`) of a large image."""
     side = 128
     with FlopCounterMode(display=False) as counter:
         model.eval()(torch.zeros(1, channels, side, side, device=_device(model)))
-    return counter.get_total_flops() / 2 / side**2  # a multiplication and an addition are counted as two
+    return counter.get_total_flops() / 2 / side**2  # the counter counts a multiply-add as two
 
 
 def receptive_field(model: nn.Module, channels: int, largest: int = 256) -> int:
-    """Side, in pixels, of the square that one output pixel depends on; `largest`, if it is no smaller.
+    """Side in pixels of the square that one output pixel depends on, or `largest` if that is smaller.
 
-    Found by the mark that a NaN in one input pixel leaves in the output: whatever is computed from it becomes NaN.
+    Measured with a NaN in one input pixel: every output pixel that is computed from it becomes NaN.
     """
     side = 64
-    while (field := _marked(model, channels, side)) > side - 2 * STRIDES and side < largest:
-        side *= 2  # the mark reaches the edge: the image is too small
+    while (field := _field_on(model, channels, side)) > side - 2 * STRIDES and side < largest:
+        side *= 2  # the NaNs reach the edge: the image is too small
     return min(field, largest)
 
 
 @torch.no_grad()
-def _marked(model: nn.Module, channels: int, side: int) -> int:
-    """What `receptive_field` finds on a square image."""
+def _field_on(model: nn.Module, channels: int, side: int) -> int:
+    """The receptive field as far as a square image of this side shows it."""
     reach = 0
     for phase in range(STRIDES):
         place = side // 2 + phase
@@ -45,13 +45,13 @@ def _marked(model: nn.Module, channels: int, side: int) -> int:
 
 
 def halo(model: nn.Module, channels: int) -> int:
-    """Pixels around a tile that decide what `model` makes of the tile: its reach, up to a multiple of `STRIDES`."""
+    """Pixels around a tile that its output depends on, rounded up to a multiple of `STRIDES`."""
     reach = receptive_field(model, channels) // 2
     return -(-reach // STRIDES) * STRIDES
 
 
 def describe_models(channels: int) -> str:
-    """A table of all models in all their sizes, the default first, with their options."""
+    """A table of all models with their options, in all sizes, the default first."""
     lines = [f"{'model':<14}{'size':<6}{'parameters':>12}{'multiply-adds per pixel':>25}{'receptive field':>18}"]
     for name, entry in MODELS.items():
         for size in entry.sizes or ("",):

@@ -10,7 +10,7 @@ from pipeline.models.residual import remove_noise
 
 
 class _ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), which starts as the identity: that is what makes high learning rates possible."""
+    """x + conv(relu(conv(x))), initially the identity, which makes high learning rates possible."""
 
     def __init__(self, width: int, bias: bool) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _ResidualBlock(nn.Module):
 class ResUNet(nn.Module):
     """Three scales of `width`, 2 and 4 times `width` channels, with 1, 1 and 2 residual blocks; skips are added.
 
-    Its output is the input plus what the network makes of it, so that detail needs to pass no bottleneck.
+    The network predicts what to add to its input, so that detail does not have to pass a bottleneck.
 
     Input: noisy images, float32 [N, C, H, W], clean pixels in [0, 1], any H and W from 1 up.
     Output: denoised images of the same shape; within [0, 1] in eval mode, see `remove_noise`.
@@ -34,10 +34,10 @@ class ResUNet(nn.Module):
     Args:
         channels: C.
         width: channels at full resolution.
-        bias: False leaves out every additive constant: before the clamp, scaling the input then scales the output,
-            so that noise levels never seen in training are met by what was learned at others (Mohan et al. 2020).
-        noise_map: estimate the noise level around every pixel and feed it as one more channel (as FFDNet, Zhang et
-            al. 2018, which is told it).
+        bias: False leaves out every additive constant. Scaling the input then scales the output (before the clamp),
+            so that the model generalises to noise levels that it was not trained on (Mohan et al. 2020).
+        noise_map: estimate the noise level around every pixel and feed it as one more channel (FFDNet, Zhang et al.
+            2018, takes the true level in this way).
     """
 
     def __init__(self, channels: int = 1, width: int = 16, bias: bool = True, noise_map: bool = False) -> None:
@@ -46,7 +46,7 @@ class ResUNet(nn.Module):
         self.noise_map = noise_map
         self.stem = nn.Conv2d(channels + noise_map, width, 3, padding=1, bias=bias)
         self.encoder = nn.ModuleList(_ResidualBlock(size, bias) for size in widths[:-1])
-        # A kernel of 3 with padding rounds odd sizes up, so that any size will do.
+        # A kernel of 3 with padding rounds odd sizes up, so that any size is possible.
         self.down = nn.ModuleList(nn.Conv2d(size, 2 * size, 3, stride=2, padding=1, bias=bias) for size in widths[:-1])
         self.middle = nn.Sequential(_ResidualBlock(widths[-1], bias), _ResidualBlock(widths[-1], bias))
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * size, size, 2, stride=2, bias=bias) for size in widths[-2::-1])
@@ -70,12 +70,12 @@ class ResUNet(nn.Module):
 
 
 def noise_level(noisy: torch.Tensor) -> torch.Tensor:
-    """Standard deviation of the noise around every pixel, estimated: float [N, 1, H, W] of [N, C, H, W].
+    """Estimated standard deviation of the noise around every pixel: float [N, 1, H, W] from [N, C, H, W].
 
-    Immerkaer 1996: a second difference along both axes removes what is smooth in the image and leaves 6 times the
-    noise's standard deviation; its mean magnitude, here over 15x15 pixels, is sqrt(2 / pi) of that.
+    Immerkaer 1996: a second difference along both axes removes smooth parts of the image and multiplies the standard
+    deviation of the noise by 6; the mean magnitude, here over 15x15 pixels, is sqrt(2 / pi) times that.
     """
     difference = noisy.new_tensor([[1.0, -2.0, 1.0], [-2.0, 4.0, -2.0], [1.0, -2.0, 1.0]])
-    gray = noisy.mean(dim=1, keepdim=True) * noisy.shape[1] ** 0.5  # the mean of C draws has 1 / sqrt(C) of their noise
+    gray = noisy.mean(dim=1, keepdim=True) * noisy.shape[1] ** 0.5  # averaging C channels divides the noise by sqrt(C)
     response = functional.conv2d(gray, difference[None, None], padding=1).abs()
     return functional.avg_pool2d(response, 15, stride=1, padding=7, count_include_pad=False) * (torch.pi / 2) ** 0.5 / 6

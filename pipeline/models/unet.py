@@ -53,9 +53,9 @@ class UNet(nn.Module):
         return torch.sigmoid(self.head(features))
 
     def _pool(self, features: torch.Tensor) -> torch.Tensor:
-        # Odd sizes are rounded up, so that any size will do.
+        # Odd sizes are rounded up, so that any size is possible.
         pooled = functional.max_pool2d(features, 2, ceil_mode=True)
         if self.training:
             return pooled
-        # onnxruntime's maximum passes over NaN, torch's does not: carry it on, so that both give NaN for broken input.
+        # onnxruntime's maximum ignores NaN, torch's does not: this adds NaN, so that both return it for broken input.
         return pooled + 0 * functional.avg_pool2d(features, 2, ceil_mode=True)

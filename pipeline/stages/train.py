@@ -210,7 +210,7 @@ class _RunObserver(Observer):
     """Tells the run and the terminal how a training proceeds, and saves its states."""
 
     run: OpenRun
-    logged: dict[str, set[int | None]]  # the steps of each metric that were logged before an interruption
+    logged: dict[str, set[int]]  # the steps of each metric that were logged before an interruption
     slider: _Slider
     display: ProgressDisplay
     states: States

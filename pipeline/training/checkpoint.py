@@ -1,4 +1,7 @@
-"""Checkpoints: the weights of one epoch and what they belong to, read back without unpickling any code."""
+"""A checkpoint: the best epoch of a training, for evaluation and export. It is read without unpickling any code.
+
+What an interrupted training needs to resume is in `states`.
+"""
 
 from __future__ import annotations
 
@@ -23,11 +26,11 @@ class Checkpoint:
     epoch: int  # from 1
     validation_loss: float
     weights: dict[str, torch.Tensor]  # the state_dict
-    images: int = 0  # that training had seen; the step of metrics that belong to these weights
+    images: int = 0  # seen in training until then; the step of metrics of these weights
 
     @property
     def digest(self) -> str:
-        """SHA-256 over the names, types, shapes and values of the weights."""
+        """SHA-256 of the names, types, shapes and values of the weights."""
         digest = hashlib.sha256()
         for name, tensor in sorted(self.weights.items()):
             digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
@@ -52,5 +55,5 @@ class Checkpoint:
         """
         try:
             return cls(**torch.load(path, map_location="cpu", weights_only=True))
-        except Exception as error:  # torch.load raises many kinds on a damaged file
+        except Exception as error:  # on a damaged file, torch.load raises errors of many kinds
             raise PipelineError(f"{path.name} is not a readable checkpoint: {type(error).__name__}") from error

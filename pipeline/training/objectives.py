@@ -1,6 +1,7 @@
-"""What training minimises: against which target, by which loss. Each is one function and an entry in a table.
+"""What training minimises: the loss, and the target that the output is compared with.
 
-This module imports no torch, so that the command line can list the tables at once.
+To add one, write a function and enter it in `TARGETS` or `LOSSES`. This module imports no torch, so that the command
+line can list the tables at once.
 """
 
 from __future__ import annotations
@@ -14,25 +15,25 @@ if TYPE_CHECKING:
 
     from pipeline.noise import Noise
 
-_MASKED = 1 / 16  # share of the pixels that `self` hides
-_FLOOR = 1e-8  # of the mean squared error in the PSNR loss: 80 dB, beyond what 8-bit images hold
+_MASKED = 1 / 16  # share of the pixels that `noise2void` hides
+_FLOOR = 1e-8  # added to the mean squared error in the PSNR loss: 80 dB, more than 8-bit images can have
 
 
 @dataclass(frozen=True)
 class Pair:
-    """What goes into the network and what its output is compared with, both float [N, C, H, W]."""
+    """The input of the network and the target of its output, both float [N, C, H, W], pixels on the [0, 1] scale."""
 
     noisy: torch.Tensor
     target: torch.Tensor
     weight: torch.Tensor | None = None  # [N, 1, H, W]: 1 where the output counts, 0 elsewhere; None: everywhere
 
     def part(self, images: slice) -> Pair:
-        """Of some of the images."""
+        """The pair for some of the images."""
         return Pair(self.noisy[images], self.target[images], None if self.weight is None else self.weight[images])
 
 
 Target = Callable[["torch.Tensor", "Noise", "torch.Generator"], Pair]
-"""Takes clean images, float [N, C, H, W], the noise, and the generator to draw it with."""
+"""Takes clean images, float [N, C, H, W] in [0, 1], the noise, and the generator to draw it with."""
 
 
 def clean(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
@@ -40,8 +41,8 @@ def clean(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pai
 
 
 def noisy(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
-    pair = noise(images, generator)
-    return Pair(pair, pair)
+    drawn = noise(images, generator)
+    return Pair(drawn, drawn)
 
 
 def noisy2noisy(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
@@ -49,32 +50,32 @@ def noisy2noisy(images: torch.Tensor, noise: Noise, generator: torch.Generator) 
     return Pair(noise(images, generator), noise(images, generator))
 
 
-def self(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
-    """Krull et al. 2019 (Noise2Void): one noisy image is input and target.
+def noise2void(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
+    """Krull et al. 2019: one noisy image is both input and target.
 
-    A random sixteenth of the pixels is replaced by a neighbour (the same step to the side for a whole batch, drawn
-    within 5x5 pixels), and the loss looks at those only: a pixel is guessed from what surrounds it, which holds
-    nothing of its own noise. That is true of noise that is independent from pixel to pixel.
+    A random sixteenth of the pixels is replaced by a neighbour (at the same offset for a whole batch, drawn within 5x5
+    pixels), and the loss covers only those: the network has to predict a pixel from its surroundings, which say
+    nothing about its noise. This holds for noise that is independent from pixel to pixel.
     """
     drawn = noise(images, generator)
     masked = drawn[:, :1].new_empty(drawn[:, :1].shape).uniform_(generator=generator) < _MASKED
-    step = int(drawn.new_empty(1).uniform_(0, 24, generator=generator).item())
-    step += step >= 12  # number 12 of 0...24 would be no step at all
-    neighbour = drawn.roll((step // 5 - 2, step % 5 - 2), (2, 3))
+    offset = int(drawn.new_empty(1).uniform_(0, 24, generator=generator).item())
+    offset += offset >= 12  # of 0...24, number 12 is the pixel itself
+    neighbour = drawn.roll((offset // 5 - 2, offset % 5 - 2), (2, 3))
     return Pair(drawn.where(~masked, neighbour), drawn, masked.to(drawn.dtype))
 
 
-# What the output is compared with (`--target`).
+# The values of `--target`.
 TARGETS: dict[str, tuple[Target, str]] = {
     "clean": (clean, "the clean image"),
     "noisy": (noisy, "the same noisy image: the page's mistake"),
     "noisy2noisy": (noisy2noisy, "a second noisy draw (Noise2Noise)"),
-    "self": (self, "hidden pixels of the same noisy image (Noise2Void)"),
+    "self": (noise2void, "hidden pixels of the same noisy image (Noise2Void)"),
 }
 
 
 def image_errors(output: torch.Tensor, pair: Pair) -> torch.Tensor:
-    """Mean squared error of every image, [N], over the pixels that count."""
+    """Mean squared error of every image, [N], over the pixels with weight."""
     squared = (output - pair.target).square()
     if pair.weight is None:
         return squared.mean(dim=(1, 2, 3))
@@ -86,13 +87,13 @@ def mse(errors: torch.Tensor) -> torch.Tensor:
     return errors.mean()
 
 
-def psnr(errors: torch.Tensor) -> torch.Tensor:
-    """Minus the mean PSNR in dB: an image of little noise counts as much as one of much (cf. NAFNet, Chen 2022)."""
+def minus_psnr(errors: torch.Tensor) -> torch.Tensor:
+    """Minus the mean PSNR in dB: images with little and with much noise count the same (cf. NAFNet, Chen 2022)."""
     return 10 * (errors + _FLOOR).log10().mean()
 
 
-# How the errors of the images in a batch become one number (`--loss`), and what that number is.
+# The values of `--loss`: how the errors of the images in a batch become one number, and what that number is.
 LOSSES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "mse": (mse, "mean squared error"),
-    "psnr": (psnr, "minus the mean PSNR, in dB"),
+    "psnr": (minus_psnr, "minus the mean PSNR, in dB"),
 }

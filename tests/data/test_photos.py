@@ -122,8 +122,8 @@ def test_colour_photographs_of_any_size_run_from_end_to_end(cli: Cli, tmp_path: 
 @pytest.mark.parametrize(
     ("colour", "options", "message"),
     [
-        (True, (), "the training images differ in size; train on random crops of them: --crop 64"),
-        (True, ("--crop", 100), "--crop 100: the smallest image is"),
+        (True, (), "the training images differ in size; train on random crops of them, such as --crop 64"),
+        (True, ("--crop", 100), "--crop 100 is larger than the smallest image, which has"),
         (True, ("--crop", 8), "--crop 8 is too small; allowed: 0 for whole images, or at least 32 pixels"),
         (False, ("--channels", 3), "--channels 3: {folder}/0.png is a gray image"),
         (True, ("--channels", 2), "'2' is not one of"),

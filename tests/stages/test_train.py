@@ -11,6 +11,8 @@ from conftest import Cli, write_digits
 from pipeline.config import Config
 from pipeline.data.prepared import load_prepared
 from pipeline.stages.prepare import prepare
+from pipeline.stages.train import make_trainer
+from pipeline.training.distributed import ALONE
 
 
 def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
@@ -25,10 +27,10 @@ def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: n
     assert not (tmp_path / "artifacts").exists()
 
 
-def test_prepared_images_are_mapped_and_left_alone(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+def test_prepared_images_are_mapped_and_left_alone(tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:100])
     config = Config(dataset=str(tmp_path / "digits"), data_dir=str(tmp_path / "data"))
     data = prepare(config)
     assert isinstance(data.train, np.memmap)
-    assert cli("train", "--dataset", tmp_path / "digits", "--data-dir", tmp_path / "data").code == 0
+    make_trainer(config, data, ALONE).run()
     assert load_prepared(config).digest == data.digest  # verifies every file

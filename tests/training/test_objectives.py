@@ -26,7 +26,7 @@ def draw(target: str, clean: torch.Tensor, seed: int = 0) -> Pair:
     return TARGETS[target][0](clean, NOISE, torch.Generator().manual_seed(seed))
 
 
-def test_what_the_targets_are(clean: torch.Tensor) -> None:
+def test_targets(clean: torch.Tensor) -> None:
     assert torch.equal(draw("clean", clean).target, clean)
     same = draw("noisy", clean)
     assert torch.equal(same.target, same.noisy)
@@ -37,7 +37,7 @@ def test_what_the_targets_are(clean: torch.Tensor) -> None:
     assert torch.corrcoef(torch.stack([first, second]))[0, 1].abs() < 0.02  # drawn independently
 
 
-def test_self_hides_what_it_asks_for(clean: torch.Tensor) -> None:
+def test_noise2void_hides_the_pixels_that_it_asks_for(clean: torch.Tensor) -> None:
     for seed in range(5):
         pair = draw("self", clean, seed)
         assert pair.weight is not None
@@ -46,10 +46,10 @@ def test_self_hides_what_it_asks_for(clean: torch.Tensor) -> None:
         assert torch.equal(pair.noisy[~hidden], pair.target[~hidden])
         assert (pair.noisy[hidden] != pair.target[hidden]).all()  # a pixel is never replaced by itself
         changed = pair.noisy[hidden]
-        assert torch.isin(changed, pair.target).all()  # but by another one
+        assert torch.isin(changed, pair.target).all()  # but by another pixel
 
 
-def test_the_loss_sees_the_hidden_pixels_only(clean: torch.Tensor) -> None:
+def test_the_loss_covers_the_hidden_pixels_only(clean: torch.Tensor) -> None:
     pair = draw("self", clean)
     assert pair.weight is not None
     output = pair.target + 3 * (1 - pair.weight)  # wrong wherever it does not count
@@ -66,7 +66,7 @@ def test_losses_are_what_they_are_called(clean: torch.Tensor) -> None:
 
 @pytest.mark.parametrize(("target", "gain"), [("noisy2noisy", 5), ("self", 3)])
 def test_a_model_learns_to_denoise_from_noisy_images_alone(target: str, gain: float, digits: np.ndarray) -> None:
-    # Strong noise: of weak noise, the hidden pixel itself would tell more than what surrounds it.
+    # Strong noise: if it were weak, the hidden pixel itself would be a better guess than one from its surroundings.
     noise = make_noise("gaussian", "0.1")
     torch.manual_seed(0)
     images = torch.from_numpy(digits[:2000, np.newaxis])

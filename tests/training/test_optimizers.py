@@ -33,17 +33,17 @@ def descend(name: str, lr: float, steps: int) -> float:
     return float((final * (left @ final @ right)).sum() / 2)
 
 
-def test_it_sees_through_a_turned_curvature_better_than_adam() -> None:
+def test_soap_beats_adam_on_a_rotated_curvature() -> None:
     rates = (0.01, 0.03, 0.1)
     assert min(descend("soap", lr, 200) for lr in rates) < 0.3 * min(descend("adam", lr, 200) for lr in rates)
 
 
-def test_vectors_get_plain_adam() -> None:
+def test_soap_is_plain_adam_on_vectors() -> None:
     gradients = torch.randn(20, 7, generator=torch.Generator().manual_seed(0))
     ours, theirs = (torch.nn.Parameter(torch.zeros(7)) for _ in range(2))
     soap, adam = SOAP([ours], 0.1, (0.9, 0.9)), torch.optim.Adam([theirs], 0.1, (0.9, 0.9))
     ours.grad = gradients[0]
-    soap.step()  # only starts the averages
+    soap.step()  # only initialises the averages
     assert not ours.detach().any()
     for gradient in gradients[1:]:
         ours.grad, theirs.grad = gradient.clone(), gradient.clone()
@@ -53,7 +53,7 @@ def test_vectors_get_plain_adam() -> None:
 
 
 @pytest.mark.parametrize("shape", [(3, 5), (4, 2, 3, 3), (1, 8, 3, 3), (8, 1, 3, 3), (6,), (1,), (2, 30)])
-def test_from_its_state_it_goes_on_bit_for_bit(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_soap_resumes_from_its_state_bit_for_bit(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soap, "_LARGEST_SIDE", 20)  # the last shape has a larger side, without a basis
     generator = torch.Generator().manual_seed(0)
     gradients = torch.randn(25, *shape, generator=generator)
