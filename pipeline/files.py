@@ -1,4 +1,4 @@
-"""Files that are whole or not there: digests, and writing beside the target before renaming over it."""
+"""Files and folders that are complete or not there: written beside the target, then renamed; and digests."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def sha256_file(path: Path) -> str:
 
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
-    """Yield an empty folder beside `target`; on success it takes the place of `target`, on failure it is removed.
+    """Yield an empty folder beside `target`; on success it replaces `target`, on failure it is removed.
 
-    A folder that stood at `target` is replaced as a whole, never mixed with the new one.
+    A folder at `target` is replaced as a whole, never mixed with the new one.
 
     Raises:
         PipelineError: it cannot be written.
@@ -57,13 +57,13 @@ def new_folder(target: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
-    """Write a file beside `path` and rename it: whole or not at all.
+    """Write a file beside `path` and rename it: complete or not at all.
 
     Args:
-        sync: wait until it is on the disk, so that even a machine that stops loses nothing.
+        sync: wait until it is on the disk, so that it survives even a power failure.
 
     Raises:
-        OSError: it cannot be written; what stood at `path` stands there still.
+        OSError: it cannot be written; `path` is as it was before.
     """
     scratch = path.with_name(f".{path.name}.new")
     try:

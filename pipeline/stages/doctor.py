@@ -24,7 +24,8 @@ import click
 
 from pipeline.errors import PipelineError
 from pipeline.tracking import names, queries, store
-from pipeline.tracking.opening import in_use, lock_run, open_spool
+from pipeline.tracking.opening import open_spool
+from pipeline.tracking.run_folder import in_use, lock_run
 from pipeline.tracking.spool import count_unsent
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""What the result of a stage follows from: if that is the same, so is the result, and it need not be made again."""
+"""What the result of a stage depends on: as long as that is the same, the result need not be computed again."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from pathlib import Path
 from pipeline.files import sha256_file
 
 _PACKAGE = Path(__file__).parents[1]
+_MOST_CHANGES = 8  # named; after a new version of the pipeline there are dozens
 _MODULE = re.compile(rf"{_PACKAGE.name}(\.\w+)*")
 
 Fingerprint = Mapping[str, str]
@@ -31,11 +32,15 @@ def fingerprint(
     """The fingerprint of a stage.
 
     Args:
-        module: its own, such as `pipeline.stages.train`; all modules of the package that it imports count with it.
-        packages: names of the distributions whose version decides the result too.
+        module: the module of the stage, such as `pipeline.stages.train`; with it count all modules of the package that
+            it imports.
+        packages: names of the distributions whose version matters, too.
         ignore: modules of the package that have no part in this result.
-        files: in the package: others that are read.
+        files: other files of the package that are read.
         inputs: digests of data, and the options that matter. Those that are None do not count.
+
+    Raises:
+        ModuleNotFoundError: `module`, or one of `ignore`, is not in the package.
     """
     return {
         **{name: str(value) for name, value in sorted(inputs.items()) if value is not None},
@@ -51,7 +56,7 @@ def digest(parts: Fingerprint) -> str:
 
 
 def describe_changes(now: Fingerprint, before: Fingerprint) -> str:
-    """What differs, such as `lr 0.01 (was 0.02), pipeline/training/loop.py`."""
+    """The differences, such as `lr 0.01 (was 0.02), pipeline/training/loop.py`."""
     changes = []
     for name in [*now, *(name for name in before if name not in now)]:
         value, former = now.get(name), before.get(name)
@@ -65,7 +70,8 @@ def describe_changes(now: Fingerprint, before: Fingerprint) -> str:
             changes.append(name)
         else:
             changes.append(f"{name} {value} (was {former})")
-    return ", ".join(changes)
+    more = [f"and {len(changes) - _MOST_CHANGES} more"] if len(changes) > _MOST_CHANGES else []
+    return ", ".join([*changes[:_MOST_CHANGES], *more])
 
 
 def _shown(path: Path) -> str:
@@ -74,7 +80,10 @@ def _shown(path: Path) -> str:
 
 @cache
 def _closure(module: str, ignore: frozenset[str]) -> frozenset[Path]:
-    """The files of `module` and of all modules of the package that it imports, directly or not."""
+    """The files of `module` and of all modules of the package that it imports, directly or indirectly."""
+    for name in (module, *ignore):
+        if _file(name) is None:
+            raise ModuleNotFoundError(f"{name} is not a module of {_PACKAGE}", name=name)
     found: set[Path] = set()
     waiting = [module]
     while waiting:
@@ -92,7 +101,7 @@ def _file(module: str) -> Path | None:
 
 
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """The names of modules of the package in a module: what it imports, wherever, and what it names in a text."""
+    """The names of modules of the package in a module: those it imports, anywhere, and those in a text."""
     for node in ast.iter_child_nodes(tree):
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
@@ -109,7 +118,7 @@ def _imports(tree: ast.AST) -> Iterator[str]:
 
 @cache
 def _source_digest(path: Path) -> str:
-    """Of what a file does: comments, docstrings and layout do not count."""
+    """SHA-256 of what a file does: comments, docstrings and layout do not count."""
     tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):

@@ -10,14 +10,13 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
 from pipeline.tracking.git import git_tags
 from pipeline.tracking.run import OpenRun
+from pipeline.tracking.run_folder import lock_run
 from pipeline.tracking.spool import Spool
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
@@ -32,7 +31,7 @@ def start_run(config: Config, parent: str | None = None, trial: str = "") -> Ite
     Args:
         config: is logged.
         parent: id of the run that it becomes a child of.
-        trial: of the sweep `parent`, what the run is called there; it becomes a tag.
+        trial: name of the trial of the sweep `parent` that the run is; it becomes a tag.
     """
     with _start(config.run_name, config.data_dir, parent) as run:
         if trial:
@@ -43,7 +42,7 @@ def start_run(config: Config, parent: str | None = None, trial: str = "") -> Ite
 
 @contextmanager
 def start_comparison(name: str, data_dir: str) -> Iterator[OpenRun]:
-    """Open a run that holds no model of its own, to be the parent of others."""
+    """Open a run without a model of its own: a comparison, or the parent of others."""
     with _start(name, data_dir) as run:
         yield run
 
@@ -78,7 +77,7 @@ def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Open
 
 @contextmanager
 def project_run(data_dir: str) -> Iterator[OpenRun]:
-    """Open the run that `mlflow run` has made for this process, to log what a stage without a run of its own found."""
+    """Open the run that `mlflow run` has made for this process, for a stage that has no run of its own."""
     store.connect()
     with _open(os.environ.pop("MLFLOW_RUN_ID"), data_dir, ends=True) as run:
         yield run
@@ -86,17 +85,17 @@ def project_run(data_dir: str) -> Iterator[OpenRun]:
 
 @contextmanager
 def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]:
-    """Open the run `run_id`, to add to it. Its status and its end stay what they are.
+    """Open the run `run_id`, to add to it. Its status and its end do not change.
 
     Raises:
         PipelineError: there is no such run, or it was not made by this pipeline.
     """
     client = store.connect()
     config = store.read_config(run_id)
-    # Under `mlflow run`, MLflow has made a run for this process: let it say where the results went.
+    # Under `mlflow run`, MLflow has made a run for this process: it refers to the one with the results.
     own_run = os.environ.pop("MLFLOW_RUN_ID", None)
     if own_run and own_run != run_id:
-        note = f"Continues run {run_id}: the results are there."
+        note = f"Continues run {run_id}, which has the results."
         for key, value in {names.CONTINUES: run_id, names.NOTE: note}.items():
             store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
     with _open(run_id, data_dir, ends=False) as run:
@@ -105,7 +104,7 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]
 
 @contextmanager
 def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[OpenRun]:
-    """Open the finished run `run_id`, to add to it, and make it a child of the run `parent` if it is nobody's."""
+    """Open the finished run `run_id`, to add to it; it becomes a child of the run `parent` if it has no parent."""
     with _open(run_id, config.data_dir, ends=False) as run:
         if run.tag(names.PARENT) is None:
             run.log_tags({names.PARENT: parent})
@@ -114,7 +113,7 @@ def adopt_run(run_id: str, config: Config, parent: str) -> Iterator[OpenRun]:
 
 @contextmanager
 def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
-    """Open the run `run_id`, which was interrupted, again. It ends like one that was opened by `start_run`.
+    """Open the interrupted run `run_id` again. It ends like one that was opened by `start_run`.
 
     Raises:
         PipelineError: it is finished.
@@ -128,51 +127,6 @@ def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
         if run.tag(names.INTERRUPTED):
             run.log_tags({names.INTERRUPTED: "", names.RESUMABLE: "false"})
         yield run
-
-
-def run_folder(data_dir: str, run_id: str) -> Path:
-    """Where this machine keeps what it needs for a run that is not over: states of the training, unsent records."""
-    return Path(data_dir) / "runs" / run_id
-
-
-@contextmanager
-def lock_run(data_dir: str, run_id: str) -> Iterator[Path]:
-    """Have the folder of a run for oneself; it is removed afterwards if nothing is left in it.
-
-    Raises:
-        PipelineError: another process has it, or it cannot be made.
-    """
-    folder = run_folder(data_dir, run_id)
-    lock = FileLock(f"{folder}.lock")
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        lock.acquire(timeout=0)
-    except Timeout:
-        raise PipelineError(f"run {run_id} is in use by another process") from None
-    except OSError as error:
-        raise PipelineError(f"cannot write {folder}: {error.strerror or error}") from error
-    try:
-        yield folder
-    finally:
-        try:
-            folder.rmdir()
-            Path(lock.lock_file).unlink(missing_ok=True)
-        except OSError:  # something is in it
-            pass
-        lock.release()
-
-
-def in_use(folder: Path) -> bool:
-    """Whether a process on this machine works on the run that `folder` is of."""
-    lock = FileLock(f"{folder}.lock")
-    if not Path(lock.lock_file).exists():
-        return False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
 
 
 @contextmanager
@@ -195,7 +149,7 @@ def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[OpenRun]:
         if not ends:
             yield run
             return
-        # For whoever finds the run RUNNING, and wonders whether it is.
+        # So that whoever finds the run RUNNING can tell whether it is.
         run.log_tags({names.HOST: socket.gethostname(), names.FOLDER: str(folder.resolve())})
         try:
             yield run

@@ -45,10 +45,10 @@ def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> 
 
 
 def not_registered(name: str, run_id: str, reason: str) -> PipelineError:
-    """What to say when the hand-off is done, but not registered."""
+    """The error for a hand-off that is written but not registered."""
     return PipelineError(
-        f"--register {name}: the hand-off is written, but the registry did not take the model ({reason}); when it "
-        f"does, run: python -m pipeline export --run-id {run_id} --register {name}"
+        f"--register {name}: the hand-off is written, but the registry did not take the model ({reason}); "
+        f"later, run: python -m pipeline export --run-id {run_id} --register {name}"
     )
 
 
@@ -74,7 +74,7 @@ def find_version(name: str, number: int) -> ModelVersion:
 
 
 def find_champion(name: str) -> ModelVersion | None:
-    """The version that has the alias `champion`, if any."""
+    """The version with the alias `champion`, if there is one."""
     try:
         return _client().get_model_version_by_alias(name, names.CHAMPION)
     except ERRORS as error:

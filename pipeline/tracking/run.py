@@ -91,10 +91,10 @@ class OpenRun:
             self._group = None
 
     def log_config(self, config: Config) -> None:
-        """Keep the config: `config.json` for programs, parameters and tags for the UI.
+        """Log the config: as `config.json` for programs, as parameters and tags for the UI.
 
         Raises:
-            PipelineError: the store does not take it. Without it, nothing can go on with the run.
+            PipelineError: the store does not take it. Without it, nothing can continue the run.
         """
         # A parameter that `mlflow run` logged keeps the text that the user typed ("1e-2"); tags are canonical.
         noise = config.training_noise
@@ -113,10 +113,10 @@ class OpenRun:
                 }
             )
         if not self._spool.flush():
-            raise PipelineError(f"the tracking store {store.uri()} does not take the config of run {self.id}")
+            raise PipelineError(f"the tracking store {store.uri()} did not take the config of run {self.id}")
 
     def log_params(self, params: dict[str, Any]) -> None:
-        """Log what is not logged yet: `mlflow run` logs the parameters first, and they can't be changed."""
+        """Log those that are not logged yet: `mlflow run` logs the parameters first, and they cannot be changed."""
         self._values(params={key: str(value) for key, value in params.items() if key not in self._known.params})
 
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -155,7 +155,7 @@ class OpenRun:
         return self._known.tags.get(name)
 
     def facts(self) -> dict[str, Any]:
-        """What a table says of the run: its id, the number of parameters, and the seconds that training took."""
+        """What tables show of the run: its id, the number of parameters, and the seconds that training took."""
         return {
             "id": self.id,
             "parameters": int(self._known.params[names.PARAMETERS]),
@@ -184,30 +184,30 @@ class OpenRun:
             self.log_tags({names.DATASET_SHA256: data.digest, names.TEST_IMAGES_SHA256: data.test_digest})
 
     def log_fingerprint(self, stage: str, parts: Fingerprint) -> None:
-        """Keep what the result of a stage followed from."""
+        """Log what the result of a stage depends on."""
         with self.together():
             self.log_dict(dict(parts), names.fingerprint_file(stage))
             self.log_tags({names.fingerprint_tag(stage): digest(parts)})
 
     def is_done(self, stage: str, parts: Fingerprint) -> bool:
-        """Whether the result of a stage in this run followed from the same; says what has changed if it did not."""
+        """Whether the run has a stage's result with this fingerprint; prints what has changed if it has another."""
         former = self.tag(names.fingerprint_tag(stage))
         if former is None or former == digest(parts):
             return former is not None
         with self.artifact(names.fingerprint_file(stage)) as path:
             changes = describe_changes(parts, json.loads(path.read_text()))
-        click.echo(f"{stage}: not reusing what run {self.id} has, changed: {changes}")
+        click.echo(f"{stage}: not reusing the results of run {self.id}, changed: {changes}")
         return False
 
     def log_figure(self, figure: Figure, name: str) -> None:
-        """Keep a figure as `figures/<name>.png`."""
+        """Log a figure as `figures/<name>.png`."""
         path = self._spool.new_file(f"{name}.png")
         figure.savefig(path, dpi=150)
         self._artifact(path, names.FIGURES)
 
     def log_image(self, pixels: np.ndarray, key: str, step: int) -> None:
         """Add an image, uint8 [H, W] or [H, W, 3], to the step slider called `key`."""
-        # Written here, as `mlflow.log_image` does, because that gives the files another name whenever it is called.
+        # Written here the way `mlflow.log_image` does it, which names the files anew whenever it is called.
         image = Image.fromarray(pixels)
         name = f"{key}+step+{step}+timestamp+{_now()}+{uuid.uuid4()}"
         for path, picture in (
@@ -227,7 +227,7 @@ class OpenRun:
         self._artifact(copy, _parent(path))
 
     def log_arrays(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
-        """Keep arrays by their names as an `.npz` file."""
+        """Log arrays by their names as an `.npz` file."""
         copy = self._spool.new_file(Path(path).name)
         np.savez_compressed(copy, **arrays)  # type: ignore[arg-type]
         self._artifact(copy, _parent(path))
@@ -244,7 +244,7 @@ class OpenRun:
 
     @contextmanager
     def artifact(self, path: str) -> Iterator[Path]:
-        """An artifact of this run, as a file that may be gone afterwards. Asks the store, unless it was logged here.
+        """An artifact of this run, as a file for the time being. Asks the store, unless it was logged here.
 
         Raises:
             PipelineError: the run has no such artifact.
@@ -299,7 +299,7 @@ class OpenRun:
         """Wait until the store has all that was logged, and return the id of the model that `log_onnx` has logged.
 
         Returns:
-            None if the store does not answer: it gets the model when it does.
+            None if the store does not answer: it is sent the model later.
 
         Raises:
             ParityError: the store's copy of the model is another file. What was logged together with it is dropped.
@@ -309,14 +309,14 @@ class OpenRun:
         return store.connect().get_run(self.id).data.tags[names.MODEL_ID]
 
     def end(self, status: str, reason: BaseException | None = None) -> None:
-        """Set the run's status, the time of its end, and what kept it from its end. Never fails."""
+        """Set the run's status, the time of its end, and what interrupted it. Never fails."""
         events: list[Event] = [{"kind": "end", "status": status, "time": _now()}]
         if isinstance(reason, Stopped):
             tags = {names.INTERRUPTED: f"by {reason.name}", names.RESUMABLE: "true"}
             events.insert(0, {"kind": "values", "time": _now(), "step": 0, "metrics": {}, "params": {}, "tags": tags})
         try:
             self._append(*events)
-        except PipelineError:  # the disk is full: what is sent from memory may arrive
+        except PipelineError:  # the disk is full; this one call may get through
             store.end_run(self.id, status)
 
     def _values(

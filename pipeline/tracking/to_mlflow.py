@@ -1,6 +1,6 @@
 """How the events of a spool reach MLflow. A kind of event is a function here, and an entry in `KINDS`.
 
-Every function may be called again with an event that the store has already: then nothing changes.
+Every function may be called again with events that the store has already; then nothing changes.
 """
 
 from __future__ import annotations
@@ -27,16 +27,16 @@ from pipeline.tracking.spool import RefusedError
 from pipeline.tracking.store import connect, first_line
 
 _UPLOADS = 8  # at a time
-# Asked again, a store says these again. (Not BAD_REQUEST: two that write the same dataset at once are told that, too.)
+# Asked again, a store answers these again. (Not BAD_REQUEST: two writers of the same dataset at once get that, too.)
 _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_STATE"}
 
 
 def send(run_id: str, folder: Path, events: list[Event]) -> None:
-    """Tell the store of `events`, with the files that they name in `folder`.
+    """Send `events` to the store, with the files in `folder` that they name.
 
     Raises:
-        RefusedError: the store will not take one of them.
-        ParityError: what it took is not what was sent.
+        RefusedError: the store will never take one of them.
+        ParityError: what the store has is not what was sent.
     """
     if unknown := {event["kind"] for event in events} - KINDS.keys():
         raise RefusedError(f"records of an unknown kind, from a newer version: {', '.join(sorted(unknown))}")
@@ -46,7 +46,7 @@ def send(run_id: str, folder: Path, events: list[Event]) -> None:
                 send_kind(run_id, folder, of_kind)
     except MlflowException as error:
         if error.error_code in _FINAL:
-            raise RefusedError(f"the tracking store refuses it: {first_line(error)}") from error
+            raise RefusedError(f"the tracking store refused it: {first_line(error)}") from error
         raise
 
 
@@ -67,8 +67,8 @@ def _send_values(run_id: str, folder: Path, events: list[Event]) -> None:
 
 
 def _send_artifacts(run_id: str, folder: Path, events: list[Event]) -> None:
-    """Files, and folders with all their files, several at a time: a server far away takes its time for each."""
-    files: dict[str, tuple[Path, str]] = {}  # by their place in the store, where the last one counts
+    """Files, and folders with all their files, several at a time: a distant server takes long for each."""
+    files: dict[str, tuple[Path, str]] = {}  # by their place in the store; the last one counts
     for event in events:
         source = folder / event["file"]
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
@@ -98,13 +98,13 @@ def _send_models(run_id: str, folder: Path, events: list[Event]) -> None:
 
 
 def _send_model(run_id: str, folder: Path, event: Event) -> None:
-    """Log an ONNX file as the model `denoiser`, see that the very same bytes are kept, and tag the run with its id."""
+    """Log an ONNX file as a model, check that the store has the same bytes, and tag the run with the model's id."""
     client = connect()
     file, digest = folder / event["folder"] / names.ONNX, event["metadata"]["sha256"]
     experiment = client.get_run(run_id).info.experiment_id
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if model.tags.get("event") == event["id"] and model.status != LoggedModelStatus.READY:
-            client.delete_logged_model(model.model_id)  # broken off
+            client.delete_logged_model(model.model_id)  # interrupted
         elif model.tags.get("event") == event["id"]:
             client.set_tag(run_id, names.MODEL_ID, model.model_id)
             return
@@ -155,11 +155,12 @@ class _OnnxWithLoader:
         mlflow_model.save(str(Path(path) / "MLmodel"))
 
 
-# In the order in which they are sent: tags say what a run has, so that is there first.
+# In the order in which a group is sent: a model that the store damages stops the rest, and tags say what a run has, so
+# that comes before them.
 KINDS: dict[str, Callable[[str, Path, list[Event]], None]] = {
+    "model": _send_models,
     "artifact": _send_artifacts,
     "dataset": _send_datasets,
     "values": _send_values,
-    "model": _send_models,
     "end": _send_end,
 }

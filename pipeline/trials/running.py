@@ -19,8 +19,8 @@ import click
 from pipeline.config import Config
 from pipeline.handoff.verify import MANIFEST
 from pipeline.tracking import names, queries, store
-from pipeline.tracking.opening import in_use
 from pipeline.tracking.run import OpenRun
+from pipeline.tracking.run_folder import in_use
 
 if TYPE_CHECKING:
     from mlflow.entities import OpenRun as MlflowRun
