@@ -13,6 +13,7 @@ import pytest
 import yaml
 from conftest import PROJECT
 from packaging.requirements import Requirement
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from pipeline.cli.commands import cli
@@ -112,6 +113,16 @@ def test_the_lock_file_has_hashes_and_no_place_to_install_from() -> None:
     kinds = re.compile(r"#|[a-z0-9-]+==|    --hash=sha256:[0-9a-f]{64}( \\)?$|    #")
     assert [line for line in lines if not kinds.match(line)] == []
     assert "://" not in "".join(lines)
+
+
+def test_ci_runs_on_every_python_that_is_allowed() -> None:
+    workflow = yaml.safe_load((PROJECT / ".github" / "workflows" / "ci.yml").read_text())
+    job = workflow["jobs"]["checks"]
+    assert job["steps"][-1]["run"] == "bash .ci/run"
+    versions = job["strategy"]["matrix"]["python-version"]
+    allowed = SpecifierSet(_setup_cfg()["options"]["python_requires"])
+    assert versions == [text for text in (f"3.{minor}" for minor in range(30)) if text in allowed]
+    assert f"Python {versions[0]} to {versions[-1]}" in (PROJECT / "README.md").read_text()
 
 
 def _packages(requirements: str) -> set[str]:
