@@ -1,9 +1,9 @@
-"""How fast and how exact a hand-off is. Prints Markdown tables.
+"""The speed and the accuracy of a hand-off. Prints Markdown tables.
 
     python benchmarks/handoff.py
 
 Needs `pip install -e '.[test]'`, and for the browser npm, chromium and chromedriver. Takes about five minutes on two
-cores. Both sides of a ratio run in turn; absolute times on a shared machine mean little.
+cores. Both sides of a ratio alternate, because absolute times on a shared machine mean little.
 """
 
 from __future__ import annotations
@@ -44,8 +44,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(scratch)
         _export("autoencoder", "", folder / "autoencoder.onnx")
-        print(f"`denoise` on {FILES:,} PNG files of 28x28 pixels, against reading and writing them with no model:\n")
-        print("| model | with no model | denoise | of that speed (smallest to largest) |\n|---|---:|---:|---:|")
+        print(f"`denoise` on {FILES:,} PNG files of 28x28 pixels, compared with only reading and writing them:\n")
+        print("| model | without a model | denoise | relative speed (smallest to largest) |\n|---|---:|---:|---:|")
         _write_files(images, folder / "in")
         for title, path in {"autoencoder": folder / "autoencoder.onnx", "mnist-blind (resunet m)": RELEASED}.items():
             print(_files(title, path, folder))
@@ -66,10 +66,10 @@ def main() -> None:
 
 
 def _export(model: str, size: str, path: Path) -> torch.nn.Module:
-    """A model with settled, random weights, and the same model as a file that `denoise` takes."""
+    """A model with random weights and settled batch normalisation, also written as a file that `denoise` accepts."""
     torch.manual_seed(0)
     network = build_model(model, size)
-    with torch.no_grad():  # let batch normalisation see some data
+    with torch.no_grad():  # settle the statistics of batch normalisation
         for _ in range(20):
             network(torch.rand(64, 1, 28, 28))
     metadata = {
@@ -114,7 +114,7 @@ def _files(title: str, model: Path, folder: Path) -> str:
 
 
 def _in_turn(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
-    """Seconds of every side in every round, after one that is not counted."""
+    """Seconds of every side in every round, after one round that is not counted."""
     times: dict[str, list[float]] = {name: [] for name in sides}
     for number in range(rounds + 1):
         for name, side in sides.items():

@@ -1,1 +1,1 @@
-"""The hand-off: writing the ONNX file, proving it, and packing it. Nothing else imports onnx or onnxruntime."""
+"""The hand-off: write the ONNX file, prove it, and pack the folder for the team that receives it."""

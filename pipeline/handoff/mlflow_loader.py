@@ -1,6 +1,6 @@
-"""How MLflow serves the file: as its ONNX flavor does, but what is no noisy image gets an error, not an answer.
+"""How MLflow serves the ONNX file: as its ONNX flavor does, except that input that is not a noisy image is an error.
 
-MLflow keeps a copy of this module with every model, so it imports nothing of the pipeline.
+MLflow keeps a copy of this module with every model, so it imports nothing from the pipeline.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from mlflow.exceptions import MlflowException
 
 
 class GuardedModel:
-    """The model in the file at `path`."""
+    """The ONNX model at `path`, a file or a folder with `model.onnx`."""
 
     def __init__(self, path: str) -> None:
         self._model = mlflow.onnx._load_pyfunc(path)
@@ -24,11 +24,11 @@ class GuardedModel:
         self._low, self._high = (float(part) for part in facts.custom_metadata_map["accepted_range"].split())
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
-        """Denoise `{"noisy": float32 [N, C, H, W]}`, or the array itself; the answer is `{"denoised": ...}`.
+        """Denoise `{"noisy": float32 [N, C, H, W]}`, or the array itself, and return `{"denoised": ...}`.
 
         Raises:
-            MlflowException: the images are empty, hold NaN or infinity, or leave the range of noisy images, as
-                integers from 0 to 255 do. Its status in HTTP is 400.
+            MlflowException: the images are empty, hold NaN or infinity, or exceed the range of noisy images, as
+                integers from 0 to 255 do. Over HTTP this is status 400.
         """
         images = np.asarray(next(iter(data.values())) if isinstance(data, dict) else data)
         if images.size == 0:
@@ -38,7 +38,7 @@ class GuardedModel:
         low, high = float(images.min()), float(images.max())
         if low < self._low or high > self._high:
             raise MlflowException.invalid_parameter_value(
-                f"the input goes from {low:g} to {high:g}, but noisy images on the [0, 1] scale do not leave "
+                f"the input ranges from {low:g} to {high:g}, but noisy images on the [0, 1] scale stay within "
                 f"{self._low:g} to {self._high:g}; divide 8-bit pixels by 255"
             )
         return self._model.predict(data, params)

@@ -1,4 +1,4 @@
-"""From a torch model to one ONNX file that says what it is, and nothing about the machine that made it."""
+"""Write a torch model as one ONNX file that describes itself, and reveals nothing about the machine that made it."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from torch import nn
 
 from pipeline.handoff.verify import INPUT, IR_VERSION, OPSET, OUTPUT
 
-AXES = {0: "batch", 2: "height", 3: "width"}  # the axes of both that may have any size
+AXES = {0: "batch", 2: "height", 3: "width"}  # the axes of the input and the output that can have any size
 
 
 def export_onnx(
@@ -22,9 +22,9 @@ def export_onnx(
     """Write `model` to `path`, with all weights inside.
 
     Args:
-        model: takes and returns images [N, C, H, W]; is moved to the CPU and put in eval mode.
+        model: takes and returns images [N, C, H, W]; it is moved to the CPU and put in eval mode.
         channels: C.
-        path: of the `.onnx` file.
+        path: the `.onnx` file.
         metadata: stored in the file as its `metadata_props`.
         dtype: of the images: float32 or uint8.
     """
@@ -34,13 +34,13 @@ def export_onnx(
         logging.getLogger("torch.onnx").setLevel(logging.ERROR)
         program = torch.onnx.export(
             model,
-            # Sizes that differ, are not 1, and are no multiple of a stride: nothing can be mistaken for constant.
+            # Sizes that differ, are not 1, and are not multiples of a stride, so that none is mistaken for a constant.
             ((torch.rand(5, channels, 30, 37) * (255 if dtype == torch.uint8 else 1)).to(dtype),),
             dynamo=True,
             opset_version=OPSET,
             input_names=[INPUT],
             output_names=[OUTPUT],
-            # Strings, because `torch.export.Dim` quietly falls back to a static axis where the model needs one.
+            # Strings, because `torch.export.Dim` silently falls back to a static axis where the model needs one.
             dynamic_shapes=(dict(AXES),),
             external_data=False,
             verbose=False,
@@ -58,7 +58,7 @@ def export_onnx(
     for value in (*proto.graph.input, *proto.graph.output):
         value.doc_string = documents[value.name]
         for axis, name in AXES.items():
-            # The exporter names the output's axes by a formula over the input's; the crop makes them equal.
+            # The exporter names the output's axes by formulas over the input's; the crop makes them equal.
             value.type.tensor_type.shape.dim[axis].dim_param = name
     onnx.helper.set_model_props(proto, dict(metadata))
     onnx.save(proto, path)

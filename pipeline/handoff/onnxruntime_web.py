@@ -1,4 +1,4 @@
-"""onnxruntime-web for the demo page of a hand-off: two files of an npm package, fetched once and kept in a cache."""
+"""onnxruntime-web for the demo page of a hand-off: two files of an npm package, fetched once and cached."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ FETCHED = {
 
 
 def add_onnxruntime_web(folder: Path) -> None:
-    """Put the files into the hand-off folder, if they are not there; the cache is asked before npm is.
+    """Add the two files to the hand-off folder unless they are there, from the cache or else from npm.
 
     Raises:
-        PipelineError: npm is missing, or could not fetch them, or what it fetched has another sum.
+        PipelineError: npm is not installed or could not fetch them, or a file does not match its checksum.
     """
     if all((folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in FETCHED.items()):
         return
@@ -37,7 +37,7 @@ def add_onnxruntime_web(folder: Path) -> None:
         for name, digest in FETCHED.items():
             file = cache / Path(name).name
             if not file.is_file() or sha256_file(file) != digest:
-                raise PipelineError(f"{file} is missing or damaged; remove {cache} and try again")
+                raise PipelineError(f"{file} is missing or damaged; delete {cache} and try again")
             shutil.copy(file, new)
 
 
@@ -46,8 +46,8 @@ def _fetch(cache: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise PipelineError(
-            f"npm is not installed, which fetches {_PACKAGE}; install Node.js, or put the files "
-            f"{' and '.join(Path(name).name for name in FETCHED)} of that package into {cache}"
+            f"{_PACKAGE} is fetched with npm, which is not installed; install Node.js, or copy the files "
+            f"{' and '.join(Path(name).name for name in FETCHED)} of that package to {cache}"
         )
     with tempfile.TemporaryDirectory() as scratch, new_folder(cache) as new:
         done = subprocess.run([npm, "pack", "--loglevel=error", _PACKAGE], cwd=scratch, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""How long files take in onnxruntime."""
+"""How long ONNX files take in onnxruntime."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ import numpy as np
 
 from pipeline.handoff.verify import open_onnxruntime
 
-_ROUNDS = 7  # of which the first does not count
+_ROUNDS = 7  # the first one is not counted
 
 
 def seconds_in_turn(inputs: Mapping[Path, np.ndarray]) -> dict[Path, float]:
-    """Seconds that each ONNX file takes for its input on one thread: medians of runs in turn."""
+    """Seconds that each ONNX file takes for its input, on one thread: the median of runs that alternate."""
     sessions = {file: open_onnxruntime(file, threads=1) for file in inputs}
     seconds: dict[Path, list[float]] = {file: [] for file in inputs}
     for _ in range(_ROUNDS):

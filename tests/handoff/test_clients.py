@@ -1,4 +1,4 @@
-"""What is in a hand-off folder for those who use it: the examples, and the page, in a real browser."""
+"""The clients in a hand-off folder: the examples, and the demo page in a real browser."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ def test_the_node_example(trained: Trained, tmp_path: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def page(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
+def demo(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, str]]:
     """A received folder, and the address that `demo` serves it at."""
     folder = Path(shutil.copytree(trained.handoff, tmp_path_factory.mktemp("demo") / "received"))
     process = subprocess.Popen(
@@ -84,8 +84,8 @@ def page(trained: Trained, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 
 @needs_npm
-def test_the_page_gives_the_golden_output(page: tuple[Path, str], browser: Any, cli: Cli) -> None:
-    folder, address = page
+def test_the_demo_page_computes_the_golden_output(demo: tuple[Path, str], browser: Any, cli: Cli) -> None:
+    folder, address = demo
     browser.get(address)
     wait_for(browser, "window.denoiser")
     golden = folder / "test_data_set_0"
@@ -101,15 +101,15 @@ def test_the_page_gives_the_golden_output(page: tuple[Path, str], browser: Any, 
     )
     np.testing.assert_allclose(np.array(found).reshape(expected.shape), expected, rtol=0, atol=2e-6)
     assert browser.get_log("browser") == []
-    # The folder is still whole, with onnxruntime-web beside the page.
+    # The folder still verifies, with onnxruntime-web beside the page.
     assert (folder / "demo" / "ort" / "ort-wasm-simd-threaded.wasm").is_file()
     assert cli("verify", folder).code == 0
 
 
 @needs_npm
 @pytest.mark.parametrize("width", [1100, 360])
-def test_the_page_works_by_keyboard_at_any_width(
-    page: tuple[Path, str], browser: Any, width: int, tmp_path: Path
+def test_the_demo_page_works_by_keyboard_at_any_width(
+    demo: tuple[Path, str], browser: Any, width: int, tmp_path: Path
 ) -> None:
     from selenium.webdriver.common.action_chains import ActionChains
     from selenium.webdriver.common.keys import Keys
@@ -118,9 +118,9 @@ def test_the_page_works_by_keyboard_at_any_width(
         "Emulation.setDeviceMetricsOverride",
         {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500},
     )
-    browser.get(page[1])
+    browser.get(demo[1])
     wait_for(browser, "window.denoiser")
-    assert browser.execute_script("return document.documentElement.scrollWidth") <= width  # nothing sticks out
+    assert browser.execute_script("return document.documentElement.scrollWidth") <= width  # nothing overflows
 
     def text(name: str) -> str:
         return browser.find_element("id", name).text
@@ -153,14 +153,16 @@ def test_the_page_works_by_keyboard_at_any_width(
     browser.find_element("id", "file").send_keys(str(tmp_path / "wide.png"))
     wait_for(browser, "document.getElementById('scaled').textContent.includes('Scaled from 700')")
     wait_for(browser, "document.getElementById('time').textContent.includes('pixels in colour')")
-    (tmp_path / "text.png").write_text("no image")
+    (tmp_path / "text.png").write_text("not an image")
     browser.find_element("id", "file").send_keys(str(tmp_path / "text.png"))
-    wait_for(browser, "document.getElementById('message').textContent.includes('no image that this browser can read')")
+    wait_for(
+        browser, "document.getElementById('message').textContent.includes('not an image that this browser can read')"
+    )
 
 
 @needs_npm
-def test_the_browser_example(page: tuple[Path, str], trained: Trained, browser: Any) -> None:
-    browser.get(page[1].replace("demo/index.html", "examples/browser.html"))
+def test_the_browser_example(demo: tuple[Path, str], trained: Trained, browser: Any) -> None:
+    browser.get(demo[1].replace("demo/index.html", "examples/browser.html"))
     wait_for(browser, "document.title === 'done'")
     pixels = browser.execute_script(
         "const c = document.getElementById('denoised');"
@@ -175,7 +177,7 @@ def test_without_npm_the_command_says_what_to_do(trained: Trained, tmp_path: Pat
     nowhere = {"PATH": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
     done = cli("demo", folder, **nowhere)
     assert done.code == 1
-    assert "npm is not installed, which fetches onnxruntime-web@" in done.err
+    assert "is fetched with npm, which is not installed" in done.err
     assert done.err.count("\n") == 1
     done = cli("demo", tmp_path)
     assert done.code == 1

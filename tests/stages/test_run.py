@@ -79,7 +79,7 @@ def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
 
 def test_the_report_needs_nothing_else(trained: Trained, run: Run) -> None:
     content = (artifacts(trained) / names.REPORT).read_text()
-    assert not re.search(r"(src|href)=(?!'data:)|<script|@import|url\(", content)
+    assert not re.search(r'(src|href)=(?!"data:)|<script|@import|url\(', content)
     assert content.count("<img") == 5
     for said in (
         run.info.run_id,
