@@ -1,4 +1,4 @@
-"""Prepared data: three arrays of images and a manifest, in one folder that is whole or not there."""
+"""Prepared data: training, validation and test images and a manifest, in one folder that is complete or absent."""
 
 from __future__ import annotations
 
@@ -28,12 +28,12 @@ _FILES = {*(f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".npz")),
 _CHUNK = 2**26  # bytes of images to write at a time
 
 Part = tuple[Images, np.ndarray]
-"""Images, and the numbers of those that are meant, in order."""
+"""Images, and the indices of the ones that belong to the part, in order."""
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The images of a dataset, split. Arrays are mapped from their files: only what is looked at takes memory."""
+    """The images of a dataset, split. Arrays are memory-mapped, so that only what is read takes memory."""
 
     train: Images
     validation: Images
@@ -48,7 +48,7 @@ class PreparedData:
 
     @property
     def test_digest(self) -> str:
-        """SHA-256 of the test images, as 64 hex digits: only results on the same ones compare."""
+        """SHA-256 of the test images, as 64 hex digits: only results on the same images can be compared."""
         files = self.manifest["files"]
         return files["test.npy" if "test.npy" in files else "test.npz"]["sha256"]
 
@@ -61,7 +61,7 @@ class PreparedData:
 
 
 def prepared_folder(config: Config) -> Path:
-    """Where the prepared form of `config.dataset`, split by `config.seed`, is kept."""
+    """The folder for the prepared form of `config.dataset`, split by `config.seed`."""
     name = config.dataset
     if name not in DATASETS:
         path = Path(name).resolve()
@@ -72,7 +72,7 @@ def prepared_folder(config: Config) -> Path:
 
 
 def prepared_lock(config: Config) -> FileLock:
-    """Held while the prepared data are written or read; who holds it already gets it again."""
+    """The lock to hold while the prepared data are written or read; a process that holds it can acquire it again."""
     folder = prepared_folder(config)
     return FileLock(folder.with_name(f".{folder.name}.lock"), is_singleton=True)
 
@@ -80,7 +80,17 @@ def prepared_lock(config: Config) -> FileLock:
 def write_prepared(
     config: Config, parts: Mapping[str, Part], labels: np.ndarray | None, facts: dict[str, Any]
 ) -> PreparedData:
-    """Write the images of all `PARTS`, the labels of the test images and a manifest with `facts`: all or nothing."""
+    """Write all parts, the labels of the test images, and a manifest with `facts` added: everything or nothing.
+
+    Args:
+        config: decides the folder.
+        parts: for each of `PARTS`, its images.
+        labels: the class of each test image, uint8 [N]; None if unknown.
+        facts: where the images come from, for the manifest.
+
+    Raises:
+        PipelineError: a file cannot be written.
+    """
     folder = prepared_folder(config)
     with new_folder(folder) as new:
         files = {}
@@ -106,7 +116,7 @@ def write_prepared(
 
 
 def _write_array(path: Path, images: np.ndarray, chosen: np.ndarray) -> tuple[int, ...]:
-    """Write the images of those numbers as an `.npy` file, a few at a time; returns the shape."""
+    """Write the images at the indices `chosen` as an `.npy` file, a few at a time; return the shape."""
     shape = (len(chosen), *images.shape[1:])
     with path.open("wb") as file:
         np.lib.format.write_array_header_1_0(
@@ -122,7 +132,7 @@ def _says_why(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or f"{error} (is the disk full?)"  # what numpy says
+        reason = error.strerror or f"{error} (is the disk full?)"  # from NumPy, which gives no reason
         raise PipelineError(f"cannot write {path}: {reason}") from error
 
 
@@ -141,12 +151,12 @@ def load_prepared(config: Config) -> PreparedData:
     """Read what `prepare` left, and verify every file against the manifest.
 
     Raises:
-        PipelineError: nothing was prepared, or a file is missing, damaged or swapped.
+        PipelineError: nothing was prepared, or a file is missing, damaged, or not the one in the manifest.
     """
     folder = prepared_folder(config)
     if not (folder / _MANIFEST).exists():
         raise PipelineError(
-            f"no prepared data in {folder}; run: python -m pipeline prepare --dataset {config.dataset} "
+            f"there are no prepared data in {folder}; run: python -m pipeline prepare --dataset {config.dataset} "
             f"--seed {config.seed} --data-dir {config.data_dir}"
             + ("" if config.channels == 1 else f" --channels {config.channels}")
         )
@@ -154,7 +164,7 @@ def load_prepared(config: Config) -> PreparedData:
         with prepared_lock(config):
             return _load(folder, read_manifest(config) or {})
     except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
-        raise PipelineError(f"prepared data in {folder} is incomplete: {error}") from error
+        raise PipelineError(f"the prepared data in {folder} are incomplete: {error}") from error
 
 
 def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
@@ -162,7 +172,7 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
         raise PipelineError(f"{folder / _MANIFEST} is damaged: its digest does not match its files")
     for name, facts in manifest["files"].items():
         if name not in _FILES:
-            raise PipelineError(f"{folder / _MANIFEST} is damaged: it names a file {name}")
+            raise PipelineError(f"{folder / _MANIFEST} is damaged: it names an unknown file {name}")
         path = folder / name
         digest = sha256_file(path)
         if digest != facts["sha256"]:
@@ -171,17 +181,17 @@ def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
 
 
 def _read(folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """The content of every file, by its name without an ending."""
+    """The content of every file, by its name without the suffix."""
     content: dict[str, Any] = {}
     for path in (folder / name for name in names):
-        # Read-only: the system refuses to map more than there is memory for if it could be written to.
+        # Read-only: a writable mapping must not be larger than the memory.
         loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
         content[path.stem] = loaded if path.suffix == ".npy" else list(loaded.values())
     return content
 
 
 def _digest(files: dict[str, dict[str, Any]]) -> str:
-    """Over the images of all parts; the labels are not part of what a model is trained on."""
+    """Covers the images of all parts, but not the labels, which no model is trained on."""
     names = {Path(name).stem: name for name in files}
     lines = "".join(f"{files[names[part]]['sha256']}  {part}\n" for part in PARTS)
     return hashlib.sha256(lines.encode()).hexdigest()

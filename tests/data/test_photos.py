@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import mlflow
@@ -16,6 +17,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.data.batches import RandomCrops, WholeImages, training_batches, validation_images
 from pipeline.data.sources.photos import Photos
+from pipeline.errors import PipelineError
 from pipeline.stages.prepare import prepare
 
 CPU = torch.device("cpu")
@@ -120,35 +122,38 @@ def test_colour_photographs_of_any_size_run_from_end_to_end(cli: Cli, tmp_path: 
 
 
 @pytest.mark.parametrize(
-    ("colour", "options", "message"),
+    ("crop", "message"),
     [
-        (True, (), "the training images differ in size; train on random crops of them, such as --crop 64"),
-        (True, ("--crop", 100), "--crop 100 is larger than the smallest image, which has"),
-        (True, ("--crop", 8), "--crop 8 is too small; allowed: 0 for whole images, or at least 32 pixels"),
-        (False, ("--channels", 3), "--channels 3: {folder}/0.png is a gray image"),
-        (True, ("--channels", 2), "'2' is not one of"),
+        (0, "the training images differ in size; train on random crops of them, such as --crop 64"),
+        (100, "--crop 100 is larger than the smallest image, which has"),
     ],
 )
-def test_images_that_do_not_fit_are_one_line(
-    colour: bool, options: tuple[object, ...], message: str, cli: Cli, tmp_path: Path, photos: list[np.ndarray]
+def test_images_that_do_not_fit_into_a_batch_are_refused(
+    crop: int, message: str, tmp_path: Path, photos: list[np.ndarray]
 ) -> None:
-    write_photos(tmp_path / "mine", photos, side=90, colour=colour)
-    done = cli("run", "--dataset", "mine", *options)
-    assert done.code in (1, 2)
-    assert len(done.err.splitlines()) == 1
-    assert message.format(folder="mine") in done.err
-    assert not (tmp_path / "artifacts").exists()
+    write_photos(tmp_path / "mine", photos, side=90)
+    data = prepare(Config(dataset=str(tmp_path / "mine"), data_dir=str(tmp_path), channels=3))
+    for make in (training_batches, validation_images):
+        with pytest.raises(PipelineError) as error:
+            make(data.train, crop, CPU)
+        assert message in str(error.value)
+        assert "\n" not in str(error.value)
 
 
-def test_a_mix_of_gray_and_colour_is_one_line_in_colour_and_fine_in_gray(
-    cli: Cli, tmp_path: Path, photos: list[np.ndarray]
+def test_a_crop_that_is_too_small_is_refused() -> None:
+    options = {**asdict(Config()), "crop": 8}
+    with pytest.raises(PipelineError, match="--crop 8 is too small; allowed: 0 for whole images, or"):
+        Config.from_options(**options)
+
+
+def test_a_mix_of_gray_and_colour_is_refused_in_colour_and_fine_in_gray(
+    tmp_path: Path, photos: list[np.ndarray]
 ) -> None:
     write_photos(tmp_path / "mine", photos)
     Image.open(tmp_path / "mine" / "3.png").convert("L").save(tmp_path / "mine" / "3.png")
-    done = cli("prepare", "--dataset", "mine", "--channels", 3)
-    assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "3.png is a gray image; all must be in colour, or use --channels 1" in done.err
-    assert cli("prepare", "--dataset", "mine").code == 0
-    done = cli("prepare", "--channels", 3, "--dataset", "mnist")
-    assert (done.code, len(done.err.splitlines())) == (1, 1)
-    assert "the images of mnist are gray" in done.err
+    mine = Config(dataset=str(tmp_path / "mine"), data_dir=str(tmp_path / "data"))
+    with pytest.raises(PipelineError, match=r"--channels 3: .*3.png is a gray image; all must be in colour, or use"):
+        prepare(replace(mine, channels=3))
+    prepare(mine)
+    with pytest.raises(PipelineError, match=r"--channels 3: the images of mnist are gray"):
+        prepare(Config(channels=3, data_dir=str(tmp_path / "data")))

@@ -25,7 +25,7 @@ from pipeline.data.prepared import load_prepared, prepared_folder
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.data.sources.torchvision_sets import TorchvisionSet
 from pipeline.errors import PipelineError
-from pipeline.stages.prepare import prepare
+from pipeline.stages.prepare import prepare, split
 
 BUNDLE = PROJECT / "pipeline" / "data" / "sources" / "mnist"
 
@@ -91,18 +91,42 @@ def test_the_sums_of_the_bundle_are_those_of_the_original_files() -> None:
             assert hashlib.md5(raw).hexdigest() == "6bbc9ace898e44ae57da46a324031adb"
 
 
-def test_preparing_again_reuses_and_says_so(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
-    write_digits(tmp_path / "digits", digits[:30])
-    first = cli("prepare", "--dataset", "digits")
-    assert (first.code, first.err) == (0, "")
-    assert "21 training, 5 validation and 4 test images of 28x28" in first.out
-    again = cli("prepare", "--dataset", "digits")
-    assert "reusing" in again.out
-    assert "verified" in again.out
+def test_preparing_again_reuses_and_says_so(
+    tmp_path: Path, digits: np.ndarray, capsys: pytest.CaptureFixture[str]
+) -> None:
+    where = config(tmp_path, write_digits(tmp_path / "digits", digits[:30]))
+    first = prepare(where)
+    assert "21 training, 5 validation and 4 test images of 28x28" in capsys.readouterr().out
+    again = prepare(where)
+    said = capsys.readouterr().out
+    assert "reusing" in said
+    assert "verified" in said
+    assert again.digest == first.digest
+    assert np.array_equal(again.train, first.train)
 
     Image.fromarray(digits[99]).save(tmp_path / "digits" / "0000.png")
-    changed = cli("prepare", "--dataset", "digits")
-    assert "preparing again, changed: inputs" in changed.out
+    prepare(where)
+    assert "preparing again, changed: inputs" in capsys.readouterr().out
+    prepare(where, force=True)
+    assert "reusing" not in capsys.readouterr().out
+
+
+def test_the_split_takes_every_image_once_and_test_images_do_not_depend_on_the_seed() -> None:
+    images = np.arange(70, dtype=np.uint8).reshape(70, 1, 1, 1).repeat(28, 2).repeat(28, 3)
+
+    def chosen(seed: int, test: Images | None = None) -> dict[str, list[int]]:
+        parts = split(images, test, Config(dataset="any", seed=seed))
+        return {name: [int(of[index][0, 0, 0]) for index in places] for name, (of, places) in parts.items()}
+
+    one, other = chosen(0), chosen(1)
+    assert [len(one[part]) for part in ("train", "validation", "test")] == [48, 12, 10]
+    assert sorted([*one["train"], *one["validation"], *one["test"]]) == list(range(70))
+    assert one["test"] == other["test"]
+    assert one["train"] != other["train"]
+    # Test images of the dataset's own stay what they are.
+    given = chosen(0, images[:5] + 100)
+    assert given["test"] == [100, 101, 102, 103, 104]
+    assert (len(given["train"]), len(given["validation"])) == (56, 14)
 
 
 @pytest.mark.parametrize("damage", ["flip", "truncate", "delete"])
@@ -183,7 +207,7 @@ def test_a_folder_may_hold_many_kinds_of_image(tmp_path: Path, digits: np.ndarra
     ("break_it", "message"),
     [
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no images in"),
-        (lambda folder: [path.unlink() for path in list(folder.iterdir())[1:]], "has 1 images; at least 3"),
+        (lambda folder: [path.unlink() for path in list(folder.iterdir())[1:]], "has 1 images; it needs at least 3"),
         (lambda folder: (folder / "0003.png").write_bytes(b""), "cannot read .*0003.png as an image"),
         (lambda folder: (folder / "0003.png").write_bytes(b"\x89PNG\r\n\x1a\n junk"), "cannot read .*0003.png"),
         (lambda folder: Image.new("F", (28, 28)).save(folder / "0003.tiff"), "0003.tiff holds floating-point"),
@@ -242,8 +266,8 @@ def test_a_truncated_idx_file_is_one_line(cut: int, tmp_path: Path, digits: np.n
 
 
 def test_every_set_of_the_table_is_one_that_torchvision_knows(tmp_path: Path) -> None:
-    for class_name, split in [("FashionMNIST", None), ("KMNIST", None), ("QMNIST", None), ("EMNIST", "letters")]:
-        source = TorchvisionSet(tmp_path, class_name, split)
+    for class_name, part in [("FashionMNIST", None), ("KMNIST", None), ("QMNIST", None), ("EMNIST", "letters")]:
+        source = TorchvisionSet(tmp_path, class_name, part)
         train, test = source._raw_names()
         assert train.endswith("train-images-idx3-ubyte")
         assert test.endswith(("t10k-images-idx3-ubyte", "test-images-idx3-ubyte"))

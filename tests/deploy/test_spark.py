@@ -35,7 +35,7 @@ def submit(cwd: Path, *arguments: object) -> Result:
         env=environment(PYTHONPATH=f"{cwd / 'no'}:{PROJECT}", PYSPARK_PYTHON=str(python), SPARK_LOCAL_IP="127.0.0.1"),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,  # to stop a hang
     )
     return Result(done.returncode, done.stdout, done.stderr)
 
@@ -154,7 +154,7 @@ def asked(
         env=environment(SPARK_LOCAL_IP="127.0.0.1"),
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=1800,  # to stop a hang
     )
     assert done.returncode == 0, done
     answers = [Result(*json.loads(line[2:])) for line in done.stdout.splitlines() if line.startswith("> ")]

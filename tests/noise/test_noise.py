@@ -9,12 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import Cli, write_digits
 
 from pipeline.errors import PipelineError
-from pipeline.noise import NOISES, Clipped, Noise, make_noise, parse_variance
+from pipeline.noise import NOISES, Clipped, Noise, describe_noises, make_noise, parse_variance
 from pipeline.noise.ranges import Range
-from pipeline.tracking import names
 
 SPECS = [name for name in NOISES if name != "camera"]
 
@@ -167,29 +165,53 @@ def test_parse_variance() -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "parts"),
+    ("text", "parts"),
     [
-        (["--variance", "0.1:0.01"], ["--variance", "'0.1:0.01'", "LOW must not be above HIGH"]),
-        (["--variance", "0.1:nan"], ["--variance", "'0.1:nan'", "above 0 to 100", "LOW:HIGH"]),
-        (["--variance", "1:2:3"], ["--variance", "'1:2:3'", "LOW:HIGH"]),
-        (["--noise", "gausian"], ["--noise", "'gausian'", "did you mean 'gaussian'"]),
-        (["--noise", "poisson:pek=3"], ["'pek'", "peak, draw", "did you mean 'peak'"]),
-        (["--noise", "poisson:peak"], ["'peak'", "key=value"]),
-        (["--noise", "poisson:peak=0"], ["poisson", "peak 0", "above 0"]),
-        (["--noise", "poisson:peak=-1"], ["poisson: peak", "'-1'", "from 0"]),
-        (["--noise", "quantization:levels=1"], ["levels 1", "2 or more"]),
-        (["--noise", "salt-pepper:amount=1.5"], ["amount", "'1.5'", "from 0 to 1"]),
-        (["--noise", "speckle:variance=0:1,draw=log"], ["variance 0:1", "draw=sqrt"]),
-        (["--noise", "gaussian:draw=logg"], ["draw", "'logg'", "did you mean 'log'"]),
-        (["--noise", "camera:x"], ["darktable", "DARKTABLE_NOISEPROFILES"]),
+        ("0", ["--variance", "'0'", "above 0 to 100"]),
+        ("0.1:0.01", ["--variance", "'0.1:0.01'", "LOW must not be above HIGH"]),
+        ("0.1:nan", ["--variance", "'0.1:nan'", "above 0 to 100", "LOW:HIGH"]),
+        ("1:2:3", ["--variance", "'1:2:3'", "LOW:HIGH"]),
     ],
 )
-def test_a_wrong_noise_is_one_line_that_says_what_is_allowed(arguments: list[str], parts: list[str], cli: Cli) -> None:
-    done = cli("train", *arguments)
-    assert (done.code, done.out) == (2, "")
-    assert len(done.err.splitlines()) == 1
+def test_a_wrong_variance_is_one_line_that_says_what_is_allowed(text: str, parts: list[str]) -> None:
+    with pytest.raises(PipelineError) as error:
+        parse_variance(text)
+    _check_line(str(error.value), parts)
+
+
+@pytest.mark.parametrize(
+    ("spec", "parts"),
+    [
+        ("gausian", ["--noise", "'gausian'", "did you mean 'gaussian'"]),
+        ("poisson:pek=3", ["'pek'", "peak, draw", "did you mean 'peak'"]),
+        ("poisson:peak", ["'peak'", "key=value"]),
+        ("poisson:peak=0", ["poisson", "peak 0", "above 0"]),
+        ("poisson:peak=-1", ["poisson: peak", "'-1'", "from 0"]),
+        ("quantization:levels=1", ["levels 1", "2 or more"]),
+        ("salt-pepper:amount=1.5", ["amount", "'1.5'", "from 0 to 1"]),
+        ("speckle:variance=0:1,draw=log", ["variance 0:1", "draw=sqrt"]),
+        ("gaussian:draw=logg", ["draw", "'logg'", "did you mean 'log'"]),
+        ("camera:x", ["darktable", "DARKTABLE_NOISEPROFILES"]),
+    ],
+)
+def test_a_wrong_noise_is_one_line_that_says_what_is_allowed(spec: str, parts: list[str]) -> None:
+    with pytest.raises(PipelineError) as error:
+        make_noise(spec)
+    _check_line(str(error.value), parts)
+
+
+def _check_line(message: str, parts: list[str]) -> None:
+    assert "\n" not in message
     for part in parts:
-        assert part in done.err
+        assert part in message
+
+
+def test_every_kind_is_listed_with_its_parameters() -> None:
+    listed = describe_noises()
+    for name, kind in NOISES.items():
+        assert f"\n{name}" in f"\n{listed}"
+        assert str(kind.__doc__).splitlines()[0] in listed
+    assert "speckle:variance=0.01, draw=sqrt\n" in listed
 
 
 def test_camera_noise_reads_darktable_s_profiles(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -207,24 +229,6 @@ def test_camera_noise_reads_darktable_s_profiles(tmp_path: Path, monkeypatch: py
     path.write_text("{}")
     with pytest.raises(PipelineError, match="cannot read"):
         make_noise("camera:acme one iso 100")
-
-
-def test_evaluate_scores_a_model_on_any_noise(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
-    write_digits(tmp_path / "digits", digits[:200])
-    assert cli("prepare", "--dataset", "digits").code == 0
-    done = cli(
-        "train", "--dataset", "digits", "--noise", "poisson:peak=50", "--model", "resunet", "--size", "s", "--epochs", 1
-    )
-    assert done.code == 0, done.err
-    done = cli("evaluate", "--noise", "salt-pepper:amount=0.1", "--clip-input")
-    assert done.code == 0, done.err
-    for label in ("0.001", "0.01", "0.1", "poisson-peak50", "salt-pepper-amount0.1-clipped"):
-        assert f"evaluate: {label}: PSNR" in done.out
-    # What was found before stays.
-    assert cli("evaluate", "--noise", "speckle").code == 0
-    (report,) = tmp_path.glob(f"mlruns/0/*/artifacts/{names.EVALUATION}")
-    scores = json.loads(report.read_text())["results"]
-    assert {"0.01", "poisson-peak50", "salt-pepper-amount0.1-clipped", make_noise("speckle").label} <= set(scores)
 
 
 def _neighbours(noise: torch.Tensor) -> float:

@@ -1,7 +1,6 @@
-"""The datasets. Adding one is a `Source`, and an entry in `DATASETS`.
+"""The datasets. Adding one is a `Source` in a module of its own, and an entry in `DATASETS`.
 
-The modules behind the entries are imported when one is opened, so that the command line can list the names at
-once.
+The module behind an entry is imported when the dataset is opened, so that the command line can list the names at once.
 """
 
 from __future__ import annotations
@@ -27,22 +26,26 @@ class Source(Protocol):
     licence: str
 
     def inputs(self) -> dict[str, str]:
-        """The SHA-256 of every file that `images` reads, by name. Verifies them where sums are published.
+        """The SHA-256 of every file that `images` reads, by name; the files are verified where sums are published.
 
-        Raises `PipelineError` when a file is missing or damaged.
+        Raises:
+            PipelineError: a file is missing or damaged.
         """
         ...
 
     def images(self, channels: int) -> tuple[Images, Images | None]:
-        """The training and the test images; None where the source sets no test images apart.
+        """The training images, and the test images; None if the source has no test images of its own.
 
         Args:
-            channels: 1 for gray, 3 for colour (RGB). Raises `PipelineError` where the source has no such images.
+            channels: 1 for gray, 3 for colour (RGB).
+
+        Raises:
+            PipelineError: the source has no such images, or they cannot be read.
         """
         ...
 
     def test_labels(self) -> np.ndarray | None:
-        """The class of every test image, uint8 [N], where the source knows it."""
+        """The class of every test image, uint8 [N]; None if the source does not know it."""
         ...
 
 
@@ -61,7 +64,7 @@ def _photos(data_dir: Path) -> Source:
     return import_module("pipeline.data.sources.photos").Photos(data_dir)
 
 
-# The names that `--dataset` takes (besides the path of a folder). Each is opened with the data folder.
+# The names that `--dataset` takes, besides the path of a folder. Each is opened with the data folder.
 DATASETS: dict[str, Callable[[Path], Source]] = {
     "mnist": _mnist,
     "fashion-mnist": _torchvision("FashionMNIST"),
@@ -80,14 +83,14 @@ DATASETS: dict[str, Callable[[Path], Source]] = {
 def is_dataset(name: str) -> bool:
     """Whether `name` can be opened: a key of `DATASETS`, or the path of a folder."""
     try:
-        name.encode()  # a name that is no text cannot be recorded
+        name.encode()  # a name that is not valid text cannot be recorded
         return name in DATASETS or (name != "" and Path(name).is_dir())
-    except (OSError, ValueError):  # no name that a file can have
+    except (OSError, ValueError):  # not a possible file name
         return False
 
 
 def describe_unknown(name: str) -> str:
-    """What is allowed in place of `name`, with the nearest known name."""
+    """An error text that says what is allowed in place of `name`, with the nearest known name."""
     nearest = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"; did you mean '{nearest[0]}'?" if nearest else ""
     return f"'{name}' is neither an existing folder of images nor one of: {', '.join(DATASETS)}{hint}"

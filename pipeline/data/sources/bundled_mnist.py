@@ -1,4 +1,4 @@
-"""MNIST, as bundled with the package: no network needed."""
+"""MNIST, bundled with the package, so that no network is needed."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _TEST, _TEST_LABELS = "t10k-images-idx3-ubyte", "t10k-labels-idx1-ubyte"
 
 
 class BundledMNIST:
-    """The 60,000 training and 10,000 test digits, 28x28. `folder` holds the files; tests point it elsewhere."""
+    """The 60,000 training and 10,000 test digits, 28x28 pixels, from the files in `folder`."""
 
     origin = "MNIST database of handwritten digits, Yann LeCun, Corinna Cortes, Christopher J. C. Burges"
     licence = "CC BY-SA 3.0"

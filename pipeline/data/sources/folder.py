@@ -16,9 +16,11 @@ from pipeline.files import sha256_file
 class ImageFolder:
     """Images below `folder`, at any depth, in the order of their paths.
 
-    With one channel, colour is turned to gray (ITU-R 601 luma); with three, all must be in colour. Alpha is left out.
+    With one channel, colour is converted to gray (ITU-R 601 luma); with three, all images must be in colour. Alpha is
+    dropped.
 
-    With subfolders `train/` and `test/` these are the two parts; without, no test images are set apart here.
+    Subfolders `train/` and `test/`, if both exist, are the training and the test images. Otherwise the folder has no
+    test images of its own.
     """
 
     licence = "that of the images"
@@ -42,7 +44,7 @@ class ImageFolder:
             if path.suffix.lower() in extensions and not path.name.startswith(".") and path.is_file()
         )
         if not paths:
-            raise PipelineError(f"no images in {folder} (looked for PNG, JPEG, TIFF, BMP, WebP and the like)")
+            raise PipelineError(f"no images in {folder} (PNG, JPEG, TIFF, BMP, WebP or another format of Pillow)")
         return paths
 
     def inputs(self) -> dict[str, str]:
@@ -59,7 +61,7 @@ class ImageFolder:
             if min(image.shape[1:]) < SMALLEST_SIDE:
                 raise PipelineError(
                     f"{path} is {image.shape[1]}x{image.shape[2]} pixels (height x width); "
-                    f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed (SSIM's window)"
+                    f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed, the window of SSIM"
                 )
         if test is None:
             return as_images(images), None
@@ -70,10 +72,10 @@ class ImageFolder:
 
 
 def read_image(path: Path, channels: int) -> np.ndarray:
-    """uint8 [channels, H, W] of an image file; 16 bits are scaled to 8.
+    """Read an image file as uint8 [channels, H, W]; 16 bits are scaled to 8.
 
     Raises:
-        PipelineError: it cannot be read, or is gray where 3 channels are asked for.
+        PipelineError: it cannot be read, or is gray although `channels` is 3.
     """
     try:
         with Image.open(path) as image:
@@ -82,7 +84,7 @@ def read_image(path: Path, channels: int) -> np.ndarray:
             is_gray = image.mode.startswith(("I", "L", "1"))
             if channels == 3 and is_gray:
                 raise PipelineError(f"--channels 3: {path} is a gray image; all must be in colour, or use --channels 1")
-            if image.mode.startswith("I"):  # 16 bits a pixel; Pillow's own conversion to "L" clips them at 255
+            if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow's own conversion to "L" would clip at 255
                 return to_integers(np.asarray(image, np.float64) / 65535)[np.newaxis]
             upright = ImageOps.exif_transpose(image)
             if channels == 1:

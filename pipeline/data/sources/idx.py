@@ -18,13 +18,13 @@ def parse_idx(data: bytes, name: str, dimensions: int = 3) -> np.ndarray:
 
     Args:
         data: the whole file: 0, 0, type (8 is unsigned byte), number of dimensions, then a 4-byte big-endian size for
-            each dimension, then one byte a value.
-        name: what error messages call it.
+            each dimension, then one byte per value.
+        name: of the file, for error messages.
         dimensions: 3 for images, 1 for labels.
 
     Raises:
-        PipelineError: `data` is not such a file, is shorter or longer than its sizes say, or holds images that are too
-            small.
+        PipelineError: `data` is not such a file, does not have the length that its sizes imply, or holds images that
+            are too small.
     """
     header = 4 + dimensions * 4
     magic = bytes([0, 0, _UNSIGNED_BYTE, dimensions])
@@ -37,22 +37,22 @@ def parse_idx(data: bytes, name: str, dimensions: int = 3) -> np.ndarray:
     if len(data) - header != math.prod(shape):
         raise PipelineError(
             f"{name} is truncated or damaged: its header promises {' x '.join(map(str, shape))} = "
-            f"{math.prod(shape):,} bytes, {len(data) - header:,} follow"
+            f"{math.prod(shape):,} bytes, but {len(data) - header:,} follow"
         )
     if dimensions == 3 and min(shape[1:]) < SMALLEST_SIDE:
         raise PipelineError(
             f"{name} holds images of {shape[1]}x{shape[2]} pixels (height x width); at least "
-            f"{SMALLEST_SIDE}x{SMALLEST_SIDE} are needed (SSIM's window)"
+            f"{SMALLEST_SIDE}x{SMALLEST_SIDE} are needed, the window of SSIM"
         )
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
 def as_gray(images: np.ndarray, channels: int, dataset: str) -> np.ndarray:
-    """[N, 1, H, W] of [N, H, W].
+    """[N, H, W] to [N, 1, H, W].
 
     Raises:
         PipelineError: `channels` is not 1.
     """
     if channels != 1:
-        raise PipelineError(f"--channels {channels}: the images of {dataset} are gray, with 1 channel")
+        raise PipelineError(f"--channels {channels}: the images of {dataset} are gray; use --channels 1")
     return images[:, np.newaxis]

@@ -1,4 +1,4 @@
-"""Free photographs that come with packages: nothing is downloaded."""
+"""Free photographs that come with installed packages: nothing is downloaded."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from pipeline.data.sources.folder import read_image
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 
-# In the package of a module: photographs to train on, and to test on.
+# Photographs to train on and to test on, by the module whose package holds them.
 _TRAIN = {
     "sklearn.datasets": ("images/china.jpg", "images/flower.jpg"),
     "skimage.data": (
@@ -27,18 +27,23 @@ _TEST_GRAY = {
     "skimage.data": ("camera.png", "brick.png", "grass.png", "gravel.png", "coins.png", "moon.png", "page.png"),
     "pywt.data": ("ascent.npz", "aero.npz"),
 }
-_TEST_COLOUR = ("astronaut.png", "coffee.png", "chelsea.png")  # there are no others in colour: not trained on then
+_TEST_COLOUR = (
+    "astronaut.png",
+    "coffee.png",
+    "chelsea.png",
+)  # in colour there are no others, so not for training
 _PACKAGES = {"sklearn.datasets": "scikit-learn", "skimage.data": "scikit-image", "pywt.data": "PyWavelets"}
-_MATE = ("/usr/share/backgrounds/mate/nature", "mate-backgrounds")  # where Debian puts them; or in the data folder
+_MATE = ("/usr/share/backgrounds/mate/nature", "mate-backgrounds")  # where Debian installs them; or in the data folder
 _LARGE = 2000  # pixels
 
 
 class Photos:
-    """Photographs inside the wheels of scikit-image, scikit-learn and PyWavelets, and Debian's mate-backgrounds.
+    """Photographs in the packages scikit-image, scikit-learn and PyWavelets, and Debian's mate-backgrounds.
 
-    Gray: tested on nine well-known pictures (camera, ascent, aero, brick, grass, gravel, coins, moon, page), trained on
-    the rest. Colour: tested on astronaut, coffee and chelsea. The twelve large photographs of the Debian package
-    mate-backgrounds are trained on where they are found: installed, or its `.jpg` files in `DATA_DIR/mate-backgrounds`.
+    In gray, nine well-known pictures are for testing (camera, ascent, aero, brick, grass, gravel, coins, moon, page)
+    and the rest for training; in colour, astronaut, coffee and chelsea are for testing. The twelve large photographs
+    of the Debian package mate-backgrounds are for training if they are found: installed, or as `.jpg` files in
+    `DATA_DIR/mate-backgrounds`.
     """
 
     licence = (
@@ -96,7 +101,7 @@ def _paths(names: dict[str, tuple[str, ...]]) -> list[Path]:
             ) from error
         for name in files:
             if not (folder / name).is_file():
-                raise PipelineError(f"dataset 'photos': {_PACKAGES[module]} holds no {name}")
+                raise PipelineError(f"dataset 'photos': {_PACKAGES[module]} does not contain {name}; reinstall it")
             paths.append(folder / name)
     return paths
 
@@ -109,7 +114,7 @@ def _read(path: Path, channels: int) -> np.ndarray:
 
 
 def _reduce(image: np.ndarray) -> np.ndarray:
-    """uint8 [C, H, W], each pixel the mean of 2x2, or of 3x3 in the largest: it removes the traces of JPEG."""
+    """Shrink uint8 [C, H, W]: each pixel is the mean of 2x2, or 3x3 in the largest, which removes traces of JPEG."""
     pixels = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
     reduced = np.atleast_3d(np.asarray(pixels.reduce(3 if max(pixels.size) > _LARGE else 2)))
     return np.ascontiguousarray(reduced.transpose(2, 0, 1))

@@ -1,4 +1,7 @@
-"""The other 28x28 sets that torchvision knows: found in the data folder, or downloaded there by torchvision."""
+"""Other datasets of 28x28 images that torchvision knows: read from the data folder, or downloaded there.
+
+The only module that imports torchvision.
+"""
 
 from __future__ import annotations
 
@@ -24,9 +27,9 @@ _EMNIST_ARCHIVE = "gzip.zip"  # all six splits of EMNIST come in this one file
 class TorchvisionSet:
     """FashionMNIST, KMNIST, QMNIST or a split of EMNIST, in torchvision's own layout: `DATA_DIR/<class>/raw/`.
 
-    The published archives (`.gz`, for EMNIST one `.zip`) are verified against the MD5 sums that torchvision
-    knows, and read directly. Where only the raw files lie there, nothing was published to hold them against:
-    they are read, and their SHA-256 goes into the manifest like every other.
+    The published archives (`.gz`, for EMNIST one `.zip`) are verified against the MD5 sums that torchvision knows and
+    read directly. Raw files without an archive are read unverified, because no sums were published for them; like
+    every file, they are recorded in the manifest with their SHA-256.
     """
 
     def __init__(self, data_dir: Path, class_name: str, split: str | None) -> None:
@@ -45,7 +48,7 @@ class TorchvisionSet:
     def images(self, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
         train, test = (parse_idx(self._read(name), str(self._folder / name)) for name in self._raw_names())
         if self._split:
-            # EMNIST's files hold each letter mirrored along the diagonal.
+            # In EMNIST's files, every letter is mirrored along the diagonal.
             train, test = train.transpose(0, 2, 1), test.transpose(0, 2, 1)
         name = self._class.__name__
         return as_gray(train, channels, name), as_gray(test, channels, name)
@@ -69,7 +72,7 @@ class TorchvisionSet:
         return {url.rsplit("/", 1)[-1]: md5 for url, md5 in resources}
 
     def _read(self, raw_name: str) -> bytes:
-        """The bytes of a raw idx file: from its verified archive, else as it lies there, else downloaded."""
+        """The bytes of a raw idx file: from its verified archive, else from the raw file, else downloaded."""
         if raw_name not in self._contents:
             archive_name = _EMNIST_ARCHIVE if self._split else f"{raw_name}.gz"
             archive, raw = self._folder / archive_name, self._folder / raw_name
@@ -94,7 +97,7 @@ class TorchvisionSet:
 
     def _download(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # torchvision writes straight to the final names: let it do so elsewhere, and move what is complete.
+        # torchvision writes straight to the final names: let it do so elsewhere, and move complete files.
         scratch = Path(tempfile.mkdtemp(prefix=".download.", dir=self._folder.parent))
         try:
             arguments = {"split": self._split} if self._split else {}
