@@ -18,7 +18,6 @@ from pipeline.cli.help import visible_options
 from pipeline.errors import ParityError, PipelineError
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
-from pipeline.tracking.spool import unsent
 
 
 class ExitCode(IntEnum):
@@ -77,6 +76,7 @@ def run_to_exit(cli: click.Group, words: list[str], prog_name: str) -> NoReturn:
         code = code_of(error)
         if isinstance(error, Stopped):
             _end_project_run()
+    unsent = _unsent()
     for line in unsent:
         click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
     sys.exit(code or (ExitCode.UNSENT if unsent else ExitCode.DONE))
@@ -125,6 +125,12 @@ def _message(error: BaseException, debug: bool) -> str:
             return f"{error.filename or 'the system'}: {error.strerror}"
         case _:
             return f"{type(error).__name__}: {error}" + ("" if debug else " (--debug shows the traceback)")
+
+
+def _unsent() -> list[str]:
+    """A line for each run that was not sent to the tracking store in whole."""
+    spool = sys.modules.get("pipeline.tracking.spool")  # only a command that opens a run imports it; --help does not
+    return list(spool.unsent) if spool else []
 
 
 def _end_project_run() -> None:

@@ -71,7 +71,7 @@ def test_a_failure_is_one_line(
 
 
 def test_results_that_were_not_sent(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(exits, "unsent", ["run 1: 3 records are kept in data/runs/1"])
+    monkeypatch.setattr("pipeline.tracking.spool.unsent", ["run 1: 3 records are kept in data/runs/1"])
     assert end("noises") == 4
     line = capsys.readouterr().err.splitlines()[-1]
     assert line.startswith("Tracking: run 1: 3 records are kept in data/runs/1. Send them with: ")
