@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 GENERAL = "Options"
+_FEW = 9  # options
 _NAME_WIDTH = 30  # characters; a longer name has its text in the next line
 
 
@@ -45,12 +46,13 @@ class Command(click.Command):
         self.section, self.examples = section, examples
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options under the headings of their groups, the general ones last."""
+        """Write the options under the headings of their groups, the general ones last; a few need no headings."""
+        options = [param for param in self.get_params(ctx) if isinstance(param, click.Option) and not param.hidden]
         groups: dict[str, list[tuple[str, str]]] = {}
-        for param in self.get_params(ctx):
-            record = param.get_help_record(ctx)
-            if record:
-                groups.setdefault(getattr(param, "group", GENERAL), []).append(record)
+        for option in options:
+            group = option.group if isinstance(option, GroupedOption) and len(options) > _FEW else GENERAL
+            if record := option.get_help_record(ctx):
+                groups.setdefault(group, []).append(record)
         if general := groups.pop(GENERAL, None):
             groups[GENERAL] = general
         _write_sections(formatter, groups)

@@ -103,9 +103,9 @@ OPTIONS: dict[str, Option] = {
     ),
     "recipe": Option(
         click.Choice(list(RECIPES)),
-        "Recipe that sets every option left at auto: "
-        + "; ".join(f"{name} is {summary}" for name, summary in RECIPES.items())
-        + ".",
+        "Recipe that sets every option left at auto ("
+        + "; ".join(f"{name}: {summary}" for name, summary in RECIPES.items())
+        + ").",
         Config.recipe,
         _TRAINING,
     ),
@@ -157,14 +157,14 @@ OPTIONS: dict[str, Option] = {
         "",
         _TRACKING,
     ),
-    "force": Option(Switch(), "Run again even if no input changed.", False, _TRACKING),
+    "force": Option(Switch(), "Run again even if no input changed.", False),
     "query": Option(_TEXT, "MLflow filter of the runs, such as \"params.model = 'unet'\".", "", _TRACKING),
     "parent": Option(RUN_ID, "ID of the run of the sweep that this is a trial of.", "", _TRACKING, hidden=True),
     "trial": Option(NAME, "Name of the trial.", "", _TRACKING, hidden=True),
     "artifacts_dir": Option(_DIRECTORY, "Folder for the hand-off folders.", "artifacts", _HANDOFF),
     "name": Option(
         NAME,
-        "Name of the hand-off folder; by default that of the run, such as autoencoder-var0.01-seed0.",
+        "Name of the hand-off folder; by default the name of the run, such as autoencoder-var0.01-seed0.",
         "",
         _HANDOFF,
     ),

@@ -68,6 +68,8 @@ def test_options_stand_under_headings() -> None:
     training = page.partition("\nTraining:\n")[2].partition("\nTracking:\n")[0]
     assert "--epochs INTEGER" in training
     assert "--register" not in training
+    headings = re.findall(r"^(\S.*):$", said("compare"), re.MULTILINE)
+    assert headings == ["Options", "Examples"]  # a few options need no more
 
 
 def test_defaults_are_said_as_one_types_them() -> None:
