@@ -28,6 +28,7 @@ from pipeline.files import sha256_file
 from pipeline.tracking import names
 
 PROJECT = Path(__file__).parent.parent
+HANG = 1800  # seconds after which something hangs: no test takes as long, not even on a busy machine
 
 # Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -70,7 +71,7 @@ def run_module(module: str, arguments: Iterable[object], cwd: Path, environment:
     with tempfile.TemporaryDirectory() as folder:
         process = forkserver.Process(target=run_forked, args=(module, words, cwd, environment, folder))
         process.start()
-        process.join(300)
+        process.join(HANG)
         if process.is_alive():
             process.kill()
             raise TimeoutError(words)
@@ -88,7 +89,7 @@ def without(modules: tuple[str, ...], *arguments: object) -> Result:
         env={**os.environ, "PYTHONPATH": str(PROJECT)},
         capture_output=True,
         text=True,
-        timeout=120,
+        timeout=HANG,
     )
     return Result(done.returncode, done.stdout, done.stderr)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import configparser
 import re
+import shlex
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,6 +70,29 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
     passed = dict(re.findall(r"--([a-z-]+) \{(\w+)\}", command))
     assert passed == {name.replace("_", "-"): name for name in options}
     assert re.findall(r"(?<!--)\b\w+ \{(\w+)\}", command.split("--")[0]) == arguments
+
+
+@pytest.mark.parametrize("entry_point", COMMANDS)
+def test_the_command_line_accepts_what_mlflow_run_passes(entry_point: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All defaults, in quotes where they need them, and a parameter that MLproject does not know."""
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    parameters = ENTRY_POINTS[entry_point]["parameters"]
+    examples = {"name": "digits", "folder": "artifacts/mnist-blind"}
+    values = {name: str(parameter.get("default", examples.get(name))) for name, parameter in parameters.items()}
+    command = ENTRY_POINTS[entry_point]["command"].format_map({k: shlex.quote(v) for k, v in values.items()})
+    words = shlex.split(command)[4:]
+    unknown = (
+        ["--batch_size", "32"] if "batch_size" in {p.name for p in cli.commands[COMMANDS[entry_point]].params} else []
+    )
+    monkeypatch.chdir(PROJECT)
+    parent = click.Context(cli, **cli.context_settings)
+    with cli.commands[COMMANDS[entry_point]].make_context(entry_point, [*words, *unknown], parent) as context:
+        for name, value in context.params.items():
+            if name in values and values[name] and isinstance(value, str | int | float):
+                assert str(value).lower() == values[name]
+        if unknown:
+            assert context.params["batch_size"] in (32, [32])
 
 
 def _setup_cfg() -> configparser.ConfigParser:

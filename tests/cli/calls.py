@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from conftest import Result, environment
+from conftest import HANG, Result, environment
 from warm import forkserver, run_calls
 
 
@@ -17,6 +17,7 @@ def run_all(folder: Path, calls: Sequence[Sequence[str]], **variables: str) -> l
         results = Path(place) / "results"
         process = forkserver.Process(target=run_calls, args=(calls, folder, environment(**variables), results))
         process.start()
-        process.join()
+        process.join(HANG)
+        process.kill()  # does nothing to one that has ended
         assert process.exitcode == 0
         return [Result(*result) for result in json.loads(results.read_text())]

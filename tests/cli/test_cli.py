@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import PROJECT, Cli, run_cli, write_digits
+from conftest import HANG, PROJECT, Cli, run_cli, write_digits
 
 
 @pytest.mark.parametrize("arguments", [["--help"], ["run", "--help"], ["run", "--variance", "-1"], ["evaluate", "--x"]])
@@ -21,7 +21,7 @@ def test_nothing_slow_is_imported_to_answer(arguments: list[str], tmp_path: Path
         "sys.exit(f'imported: {slow}' if slow else 0)"
     )
     done = subprocess.run(
-        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PROJECT)}, timeout=60
+        [sys.executable, "-c", code], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(PROJECT)}, timeout=HANG
     )
     assert done.returncode == 0
 

@@ -18,7 +18,7 @@ import mlflow
 import numpy as np
 import pytest
 from calls import run_all
-from conftest import Cli, Result, Trained, environment, write_digits
+from conftest import HANG, Cli, Result, Trained, environment, write_digits
 from PIL import Image
 
 from pipeline.cli.commands import cli as commands
@@ -211,7 +211,7 @@ for path in sorted(Path.cwd().glob("*.pt")):
     for number in range(100):
         (tmp_path / f"{number:03}.pt").write_bytes(flip(content))
     done = subprocess.run(
-        [sys.executable, "-c", driver], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=200
+        [sys.executable, "-c", driver], cwd=tmp_path, env=environment(), capture_output=True, text=True, timeout=HANG
     )
     assert done.returncode == 0, done.stderr
     assert "differs False" not in done.stdout  # what the run's digest of the weights would not find

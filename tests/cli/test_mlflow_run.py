@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import PROJECT, Result, run_module, write_digits
+from conftest import HANG, PROJECT, Result, run_module, write_digits
 from filelock import FileLock
 from mlflow.entities import Run
 from PIL import Image
@@ -79,7 +79,7 @@ def test_the_main_job_on_all_of_mnist_with_the_verbatim_command(project: Path, t
     # The example of using a file.
     shutil.copytree(PROJECT / "artifacts" / "mnist-blind", project / "artifacts" / "mnist-blind")
     (example,) = re.findall(r"```python\n(.*?)```", (PROJECT / "docs" / "handoff.md").read_text(), re.DOTALL)
-    subprocess.run([sys.executable, "-c", example], cwd=project, check=True, timeout=60)
+    subprocess.run([sys.executable, "-c", example], cwd=project, check=True, timeout=HANG)
     with Image.open(project / "denoised.png") as image:
         assert image.size == (28, 28)
 
@@ -111,16 +111,13 @@ def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
 
 
 def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
-    done = mlflow_run(project, "-P", "variance=abc")
-    assert done.code != 0
-    assert "'--variance': 'abc' is not a number above 0 to 100" in done.err
     done = mlflow_run(project, "-e", "verify", "-P", f"folder={PROJECT / 'artifacts' / 'mnist-blind'}")
     assert done.code == 0, done.err
     assert "checks passed" in done.out
     done = mlflow_run(project, "-P", "bogus=1")
     assert done.code != 0
     assert "No such option '--bogus'" in done.err
-    assert [run.info.status for run in runs(project)] == ["FAILED", "FINISHED", "FAILED"]
+    assert [run.info.status for run in runs(project)] == ["FAILED", "FINISHED"]
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")
@@ -139,14 +136,14 @@ def test_mlflow_run_takes_the_training_along_when_it_dies(project: Path, digits:
         time.sleep(0.05)
     process.terminate()
     process.wait()
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + HANG
     while (run := runs(project)[0]).info.status == "RUNNING":
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert run.info.status == "KILLED"
     assert run.data.tags[names.RESUMABLE] == "true"
     for path in states.glob("*.lock"):  # nobody holds it: the training has ended
-        FileLock(path).acquire(timeout=30)
+        FileLock(path).acquire(timeout=HANG)
 
 
 OPTIONS = ("-P", "dataset=digits", "-P", "epochs=100000", "-P", "batch_size=8")

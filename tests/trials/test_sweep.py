@@ -13,7 +13,7 @@ from urllib.parse import unquote, urlparse
 import mlflow
 import numpy as np
 import pytest
-from conftest import Cli, environment, write_digits
+from conftest import HANG, Cli, environment, write_digits
 from mlflow.entities import Run
 
 from pipeline.tracking import names
@@ -132,7 +132,7 @@ def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(f
     subprocess.run(["pkill", "-KILL", "--oldest", "-P", str(process.pid)], check=True)
     wait_until_trained(3)
     process.send_signal(signal.SIGTERM)
-    out, err = process.communicate(timeout=100)
+    out, err = process.communicate(timeout=HANG)
     assert "trial 1 of 3: autoencoder-digits-var0.001-seed0: exit code -9" in out
     assert (process.returncode, err.splitlines()[-1].startswith("Stopped by SIGTERM")) == (143, True), err
     (parent,), children = runs(folder)
