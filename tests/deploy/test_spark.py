@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import shutil
 import subprocess
@@ -38,6 +39,41 @@ def submit(cwd: Path, *arguments: object) -> Result:
         timeout=1800,  # to stop a hang
     )
     return Result(done.returncode, done.stdout, done.stderr)
+
+
+def test_the_workers_get_every_module_that_they_need(tmp_path: Path, digits: np.ndarray) -> None:
+    """Without Spark: the modules that it ships, and none other of the pipeline, denoise a table of one image."""
+    spec = importlib.util.spec_from_file_location("spark_denoise", COMMAND)
+    assert spec is not None
+    assert spec.loader is not None
+    command = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(command)
+    for name in command._WORKERS_NEED:
+        (tmp_path / "pipeline" / name).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(PROJECT / "pipeline" / name, tmp_path / "pipeline" / name)
+    shutil.copy(COMMAND.with_name("denoise_rows.py"), tmp_path)
+    code = (
+        "import base64, sys; sys.modules.update(click=None, torch=None, onnx=None, matplotlib=None)\n"
+        "import pandas, denoise_rows\n"
+        "model = denoise_rows._load_pyfunc(sys.argv[1])\n"
+        "row = {'key': 1, 'height': 28, 'width': 28, 'channels': 1, 'pixels': sys.stdin.buffer.read()}\n"
+        "found = model.predict(pandas.DataFrame([row]))\n"
+        "assert found['error'].tolist() == ['']\n"
+        "sys.stdout.buffer.write(base64.b64decode(found['image'][0]))"
+    )
+    path = PROJECT / "artifacts" / "mnist-blind" / "model.onnx"
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)],
+        cwd=tmp_path,
+        env=environment(PYTHONPATH=str(tmp_path)),
+        input=digits[0].tobytes(),
+        capture_output=True,
+        timeout=600,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    noisy = digits[:1, np.newaxis].astype(np.float32) / np.float32(255)
+    (denoised,) = onnxruntime.InferenceSession(path).run(["denoised"], {"noisy": noisy})
+    assert done.stdout == np.rint(denoised.clip(0, 1) * 255).astype(np.uint8).tobytes()
 
 
 def test_all_of_mnist_is_what_onnxruntime_makes_of_it(trained: Trained, tmp_path: Path) -> None:
