@@ -18,10 +18,9 @@ from pipeline.training.distributed import ALONE
 def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:60])
     done = cli("run", "--dataset", "digits", "--lr", "1e30", "--epochs", "2")
-    assert done.code == 1
-    assert "training diverged" in done.err
-    assert "nan" in done.err
-    assert len(done.err.splitlines()) == 1
+    # A busy store may add that it is waited for.
+    (line,) = (line for line in done.err.splitlines() if not line.startswith("tracking: waiting"))
+    assert (done.code, line.startswith("Error: training diverged: the training loss is nan in epoch 1")) == (1, True)
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         assert store.execute("SELECT status FROM runs").fetchall() == [("FAILED",)]
     assert not (tmp_path / "artifacts").exists()

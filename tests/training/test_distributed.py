@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import PROJECT, Cli, Result, environment, write_digits
+from conftest import HANG, PROJECT, Cli, Result, environment, write_digits
 from mlflow.entities import Run
 
 from pipeline.tracking import names
@@ -21,7 +21,6 @@ from pipeline.tracking import names
 # Batches of 16 with a rest of 1: not every process has an image of it.
 TRAIN = ("train", "--dataset", "digits", "--batch-size", "16", "--model", "resunet", "--size", "s")
 EPOCHS = 20
-HANG = 1800  # seconds: ends a test that hangs, and must not end one on a busy machine
 SAME = (*TRAIN, "--precision", "float32", "--loss", "mse", "--epochs", str(EPOCHS))
 
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import PROJECT, Cli, check_curve, environment, kill_while_training, write_digits
+from conftest import HANG, PROJECT, Cli, check_curve, environment, kill_while_training, write_digits
 from mlflow.entities import Run
 
 from pipeline.tracking import names
@@ -124,7 +124,7 @@ try:
 except Stopped as stopped:
     sys.exit(128 + stopped.number)
 """
-    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=600)
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=HANG)
     assert (done.returncode, done.stdout, done.stderr) == (code, "asked True\n", "")
 
 
