@@ -62,7 +62,7 @@ def test_a_packed_folder_verifies(
     assert manifest["parity"]["gates"] == len(proof.report.gates)
     assert manifest["samples"] == len(list((tmp_path / "samples").glob("*_noisy.png"))) == 10
     with Image.open(tmp_path / "samples" / "3_clean.png") as image:
-        assert np.array_equal(np.asarray(image), data.test[3, 0])
+        assert np.array_equal(np.asarray(image), data.test[3][0])
     golden = onnx.load_tensor(str(tmp_path / "test_data_set_uint8" / "output_0.pb"))
     assert np.array_equal(onnx.numpy_helper.to_array(golden), examples.golden_output_8_bits)
     assert (

@@ -51,14 +51,14 @@ def test_the_folder_verifies_itself(handoff: Path) -> None:
 
 
 @pytest.mark.parametrize("runtime", RUNTIMES)
-def test_every_runtime_computes_what_torch_computed(runtime: str, trained: Trained, cli: Cli) -> None:
+def test_every_runtime_computes_what_torch_computed(runtime: str, trained: Trained) -> None:
     if runtime in ("opencv", "openvino") and not is_installed(runtime):
         pytest.skip(f"not run: {runtime} is not installed")
-    done = cli("verify", trained.handoff, "--runtime", runtime)
-    assert done.code == 0, done
-    lines = [line for line in done.out.splitlines() if f"{runtime}: model.onnx" in line]
+    table, error, code = report(trained.handoff, runtime)
+    assert (error, code) == ("", 0)
+    lines = [line for line in table.splitlines() if f"{runtime}: model.onnx" in line]
     assert len(lines) == 2
-    assert f"{runtime}: model_uint8.onnx" in done.out
+    assert f"{runtime}: model_uint8.onnx" in table
 
 
 def test_all_runtimes_and_those_that_are_missing(handoff: Path) -> None:
