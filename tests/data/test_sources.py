@@ -7,12 +7,16 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from conftest import PROJECT
 
+from pipeline.config import Config
+from pipeline.data.images import Images
 from pipeline.data.sources import DATASETS, describe_unknown, is_dataset, open_source
 from pipeline.data.sources.folder import ImageFolder
 from pipeline.errors import PipelineError
+from pipeline.stages.prepare import prepare
 
 
 def test_only_one_module_needs_torchvision() -> None:
@@ -53,3 +57,26 @@ def test_a_folder_is_a_dataset_and_a_name_that_is_neither_is_one_line(tmp_path: 
     assert "did you mean 'kmnist'?" in describe_unknown("kminst")
     with pytest.raises(PipelineError, match=r"'mnits' is neither .* mnist, fashion-mnist, .*; did you mean 'mnist'\?"):
         open_source("mnits", tmp_path)
+
+
+def test_a_dataset_is_one_source_and_one_entry(
+    tmp_path: Path, digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Handful:
+        origin, licence = "the first test digits of MNIST", "CC BY-SA 3.0"
+
+        def inputs(self) -> dict[str, str]:
+            return {"digits": "a" * 64}
+
+        def images(self, channels: int) -> tuple[Images, Images | None]:
+            return digits[:20, np.newaxis], digits[20:24, np.newaxis]
+
+        def test_labels(self) -> np.ndarray:
+            return np.arange(4, dtype=np.uint8)
+
+    monkeypatch.setitem(DATASETS, "handful", lambda data_dir: Handful())
+    data = prepare(Config(dataset="handful", data_dir=str(tmp_path)))
+    assert (len(data.train), len(data.validation)) == (16, 4)
+    assert np.array_equal(data.test, digits[20:24, np.newaxis])
+    assert data.test_labels is not None
+    assert data.manifest["origin"] == "the first test digits of MNIST"

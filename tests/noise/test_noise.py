@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -229,6 +230,24 @@ def test_camera_noise_reads_darktable_s_profiles(tmp_path: Path, monkeypatch: py
     path.write_text("{}")
     with pytest.raises(PipelineError, match="cannot read"):
         make_noise("camera:acme one iso 100")
+
+
+def test_a_kind_is_one_class_and_one_entry(clean: torch.Tensor, monkeypatch: pytest.MonkeyPatch) -> None:
+    @dataclass(frozen=True)
+    class DarkNoise(Noise):
+        """Takes light away."""
+
+        name = "dark"
+        loss: Range = Range(0.5, 0.5)
+
+        def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+            return clean * (1 - self.loss.values(clean, "uniform", generator))
+
+    monkeypatch.setitem(NOISES, "dark", DarkNoise)
+    noise = make_noise("dark:loss=0.25")
+    assert torch.equal(noise(clean, seeded()), clean * 0.75)
+    assert (noise.label, noise.spec, make_noise(noise.spec)) == ("dark-loss0.25", "dark:loss=0.25", noise)
+    assert "dark:loss=0.5\n    Takes light away.\n" in describe_noises()
 
 
 def _neighbours(noise: torch.Tensor) -> float:

@@ -15,7 +15,7 @@ from pipeline.data.images import Images
 from pipeline.data.prepared import PreparedData
 from pipeline.noise import make_noise
 from pipeline.scoring.evaluation import Evaluation, evaluate_denoiser, reference_noises, score_other_data
-from pipeline.scoring.metrics import psnr
+from pipeline.scoring.metrics import METRICS, psnr
 from pipeline.scoring.score import clipped, noisy_copy
 from pipeline.tracking.fingerprint import fingerprint
 
@@ -126,3 +126,9 @@ def test_computing_needs_nothing_that_tracks_or_draws(module: str) -> None:
     assert "pipeline/scoring/score.py" in parts
     above = ("pipeline/tracking/", "pipeline/reports/", "pipeline/stages/")
     assert [name for name in parts if name.startswith(above)] == []
+
+
+def test_a_metric_is_one_function_and_one_entry(digits: np.ndarray, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(METRICS, "mae", lambda images, clean: (images - clean).abs().mean(dim=(1, 2, 3)))
+    for summary in evaluated(digits[:3, np.newaxis]).results.values():
+        assert all(0 < values["mae"] < 1 for values in summary.values())

@@ -19,12 +19,12 @@ import os, signal, sys
 from pipeline.cli.commands import main
 from pipeline.reports import figures
 from pipeline.stages import evaluate
-from pipeline.tracking.run import Run
+from pipeline.tracking.run import OpenRun
 
 owner, name = {
     "scored": (figures, "denoising_grid"),
     "drawing": (figures, "psnr_curve"),
-    "logging": (Run, "log_fingerprint"),
+    "logging": (OpenRun, "log_fingerprint"),
     "printing": (evaluate, "_print"),
 }[sys.argv[1]]
 assert hasattr(owner, name)
