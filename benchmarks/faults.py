@@ -2,7 +2,7 @@
 
     python benchmarks/faults.py [--short] [--only REGEX]
 
-Needs `pip install -e '.[test]'`, whose tests do each of these things once; takes about half an hour on two cores.
+Needs `pip install -e '.[test]'`; the tests do each of these things once. Takes about half an hour on two cores.
 """
 
 from __future__ import annotations
@@ -34,18 +34,18 @@ from pipeline.tracking import names
 
 EPOCHS = 10
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")
-SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # metrics that are no times
+SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # metrics that are not times
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of each."""
+    """How much of each to do."""
 
     kills: int = 30
     calls: int = 100_000
     outage: float = 60.0  # seconds
     together: int = 8
-    delay: float = 2.0  # seconds a request
+    delay: float = 2.0  # seconds per request
     rounds: int = 3
     slow_epochs: int = 60
 
@@ -55,17 +55,17 @@ SHORT = Size(kills=2, calls=100, outage=2.0, together=2, delay=0.5, rounds=1, sl
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="a little of each, in two minutes")
-    parser.add_argument("--only", default="", help="only the rows that this regular expression finds")
+    parser.add_argument("--short", action="store_true", help="a little of each; takes two minutes")
+    parser.add_argument("--only", default="", help="only the rows that match this regular expression")
     arguments = parser.parse_args()
     size = SHORT if arguments.short else Size()
     print("| | |\n|---|---|")
     for what, measure in {
         "kills survived, with identical weights and losses": kills,
         "hostile command lines": hostile,
-        f"metric points lost, the server {size.outage:g} s away": outage,
-        "trainings finished of those started together": together,
-        f"training time with {size.delay:g} s a request": slow,
+        f"metric points lost while the server was away for {size.outage:g} s": outage,
+        "trainings that finished, of those started together": together,
+        f"training time with a server that takes {size.delay:g} s per request": slow,
     }.items():
         if not re.search(arguments.only, what):
             continue
@@ -76,7 +76,7 @@ def main() -> None:
 
 
 def kills(folder: Path, size: Size) -> str:
-    """SIGKILL at random moments of trainings, and `--resume`."""
+    """Kill trainings at random moments, and resume them."""
     _pipeline(folder, "prepare", "--dataset", "digits")
     _pipeline(folder, *TRAIN)
     untouched = _fingerprint(folder, _runs(folder)[0])
@@ -100,7 +100,7 @@ def kills(folder: Path, size: Size) -> str:
 
 
 def hostile(folder: Path, size: Size) -> str:
-    """Every option with hostile values."""
+    """Give every option hostile values."""
     (folder / "empty").mkdir()
     calls = list(hostile_calls())[: size.calls]
     results = run_all(folder, calls)
@@ -113,7 +113,7 @@ def hostile(folder: Path, size: Size) -> str:
 
 
 def outage(folder: Path, size: Size) -> str:
-    """A real server that is killed in the middle of a training, and started again."""
+    """Kill a real server in the middle of a training, and start it again."""
     _pipeline(folder, "prepare", "--dataset", "digits")
     epochs = 200 if size.outage > 10 else EPOCHS
     with Server(folder / "server") as server:
@@ -137,14 +137,14 @@ def outage(folder: Path, size: Size) -> str:
             [entry.step for entry in client.get_metric_history(run.info.run_id, name)]
             for name in (*SAME, names.IMAGES_PER_SECOND)
         ]
-    # So many epochs that the learning curve has one point in each.
+    # There are enough epochs for the learning curve to have one point in each.
     lost = sum(epochs - len(set(steps)) for steps in found)
     double = sum(len(steps) - len(set(steps)) for steps in found)
     return f"{lost} of {len(found) * epochs}; {double} twice; run {run.info.status}"
 
 
 def together(folder: Path, size: Size) -> str:
-    """`run`s on one fresh SQLite file and one data folder."""
+    """Start `run`s on one fresh SQLite file and one data folder."""
     (folder / "few").mkdir()
     for path in sorted((folder / "digits").iterdir())[:100]:
         path.rename(folder / "few" / path.name)
@@ -166,7 +166,7 @@ def together(folder: Path, size: Size) -> str:
 
 
 def slow(folder: Path, size: Size) -> str:
-    """`train` with a server that answers at once and with one that takes its time, in turn."""
+    """Train with a server that answers at once and with one that is slow, in turn."""
     _pipeline(folder, "prepare", "--dataset", "digits")
     ratios = []
     with Server(folder / "server") as server, Proxy(server) as fast, Proxy(server, delay=size.delay) as late:
@@ -180,7 +180,7 @@ def slow(folder: Path, size: Size) -> str:
                 seconds.append(run.data.metrics[names.TRAIN_SECONDS])
             ratios.append(seconds[1] / seconds[0])
     spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-    return f"{statistics.median(ratios):.2f} times that without{spread}; {seconds[1]:.0f} s"
+    return f"{statistics.median(ratios):.2f} times that without the delay{spread}; {seconds[1]:.0f} s"
 
 
 def _pipeline(folder: Path, *arguments: str) -> None:

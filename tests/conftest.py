@@ -27,6 +27,7 @@ from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.files import sha256_file
 from pipeline.tracking import names
 
+HANG = 1800  # seconds after which a process counts as hung: limits are not there to time work
 PROJECT = Path(__file__).parent.parent
 HANG = 1800  # seconds after which something hangs: no test takes as long, not even on a busy machine
 

@@ -51,7 +51,7 @@ class Server:
                     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
                 },
             )
-        deadline = time.monotonic() + 120
+        deadline = time.monotonic() + 1800  # hung
         while True:
             try:
                 with urllib.request.urlopen(f"{self.uri}/health", timeout=5):

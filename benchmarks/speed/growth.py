@@ -35,7 +35,7 @@ class _EnoughError(Exception):
 
 
 def _prepare(data_dir: Path, count: int, side: int) -> Config:
-    """So many training images of that side: MNIST's digits in the middle, again and again."""
+    """Prepare `count` training images of that side: MNIST's digits in the middle, repeated."""
     config = Config(data_dir=str(data_dir))
     digits = BundledMNIST().images()[0]
     if side > 28:

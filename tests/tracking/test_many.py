@@ -1,4 +1,4 @@
-"""Eight at once, on a fresh store: all finish, and none disturbs another."""
+"""Eight trainings at once on a fresh store: all finish, and none disturbs another."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def folder(tmp_path: Path, digits: np.ndarray) -> Path:
 def start_together(cli: Cli, uri: str) -> None:
     """Eight that prepare and train, four of them of one seed, and all on one data folder.
 
-    That is what they can disturb one another in; benchmarks/faults.py has whole `run`s.
+    That is where they can get into each other's way; benchmarks/faults.py does it with whole `run`s.
     """
 
     def prepare_and_train(number: int) -> Result:
@@ -51,7 +51,7 @@ def start_together(cli: Cli, uri: str) -> None:
     assert len(weights) == 2  # those of one seed are the same, bit for bit
 
 
-# Two runs that write down the same dataset at once: one of them is refused, if it is unlucky. Here the first two are.
+# When two runs log the same dataset at once, the store may refuse one of them. Here it refuses the first two.
 LOSE_THE_RACE = """
 CREATE SEQUENCE tries;
 CREATE FUNCTION lose() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN
