@@ -137,7 +137,7 @@ def assist(device: str) -> NoReturn:
 
 
 def make_trainer(config: Config, data: PreparedData, team: Team) -> Trainer:
-    """The trainer of a run's model on its data, at the start of the training.
+    """The trainer of a run's model on its data, at the start of the training. All processes of `team` make it together.
 
     Raises:
         PipelineError: the images do not fit `config.crop`.
@@ -161,21 +161,20 @@ def make_trainer(config: Config, data: PreparedData, team: Team) -> Trainer:
 def _train(config: Config, run: OpenRun, states: States, state_every: float, team: Team) -> None:
     """As process 0, with the others of `team`."""
     data = load_prepared(config)
+    state = states.load()
+    logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
+    team.send({"config": config.to_json(), "data": data.digest, "state": state or {}})
     trainer = make_trainer(config, data, team)
     _log_start(run, config, data, trainer, team)
     _warn_of_few_steps(config, trainer)
-    logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
-    state = states.load()
     if state:
+        trainer.load_state_dict(state)
         click.echo(f"train: resuming in epoch {state['epoch']} after {state['seen']:,} images")
     elif logged[names.TRAIN_LOSS]:
         click.echo(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
     slider = _Slider(trainer, config.training_noise)
     display = ProgressDisplay(config.epochs, len(trainer.batches))
     with display, deferred() as signals:
-        team.send({"config": config.to_json(), "data": data.digest, "state": state or {}})
-        if state:
-            trainer.load_state_dict(state)
         trained = trainer.run(_RunObserver(run, logged, slider, display, states, state_every, signals))
     _log_result(run, config, data, trained)
 

@@ -119,7 +119,7 @@ class Trainer:
         *,
         target: str = "clean",  # a key of TARGETS
         seed: int = 0,  # of the batch order and the noise
-        team: Team = ALONE,  # the processes that train together, each with a trainer made from the same arguments
+        team: Team = ALONE,  # the processes that train together; all of them make this trainer at the same time
         compiled: bool = False,  # train the network that torch.compile makes of the model
     ) -> None:
         for module in batch_norms(model):
