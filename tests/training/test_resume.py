@@ -92,7 +92,7 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
     assert f"--epochs 9: run {run_id} was started with --epochs {EPOCHS}" in done.err
     done = cli("run", "--resume", "true")
     assert done.code == 2
-    assert "--resume true: that is for `mlflow run . --run-id RUN_ID -P resume=true`" in done.err
+    assert "--resume true works only under `mlflow run . --run-id RUN_ID -P resume=true`" in done.err
     done = cli("run", "--resume", run_id, "--name", "small")
     assert done.code == 0, done
     found = re.search(r"train: resuming in epoch (\d+) after ([\d,]+) images", done.out)
