@@ -24,10 +24,11 @@ PROJECT = Path(__file__).resolve().parent.parent
 sys.path[:0] = [str(PROJECT / "tests"), str(PROJECT / "tests" / "cli")]
 
 import mlflow
+from calls import run_all
 from conftest import environment, kill_while_training, run_cli, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
-from test_hostile import check_nothing_is_half_written, hostile_calls, run_all
+from test_hostile import check_nothing_is_half_written, hostile_calls
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.tracking import names
