@@ -53,7 +53,7 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
     """Also where a shell stands between them."""
     child = (
         "import time; from pipeline.launcher import stop_with_launcher; "
-        "stop_with_launcher(); print('up', flush=True); time.sleep(600)"
+        "stop_with_launcher(); print('up', flush=True); time.sleep(60); print('late')"
     )
     parent = f"import subprocess, sys; subprocess.run(['sh', '-c', sys.executable + ' -c \"$0\"; true', {child!r}])"
     with subprocess.Popen([sys.executable, "-c", parent], env=environment(), stdout=subprocess.PIPE) as process:

@@ -292,4 +292,4 @@ def test_nobody_else_may_write_and_nothing_outside_is_read(tmp_path: Path, cli: 
     manifest.write_text(json.dumps(facts))
     done = cli("prepare", "--dataset", "digits")
     assert done.code == 0
-    assert "is damaged: it names a file ../../outside/train.npy" in done.out
+    assert "is damaged: it names an unknown file ../../outside/train.npy" in done.out
