@@ -1,4 +1,7 @@
-"""How a command ends: with one line that says what went wrong, and an exit code, which is decided here alone."""
+"""How a command ends: with one line that says what went wrong, and an exit code.
+
+The codes are decided here, but for those of `verify`, which also runs without the pipeline.
+"""
 
 from __future__ import annotations
 

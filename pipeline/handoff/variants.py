@@ -25,6 +25,7 @@ from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.verify import (
     INPUT,
     IR_VERSION,
+    RUNTIMES,
     Gate,
     Session,
     at_most,
@@ -188,23 +189,22 @@ def _finish(proto: onnx.ModelProto, original: Original, variant: str, path: Path
     onnx.save(proto, path)
 
 
-_EVERYWHERE = ("onnxruntime", "reference", "tract", "opencv", "openvino")
 VARIANTS: dict[str, Variant] = {
     "uint8": Variant(
         "pixels from 0 to 255 in and out",
         "uint8",
         _write_uint8,
         {"max_abs": 1},  # where the last bit of another runtime decides a rounding
-        _EVERYWHERE,
+        tuple(RUNTIMES),
     ),
     "int8": Variant(
         "convolutions in 8 bits",
         "float32",
         _write_int8,
         {"psnr": 40},
-        ("onnxruntime", "tract", "openvino"),
+        tuple(name for name in RUNTIMES if name not in ("reference", "opencv")),  # which lack its operators
     ),
-    "fp16": Variant("weights and arithmetic in 16 bits", "float32", _write_fp16, {"psnr": 50}, _EVERYWHERE),
+    "fp16": Variant("weights and arithmetic in 16 bits", "float32", _write_fp16, {"psnr": 50}, tuple(RUNTIMES)),
 }
 
 

@@ -17,7 +17,7 @@ from pipeline.trials.choice import Chooser
 from pipeline.trials.running import run_trials
 
 if TYPE_CHECKING:
-    from mlflow.entities import OpenRun as MlflowRun
+    from mlflow.entities import Run as MlflowRun
 
     from pipeline.trials.space import Space
 

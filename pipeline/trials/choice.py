@@ -23,7 +23,7 @@ from pipeline.trials.space import SEARCHES
 
 if TYPE_CHECKING:
     import optuna
-    from mlflow.entities import OpenRun as MlflowRun
+    from mlflow.entities import Run as MlflowRun
 
     from pipeline.trials.space import Space
 

@@ -23,7 +23,7 @@ from pipeline.tracking.run import OpenRun
 from pipeline.tracking.run_folder import in_use
 
 if TYPE_CHECKING:
-    from mlflow.entities import OpenRun as MlflowRun
+    from mlflow.entities import Run as MlflowRun
 
 _LOOK_EVERY = 1.0  # seconds
 
