@@ -96,9 +96,9 @@ def test_what_has_changed_is_said_and_done_again(folder: Path) -> None:
 
     # Options, data and source: a new run.
     checkpoint.write_bytes(content)
-    edit(folder / "pipeline" / "training" / "schedules.py", "_WARM_UP = 0.1", "_WARM_UP = 0.2")
+    edit(folder / "pipeline" / "training" / "optimizers.py", "_WARM_UP = 0.1", "_WARM_UP = 0.2")
     shutil.copy(folder / "digits" / "0000.png", folder / "digits" / "another.png")
     assert "prepare: digits: preparing again, changed: inputs" in run(folder, "prepare", "--dataset", "digits").out
     done = run(folder, *TRAIN, "--lr", "0.02")
-    assert re.search(r"train: not reusing run \w+, changed: data, lr 0.02 \(was 0.01\), .*schedules.py", done.out)
+    assert re.search(r"train: not reusing run \w+, changed: data, lr 0.02 \(was 0.01\), .*optimizers.py", done.out)
     assert count_runs(folder) == 3
