@@ -81,7 +81,8 @@ def open_parent(name: str, resume: str, data_dir: str) -> Iterator[OpenRun]:
     from pipeline.tracking import opening
 
     run_id = resumed_run(resume)
-    with opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir) as run:
+    opened = opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir)
+    with opened as run, _hint_to_resume(run):
         yield run
 
 
