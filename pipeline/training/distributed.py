@@ -47,12 +47,16 @@ class Team:
             distributed.all_reduce(value)
         return value
 
-    def wrap(self, model: nn.Module) -> nn.Module:
-        """The model with gradients averaged over all processes. Changes its BatchNorm layers, not their names."""
-        if self.count == 1:
-            return model
-        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place
-        return DistributedDataParallel(model, forward_sync_buffers=False)
+    def wrap(self, model: nn.Module, compiled: bool) -> nn.Module:
+        """The network to train: it has the weights of `model`, and averages gradients over all processes.
+
+        Changes the BatchNorm layers of `model`, not their names.
+        """
+        if self.count > 1:
+            model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place
+        network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
+        # Not the other way round: torch cannot compile it in the memory layout in use.
+        return DistributedDataParallel(network, forward_sync_buffers=False) if self.count > 1 else network
 
     def send(self, message: dict[str, Any]) -> None:
         """Send the other processes numbers, texts and tensors; {} tells them to end."""
