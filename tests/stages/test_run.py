@@ -234,19 +234,26 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert run.info.status == "FINISHED"
     assert run.data.tags[names.PARITY] == "passed"
 
-    # Exporting again gives the same file, byte for byte.
-    handoff = tmp_path / "artifacts" / "again"
+    _export_again(cli, tmp_path, run)
+    _export_with_another_psnr(cli, tmp_path, run, client)
+
+
+def _export_again(cli: Cli, folder: Path, run: Run) -> None:
+    """It gives the same file, byte for byte, and does not replace a folder that is not a hand-off."""
+    handoff = folder / "artifacts" / "again"
     assert cli("export", "--run-id", run.info.run_id, "--name", "again").code == 0
-    first = tmp_path / "artifacts" / "autoencoder-digits-var0.01-seed0" / "model.onnx"
+    first = folder / "artifacts" / "autoencoder-digits-var0.01-seed0" / "model.onnx"
     assert (handoff / "model.onnx").read_bytes() == first.read_bytes()
 
-    # A folder that is not a hand-off is not replaced.
-    (tmp_path / "artifacts" / "mine").mkdir()
+    (folder / "artifacts" / "mine").mkdir()
     done = cli("export", "--run-id", run.info.run_id, "--name", "mine")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "is not a hand-off folder" in done.err
 
-    # A run whose figures are not those of the file: exit code 3, the report in the run, the old folder untouched.
+
+def _export_with_another_psnr(cli: Cli, folder: Path, run: Run, client: mlflow.MlflowClient) -> None:
+    """A run whose metrics are not those of the file: exit code 3, the report in the run, the old folder untouched."""
+    handoff = folder / "artifacts" / "again"
     metric = names.noise_metric("psnr", "0.01")
     client.log_metric(run.info.run_id, metric, run.data.metrics[metric] + 0.01, step=10**6)
     before = (handoff / "manifest.json").read_bytes()
@@ -254,7 +261,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert (done.code, len(done.err.splitlines())) == (3, 1)
     assert "PSNR as logged by evaluate" in done.err
     assert (handoff / "manifest.json").read_bytes() == before
-    assert [path.name for path in (tmp_path / "artifacts").iterdir() if path.name.startswith(".")] == []
+    assert [path.name for path in (folder / "artifacts").iterdir() if path.name.startswith(".")] == []
     (run,) = client.search_runs(["0"])
     assert run.data.tags[names.PARITY] == "failed"
     assert run.info.status == "FINISHED"
