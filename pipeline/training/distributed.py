@@ -55,7 +55,6 @@ class Team:
         if self.count > 1:
             model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # in place
         network: nn.Module = torch.compile(model) if compiled else model  # type: ignore[assignment]
-        # Not the other way round: torch cannot compile it in the memory layout in use.
         return DistributedDataParallel(network, forward_sync_buffers=False) if self.count > 1 else network
 
     def send(self, message: dict[str, Any]) -> None:
