@@ -124,7 +124,7 @@ def _draw(group: Sequence[EvaluatedRun]) -> list[tuple[str, bytes]]:
     ]
     timed = [entry for entry in group if entry.milliseconds is not None]
     if timed:
-        unit = "milliseconds an image, in onnxruntime on one thread of the machine that exported it"
+        unit = "milliseconds per image, in onnxruntime on one thread of the machine that exported it"
         drawn.append(("time", _by_cost(timed, lambda entry: entry.milliseconds or 0.0, unit, "Quality by time")))
     client = store.connect()
     curves = {}

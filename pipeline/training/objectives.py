@@ -68,7 +68,7 @@ def noise2void(images: torch.Tensor, noise: Noise, generator: torch.Generator) -
 # The values of `--target`.
 TARGETS: dict[str, tuple[Target, str]] = {
     "clean": (clean, "the clean image"),
-    "noisy": (noisy, "the same noisy image: the page's mistake"),
+    "noisy": (noisy, "the same noisy image: the course page's mistake"),
     "noisy2noisy": (noisy2noisy, "a second noisy draw (Noise2Noise)"),
     "self": (noise2void, "hidden pixels of the same noisy image (Noise2Void)"),
 }
