@@ -34,8 +34,12 @@ def to_floats(pixels: np.ndarray) -> np.ndarray:
 
 
 def to_integers(images: np.ndarray, dtype: np.dtype | type = np.uint8) -> np.ndarray:
-    """Floats of any shape to uint8 or uint16: clipped to [0, 1], scaled to the largest integer, halves to even."""
-    return np.rint(images.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
+    """Floats of any shape to uint8 or uint16: clipped to [0, 1], scaled to the largest integer, halves to even.
+
+    NaN, as a training that diverges gives it, becomes any value.
+    """
+    with np.errstate(invalid="ignore"):
+        return np.rint(images.clip(0, 1) * np.iinfo(dtype).max).astype(dtype)
 
 
 def psnr_of_error(error: np.ndarray | float) -> np.ndarray:

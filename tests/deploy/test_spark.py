@@ -187,7 +187,7 @@ def asked(
     done = subprocess.run(
         [sys.executable, "-c", code, json.dumps([(model.get(case[0], case[0]), *case[1:]) for case in ASKED])],
         cwd=cwd,
-        env=environment(SPARK_LOCAL_IP="127.0.0.1"),
+        env=environment(PYSPARK_PYTHON=sys.executable, SPARK_LOCAL_IP="127.0.0.1"),
         capture_output=True,
         text=True,
         timeout=1800,  # to stop a hang

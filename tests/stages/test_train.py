@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sqlite3
 from pathlib import Path
 
@@ -20,7 +21,11 @@ def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: n
     done = cli("run", "--dataset", "digits", "--lr", "1e30", "--epochs", "2")
     # A busy store may add that it is waited for.
     (line,) = (line for line in done.err.splitlines() if not line.startswith("tracking: waiting"))
-    assert (done.code, line.startswith("Error: training diverged: the training loss is nan in epoch 1")) == (1, True)
+    # Where the loss stops being a number first depends on rounding.
+    assert re.match(
+        r"Error: training diverged: the (training|validation) loss is (nan|inf) in epoch \d after \d+ images", line
+    )
+    assert done.code == 1
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         assert store.execute("SELECT status FROM runs").fetchall() == [("FAILED",)]
     assert not (tmp_path / "artifacts").exists()
