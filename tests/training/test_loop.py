@@ -101,9 +101,10 @@ def test_the_noisy_target_learns_to_copy_the_noise(images: torch.Tensor) -> None
 
 def test_a_compiled_network_trains_the_same(images: torch.Tensor) -> None:
     counters.clear()
-    plain = trainer(images, epochs=1).run()
+    # Batches of one size: a smaller one at the end would be compiled anew, which takes half a minute.
+    plain = trainer(images, epochs=1, batch_size=20).run()
     assert not counters["stats"]["unique_graphs"]
-    compiled = trainer(images, epochs=1, compiled=True).run()
+    compiled = trainer(images, epochs=1, batch_size=20, compiled=True).run()
     assert counters["stats"]["unique_graphs"] > 0, "nothing was compiled"
     assert compiled.best.state_dict.keys() == plain.best.state_dict.keys()
     assert compiled.best.validation_loss == pytest.approx(plain.best.validation_loss, rel=0.05)
