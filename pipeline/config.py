@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Final, Literal
 
 from pipeline.errors import PipelineError
 from pipeline.models import MODELS, Recipe, parse_model, recipe_of
@@ -16,10 +16,49 @@ REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
 # ... and its PSNR is drawn over these, from a clean image to far beyond what anyone trains at.
 CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 
-AUTO = "auto"  # on the command line: the value of the model's recipe
-DATA = ("dataset", "data_dir", "channels", "seed")  # the options that decide which images are prepared
-RECIPE = tuple(field.name for field in fields(Recipe))  # the options that may be AUTO
+AUTO: Final = "auto"  # on the command line: what follows from the model's recipe, or from the data
+# The options that decide which images are prepared. They stay as they were given: what was found is with the data.
+DATA = ("dataset", "noisy", "group", "channels", "white", "black", "data_dir", "seed")
+_RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "images")
+RECIPE = ("epochs", *_RECIPE)  # what follows from the recipe if it is AUTO
+OF_DATA = ("noise", "target", "crop")  # what follows from the data if it is AUTO
+_WHOLE = 128  # pixels: images up to this side are trained on as a whole, if all have one size ...
+_CROP = 64  # ... others in crops with sides of this many pixels, or of the smallest image
+SMALLEST_CROP = 32  # pixels
 _DEFAULT = MODELS["autoencoder"].fast
+
+
+@dataclass(frozen=True)
+class DataFacts:
+    """What the options that follow from the data depend on. The defaults are those of MNIST."""
+
+    layout: str = "clean"  # as `pipeline.data.images.Part.layout`
+    has_clean: bool = True
+    images: int = 48_000  # to train on
+    pixels: int = 48_000 * 784  # height x width of all of them together
+    smallest: int = 28  # pixels: the smallest side
+    largest: int = 28
+    one_size: bool = True
+
+    @property
+    def noise(self) -> str:
+        return "gaussian" if self.layout == "clean" else "recorded"
+
+    @property
+    def target(self) -> str:
+        if self.has_clean:
+            return "clean"
+        return "noisy2noisy" if self.layout == "bursts" else "self"
+
+    @property
+    def crop(self) -> int:
+        if self.one_size and self.largest <= _WHOLE:
+            return 0
+        return min(_CROP, self.smallest)
+
+    def per_epoch(self, crop: int) -> int:
+        """Images that training sees in an epoch."""
+        return max(1, self.pixels // crop**2) if crop else self.images
 
 
 @dataclass(frozen=True)
@@ -28,7 +67,11 @@ class Config:
 
     dataset: str = "mnist"  # a name in `pipeline.data.sources.DATASETS`, or the path of a folder of images
     data_dir: str = "data"  # where prepared and downloaded data live
-    channels: int = 1  # 1 for gray, 3 for colour (RGB)
+    noisy: str = ""  # folder of noisy images whose clean ones are the dataset; "" for none
+    group: str = ""  # what a split must not separate: "folder", or a pattern for the names; "" for each scene alone
+    channels: int | Literal["auto"] = AUTO  # 1 for gray, 3 for colour (RGB); AUTO for what the data have
+    white: float | Literal["auto"] = AUTO  # the pixel value that becomes 1
+    black: float = 0.0  # the pixel value that becomes 0
     seed: int = 0  # of the train/validation split, the initial weights, the batch order and the training noise
     noise: str = "gaussian"  # NAME[:key=value,…], a name in `pipeline.noise.NOISES`
     variance: str = "0.01"  # of the noise, for pixels in [0, 1]; LOW:HIGH draws one per image
@@ -38,7 +81,7 @@ class Config:
     target: str = "clean"  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
     crop: int = 0  # side of the random crops to train on, in pixels; 0 for whole images
     recipe: str = "fast"  # a name in `pipeline.models.RECIPES`, from which the next ones come where they are AUTO
-    epochs: int = _DEFAULT.epochs
+    epochs: int = 1
     batch_size: int = _DEFAULT.batch_size
     optimizer: str = _DEFAULT.optimizer
     lr: float = _DEFAULT.lr
@@ -51,21 +94,31 @@ class Config:
     device: str = "auto"  # auto, cpu, cuda or mps
 
     @classmethod
-    def from_options(cls, **options: Any) -> Config:
-        """From the options of the command line, where those in `RECIPE` may be `AUTO`.
+    def from_options(cls, data: DataFacts | None = None, /, **options: Any) -> Config:
+        """From the options of the command line, where those in `RECIPE` and `OF_DATA` may be `AUTO`.
+
+        Args:
+            data: facts about the prepared data; None before they are prepared, to check the options by themselves.
+            options: of the command line.
 
         Raises:
             PipelineError: options do not go together.
         """
+        data = data or DataFacts()
         name, _ = parse_model(options["model"], options["size"])
-        recipe = asdict(recipe_of(name, options["recipe"]))
-        for key in RECIPE:
+        recipe = recipe_of(name, options["recipe"])
+        for key in _RECIPE:
             if options[key] == AUTO:
-                options[key] = recipe[key]
+                options[key] = getattr(recipe, key)
+        for key in OF_DATA:
+            if options[key] == AUTO:
+                options[key] = getattr(data, key)
+        if options["epochs"] == AUTO:
+            options["epochs"] = max(1, round(recipe.images / data.per_epoch(options["crop"])))
         config = cls(**options)
-        if 0 < config.crop < 32:
+        if 0 < config.crop < SMALLEST_CROP:
             raise PipelineError(
-                f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least 32 pixels"
+                f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least {SMALLEST_CROP} pixels"
             )
         return config
 
@@ -76,8 +129,9 @@ class Config:
 
     @property
     def training_recipe(self) -> Recipe:
-        """The options that a recipe may set, with the values that this config has."""
-        return Recipe(**{name: getattr(self, name) for name in RECIPE})
+        """The recipe, with the values that this config has."""
+        recipe = recipe_of(parse_model(self.model)[0], self.recipe)
+        return replace(recipe, **{name: getattr(self, name) for name in _RECIPE})
 
     @property
     def dataset_name(self) -> str:
@@ -99,7 +153,7 @@ class Config:
             parts.insert(
                 1, "".join(c if (c.isascii() and c.isalnum()) or c in "-_" else "-" for c in self.dataset_name)
             )
-        if self.channels != Config.channels:
+        if self.channels == 3:
             parts.append("rgb")
         if self.recipe != Config.recipe:
             parts.append(self.recipe)

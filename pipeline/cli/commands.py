@@ -20,7 +20,7 @@ from pipeline.cli.options import TRAIN, CommandWithConfig, with_options
 from pipeline.cli.sweep_commands import SWEEP_COMMANDS
 from pipeline.cli.training_plan import TrainingPlan
 from pipeline.cli.types import NAME, RUN_ID, Number, parse_variants
-from pipeline.config import DATA, Config
+from pipeline.config import AUTO, DATA, Config
 from pipeline.launcher import stop_with_launcher
 from pipeline.noise import describe_noises, make_noise
 
@@ -89,8 +89,8 @@ def run_command(
     if parent:
         stop_with_launcher()  # a sweep that is killed takes its trials along
     plan = TrainingPlan.of(options, resume)
+    plan = plan.settled(options, prepare(plan.config, force))
     config = plan.config
-    prepare(config, force)
     with plan.open_run(force, parent, trial) as run:
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force)
@@ -126,11 +126,13 @@ def prepare_command(force: bool, **options: Any) -> None:
 @with_options("config", *TRAIN, "checkpoint_every", "resume", "force")
 def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
     """Train on the prepared images in a new MLflow run, which keeps the best epoch."""
+    from pipeline.data.prepared import load_prepared
     from pipeline.stages.train import assist, train
 
     if launcher.rank() > 0:
         assist(options["device"])
     plan = TrainingPlan.of(options, resume)
+    plan = plan.settled(options, load_prepared(plan.config))
     with plan.open_run(force) as run:
         train(plan.config, run, checkpoint_every)
     click.echo(f"train: run {run.id}")
@@ -153,9 +155,10 @@ def evaluate_command(
 
     run_id = run_id or queries.newest_run()
     click.echo(f"evaluate: run {run_id}")
+    is_asked = noise != AUTO or variance != Config.variance or clip_input
+    also = [make_noise("gaussian" if noise == AUTO else noise, variance, clip_input)] if is_asked else []
     with opening.continue_run(run_id, data_dir) as (run, config):
-        also = make_noise(noise, variance, clip_input)
-        evaluate(replace(config, data_dir=data_dir, device=device), run, [also], force)
+        evaluate(replace(config, data_dir=data_dir, device=device), run, also, force)
 
 
 @cli.command("export", section=_TRAIN, examples=["--variance 0.01", "--run-id RUN_ID --variant uint8,int8"])
@@ -167,6 +170,7 @@ def evaluate_command(
     noise="Training noise whose best run to export.",
     variance="Training variance whose best run to export.",
     clip_input="Choose among the runs trained on clipped input.",
+    defaults={"noise": "gaussian"},
 )
 def export_command(
     run_id: str,
@@ -306,7 +310,7 @@ def doctor_command(data_dir: str, artifacts_dir: str, fix: bool) -> None:
 
 
 @cli.command("models", section=_LOOK, examples=["--channels 3"])
-@with_options("channels")
+@with_options("channels", defaults={"channels": 1})
 def models_command(channels: int) -> None:
     """List the networks: parameters, cost and receptive field of each."""
     from pipeline.models.facts import describe_models

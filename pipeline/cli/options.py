@@ -18,6 +18,7 @@ from pipeline.cli.types import (
     SIZE,
     VARIANTS,
     AutoNumber,
+    AutoSpec,
     Dataset,
     Number,
     Spec,
@@ -25,6 +26,7 @@ from pipeline.cli.types import (
     Values,
 )
 from pipeline.config import AUTO, Config
+from pipeline.data.images import MAX_CHANNELS
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
@@ -62,7 +64,28 @@ OPTIONS: dict[str, Option] = {
         Dataset(), f"Dataset by name ({', '.join(DATASETS)}), or a folder of images.", Config.dataset, _DATA
     ),
     "data_dir": Option(_DIRECTORY, "Folder for prepared and downloaded data.", Config.data_dir, _DATA),
-    "channels": Option(click.Choice([1, 3]), "Colour channels: 1 for gray, 3 for colour.", Config.channels, _DATA),
+    "noisy": Option(
+        _DIRECTORY, "Folder of the noisy images whose clean ones are the dataset, by equal names.", Config.noisy, _DATA
+    ),
+    "group": Option(
+        _TEXT,
+        "What the split keeps together: folder, or a regular expression whose match in the path names the group.",
+        Config.group,
+        _DATA,
+    ),
+    "channels": Option(
+        AutoNumber(int, 1, MAX_CHANNELS),
+        "Channels: 1 for gray, 3 for colour; auto for what the data have.",
+        Config.channels,
+        _DATA,
+    ),
+    "white": Option(
+        AutoNumber(float, 0, 3e38, low_allowed=False),
+        "Pixel value that becomes 1; auto: what the type, or the bits in use, can hold.",
+        Config.white,
+        _DATA,
+    ),
+    "black": Option(Number(float, -3e38, 3e38), "Pixel value that becomes 0.", Config.black, _DATA),
     "seed": Option(
         Number(int, 0, 2**32 - 1),
         "Seed of the split, the initial weights, the batch order and the training noise.",
@@ -71,9 +94,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "images": Option(Number(int, 1, 1_000_000), "Number of test images to score, from the first.", 100, _DATA),
     "noise": Option(
-        Spec("spec", make_noise),
-        f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}. The command noises lists their parameters.",
-        Config.noise,
+        AutoSpec("spec", make_noise),
+        f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}; auto is recorded where the data have noisy images, "
+        "else gaussian. The command noises lists their parameters.",
+        AUTO,
         _NOISE,
     ),
     "variance": Option(
@@ -93,12 +117,16 @@ OPTIONS: dict[str, Option] = {
     ),
     "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l.", Config.size, _MODEL),
     "target": Option(
-        click.Choice(list(TARGETS)), "Target that the output is compared with in training.", Config.target, _TRAINING
+        click.Choice([AUTO, *TARGETS]),
+        "Target that the output is compared with in training; auto is clean where the data have clean images.",
+        AUTO,
+        _TRAINING,
     ),
     "crop": Option(
-        Number(int, 0, 4096),
-        "Side in pixels of random crops to train on, flipped and turned; 0 trains on whole images.",
-        Config.crop,
+        AutoNumber(int, 0, 4096),
+        "Side in pixels of random crops to train on, flipped and turned; 0 trains on whole images, auto on whole ones "
+        "if they are small and of one size.",
+        AUTO,
         _TRAINING,
     ),
     "recipe": Option(
@@ -109,7 +137,12 @@ OPTIONS: dict[str, Option] = {
         Config.recipe,
         _TRAINING,
     ),
-    "epochs": Option(AutoNumber(int, 1, 100_000), "Passes over the training images.", AUTO, _TRAINING),
+    "epochs": Option(
+        AutoNumber(int, 1, 100_000),
+        "Passes over the training images; auto spends the recipe's number of images.",
+        AUTO,
+        _TRAINING,
+    ),
     "batch_size": Option(AutoNumber(int, 1, 1_000_000), "Images per step.", AUTO, _TRAINING),
     "optimizer": Option(click.Choice([AUTO, *OPTIMIZERS]), "Optimizer that updates the weights.", AUTO, _TRAINING),
     "lr": Option(

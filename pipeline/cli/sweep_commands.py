@@ -111,11 +111,14 @@ def unet_command(seeds: int, jobs: int, resume: str, force: bool, artifacts_dir:
 def _sweep(
     name: str, options: Mapping[str, Any], seeds: int, jobs: int, resume: str, force: bool, artifacts_dir: str
 ) -> None:
+    from pipeline.stages.prepare import prepare
     from pipeline.stages.sweep import sweep
     from pipeline.trials.grid import grid
 
     with usage_errors():
         trials = grid(_value_lists(options), seeds)
+    data = prepare(trials[0].config)  # once, instead of by all at the same time
+    trials = grid(_value_lists(options), seeds, data.facts)
     with open_parent(f"{name}-{len(trials)}-trials", resume, options["data_dir"]) as run:
         if not sweep(trials, run, jobs, artifacts_dir, force):
             raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs them again")

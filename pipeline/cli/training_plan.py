@@ -17,6 +17,7 @@ from pipeline.config import Config
 from pipeline.signals import Stopped
 
 if TYPE_CHECKING:
+    from pipeline.data.prepared import PreparedData
     from pipeline.tracking.run import OpenRun
 
 _OF_THIS_MACHINE = ("data_dir", "device")  # a resumed run may have others than before
@@ -46,6 +47,19 @@ class TrainingPlan:
         if launcher.count() > 1:
             _check_shareable(plan.config, launcher.count())
         return plan
+
+    def settled(self, options: Mapping[str, Any], data: PreparedData) -> TrainingPlan:
+        """The plan with what follows from the data; a resumed run has that already.
+
+        Raises:
+            click.UsageError: the options do not fit the data.
+        """
+        from pipeline.stages.settle import settle
+
+        if self.resumed:
+            return self
+        with usage_errors():
+            return replace(self, config=settle(options, data))
 
     @contextmanager
     def open_run(self, force: bool, parent: str = "", trial: str = "") -> Iterator[OpenRun]:
@@ -108,7 +122,7 @@ def _check_shareable(config: Config, processes: int) -> None:
         )
     device = choose_device(config.device)
     with usage_errors():
-        check_batch_norm(build_model(config.model, config.size, config.channels), device)
+        check_batch_norm(build_model(config.model, config.size), device)
 
 
 def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:

@@ -123,6 +123,13 @@ class Spec(click.ParamType):
         return value
 
 
+class AutoSpec(Spec):
+    """A `Spec`, or "auto"."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        return AUTO if value == AUTO else super().convert(value, param, ctx)
+
+
 class Dataset(click.ParamType):
     """A name in `DATASETS`, or an existing folder."""
 

@@ -6,16 +6,59 @@ All random choices come from the caller's generator.
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import numpy as np
 import torch
 
-from pipeline.data.images import Images
+from pipeline.data.images import EIGHT_BITS, Images, Levels, Part, take
 from pipeline.errors import PipelineError
 
 EVALUATION_BATCH = 500  # images; larger batches gain nothing on CPU
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Images of one size, [N, C, H, W] each: as they are stored, or as `floats` returns them."""
+
+    clean: torch.Tensor | None
+    noisy: torch.Tensor | None = None  # a recorded capture of each scene
+    second: torch.Tensor | None = None  # another one of the same scene
+    levels: Levels = EIGHT_BITS
+
+    @property
+    def images(self) -> torch.Tensor:
+        """The captures, or else the clean images."""
+        images = self.clean if self.noisy is None else self.noisy
+        assert images is not None
+        return images
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, chosen: slice) -> Batch:
+        """Some of the images."""
+        return self._each(lambda images: images[chosen])
+
+    def floats(self) -> Batch:
+        """As float32 on the [0, 1] scale."""
+        return self._each(self.levels.to_tensor)
+
+    def to(self, device: torch.device) -> Batch:
+        """On a device."""
+        return self._each(lambda images: images.to(device))
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Batches of up to `size` images."""
+        return (self[start : start + size] for start in range(0, len(self), size))
+
+    def _each(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
+        clean, noisy, second = (
+            None if images is None else change(images) for images in (self.clean, self.noisy, self.second)
+        )
+        return replace(self, clean=clean, noisy=noisy, second=second)
 
 
 class Batches(Protocol):
@@ -27,42 +70,76 @@ class Batches(Protocol):
         """Number of images in an epoch."""
         ...
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        """Batches of uint8 [n, C, H, W] on `device`."""
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        """Batches on `device`, as they are stored."""
         ...
 
 
 class WholeImages:
-    """Every image once per epoch, in random order. `pixels`: uint8 [N, C, H, W]."""
+    """Every image of a part once per epoch, in random order. All have one size."""
 
-    def __init__(self, pixels: torch.Tensor) -> None:
-        self.pixels, self.device = pixels, pixels.device
+    def __init__(self, part: Part, device: torch.device | str = "cpu") -> None:
+        self.device = torch.device(device)
+        self._part = part
+        self._clean, self._noisy = (
+            None if images is None else _as_tensor(_one_size(images)).to(device) for images in (part.clean, part.noisy)
+        )
+        self._scenes = None if part.scenes is None else torch.from_numpy(part.scenes).to(device)
 
     def __len__(self) -> int:
-        return len(self.pixels)
+        return len(self._part)
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
-        for batch in torch.randperm(len(self), generator=generator, device=self.device).split(batch_size):
-            yield self.pixels[batch]
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
+        order = torch.randperm(len(self), generator=generator, device=self.device)
+        others = _other_captures(self._part, generator)
+        for rows in order.split(batch_size):
+            scenes = rows if self._scenes is None else self._scenes[rows]
+            yield Batch(
+                None if self._clean is None else self._clean[scenes],
+                None if self._noisy is None else self._noisy[rows],
+                None if self._noisy is None or others is None else self._noisy[others.to(self.device)[rows]],
+                self._part.levels,
+            )
 
 
 class RandomCrops:
     """Random squares of `size` pixels, flipped and turned, as many per epoch as cover the area of the images."""
 
-    def __init__(self, images: Sequence[torch.Tensor], size: int) -> None:
-        self.images, self.size, self.device = images, size, images[0].device
-        self._areas = torch.tensor([float(image.shape[-2] * image.shape[-1]) for image in images])
+    def __init__(self, part: Part, size: int, device: torch.device | str = "cpu") -> None:
+        self.size, self.device = size, torch.device(device)
+        self._part = part
+        self._clean, self._noisy = (
+            None if images is None else [_as_tensor(image).to(device) for image in images]
+            for images in (part.clean, part.noisy)
+        )
+        self._areas = torch.tensor([float(image.shape[-2] * image.shape[-1]) for image in part.images])
 
     def __len__(self) -> int:
-        return max(1, int(self._areas.sum().item()) // self.size**2)
+        return crops_per_epoch(int(self._areas.sum().item()), self.size)
 
-    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[torch.Tensor]:
+    def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         # Drawn on the generator's device once per epoch, because reading a value back waits for the device.
         draws = torch.rand((len(self), 4), generator=generator, device=self.device).cpu()
+        others = _other_captures(self._part, generator)
         shares = (self._areas / self._areas.sum()).cumsum(0)
-        chosen = torch.searchsorted(shares, draws[:, 0].contiguous()).clamp(max=len(self.images) - 1).tolist()
+        chosen = torch.searchsorted(shares, draws[:, 0].contiguous()).clamp(max=len(self._areas) - 1)
         for rows in torch.arange(len(self)).split(batch_size):
-            yield torch.stack([self._crop(self.images[chosen[row]], *draws[row, 1:].tolist()) for row in rows.tolist()])
+            images, places = chosen[rows].tolist(), draws[rows, 1:].tolist()
+            scenes = images if self._part.scenes is None else [int(self._part.scenes[image]) for image in images]
+            second = None if others is None else [int(others[image]) for image in images]
+            yield Batch(
+                self._crops(self._clean, scenes, places),
+                self._crops(self._noisy, images, places),
+                self._crops(self._noisy, second, places),
+                self._part.levels,
+            )
+
+    def _crops(
+        self, images: list[torch.Tensor] | None, numbers: list[int] | None, places: list[list[float]]
+    ) -> torch.Tensor | None:
+        if images is None or numbers is None:
+            return None
+        return torch.stack([self._crop(images[number], *place) for number, place in zip(numbers, places, strict=True)])
 
     def _crop(self, image: torch.Tensor, down: float, right: float, turn: float) -> torch.Tensor:
         height, width = image.shape[-2:]
@@ -73,34 +150,62 @@ class RandomCrops:
         return crop.flip(2) if symmetry % 2 else crop
 
 
-def training_batches(images: Images, crop: int, device: torch.device) -> Batches:
+def crops_per_epoch(pixels: int, size: int) -> int:
+    """How many squares of `size` pixels cover an area in pixels."""
+    return max(1, pixels // size**2)
+
+
+def training_batches(part: Part, crop: int, device: torch.device) -> Batches:
     """Whole images if `crop` is 0, else random crops with sides of `crop` pixels.
 
     Raises:
         PipelineError: whole images differ in size, or an image is smaller than the crop.
     """
     if crop == 0:
-        return WholeImages(_as_tensor(_one_size(images)).to(device))
-    _check_crop(images, crop)
-    return RandomCrops([_as_tensor(image).to(device) for image in images], crop)
+        return WholeImages(part, device)
+    _check_crop(part.images, crop)
+    return RandomCrops(part, crop, device)
 
 
-def validation_images(images: Images, crop: int, device: torch.device) -> torch.Tensor:
-    """uint8 [N, C, H, W]: the images, or all adjacent squares with sides of `crop` pixels in them.
+def validation_batch(part: Part, crop: int, most: int, device: torch.device) -> Batch:
+    """The first `most` images, or the first `most` adjacent squares with sides of `crop` pixels in them.
 
     Raises:
         PipelineError: as `training_batches` does.
     """
+    part = part[:most]
+    other = None
+    if part.layout == "bursts":
+        assert part.noisy is not None
+        other = take(part.noisy, part.other_captures(np.zeros(len(part))))
+    shown = part.clean if part.clean is None or part.scenes is None else take(part.clean, part.scenes)
+    clean, noisy, second = (
+        None if images is None else _as_tensor(_squares(images, crop)[:most]) for images in (shown, part.noisy, other)
+    )
+    return Batch(clean, noisy, second, part.levels).to(device)
+
+
+def _squares(images: Images, crop: int) -> np.ndarray:
+    """[N, C, H, W]: the images if `crop` is 0, else all adjacent squares in them."""
     if crop == 0:
-        return _as_tensor(_one_size(images)).to(device)
+        return _one_size(images)
     _check_crop(images, crop)
-    squares = [
-        image[:, top : top + crop, left : left + crop]
-        for image in images
-        for top in range(0, image.shape[1] - crop + 1, crop)
-        for left in range(0, image.shape[2] - crop + 1, crop)
-    ]
-    return torch.from_numpy(np.stack(squares)).to(device)
+    return np.stack(
+        [
+            image[:, top : top + crop, left : left + crop]
+            for image in images
+            for top in range(0, image.shape[1] - crop + 1, crop)
+            for left in range(0, image.shape[2] - crop + 1, crop)
+        ]
+    )
+
+
+def _other_captures(part: Part, generator: torch.Generator) -> torch.Tensor | None:
+    """For each capture of a burst, another one of the same scene, drawn by the generator."""
+    if part.layout != "bursts":
+        return None
+    turn = torch.rand(len(part), generator=generator, device=generator.device)
+    return torch.from_numpy(part.other_captures(turn.cpu().numpy()))
 
 
 def _as_tensor(images: np.ndarray) -> torch.Tensor:

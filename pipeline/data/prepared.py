@@ -4,18 +4,19 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping
+import struct
+import zipfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 from filelock import FileLock
 
-from pipeline.config import Config
-from pipeline.data.images import Images, as_images, describe_sizes
+from pipeline.config import AUTO, Config, DataFacts
+from pipeline.data.images import Images, Levels, Part, as_images, describe_sizes
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
@@ -23,52 +24,95 @@ from pipeline.files import new_folder, sha256_bytes, sha256_file
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
 _LABELS = "test_labels.npy"
-_FILES = {*(f"{part}{suffix}" for part in PARTS for suffix in (".npy", ".npz")), _LABELS}
-
+_SHORT = 128  # characters of a dataset's name in the name of its folder
+_LOCAL_HEADER, _LOCAL_LENGTHS = 30, 26  # bytes: of a zip file's local header, and to the lengths in it
 _CHUNK = 2**26  # bytes of images to write at a time
 
-Part = tuple[Images, np.ndarray]
-"""Images, and the indices of the ones that belong to the part, in order."""
+Chosen = tuple[Part, np.ndarray]
+"""A part of a dataset, and the numbers of its scenes that are taken, in order."""
 
 
 @dataclass(frozen=True)
 class PreparedData:
-    """The images of a dataset, split. Arrays are memory-mapped, so that only what is read takes memory."""
+    """The images of a dataset, split. They are mapped from their files, so that only what is read takes memory."""
 
-    train: Images
-    validation: Images
-    test: Images
+    train: Part
+    validation: Part
+    test: Part
     manifest: dict[str, Any]
     test_labels: np.ndarray | None = None  # uint8 [N]: the class of each test image, where the dataset knows it
 
     @property
     def digest(self) -> str:
-        """SHA-256 over all images of all three parts, as 64 hex digits."""
+        """SHA-256 over all images of all three parts, and the levels, as 64 hex digits."""
         return self.manifest["digest"]
 
     @property
     def test_digest(self) -> str:
         """SHA-256 of the test images, as 64 hex digits: only results on the same images can be compared."""
-        files = self.manifest["files"]
-        return files["test.npy" if "test.npy" in files else "test.npz"]["sha256"]
+        sums = [facts["sha256"] for name, facts in self.manifest["files"].items() if _is_of(name, "test")]
+        return sums[0] if len(sums) == 1 else sha256_bytes("\n".join(sums).encode())
+
+    @property
+    def levels(self) -> Levels:
+        return self.train.levels
+
+    @property
+    def layout(self) -> str:
+        """As `Part.layout`."""
+        return self.train.layout
+
+    @property
+    def channels(self) -> int:
+        return self.train.images[0].shape[0]
+
+    @property
+    def dtype(self) -> np.dtype:
+        """uint8, uint16 or float32."""
+        return self.train.images[0].dtype
+
+    @property
+    def facts(self) -> DataFacts:
+        """What options that are left at auto follow from."""
+        # In an array, all are as large as the first.
+        images = self.train.images
+        shapes = [image.shape[1:] for image in (images[:1] if isinstance(images, np.ndarray) else images)]
+        others = (part.images for part in (self.validation, self.test))
+        smallest = min(
+            min(image.shape[1:]) for part in others for image in (part[:1] if isinstance(part, np.ndarray) else part)
+        )
+        return DataFacts(
+            layout=self.layout,
+            has_clean=self.train.clean is not None,
+            images=len(images),
+            pixels=sum(height * width for height, width in shapes) * (len(images) // len(shapes)),
+            smallest=min(smallest, *(min(shape) for shape in shapes)),
+            largest=max(max(shape) for shape in shapes),
+            one_size=isinstance(images, np.ndarray) and isinstance(self.validation.images, np.ndarray),
+        )
 
     def describe(self) -> str:
-        sizes = describe_sizes(self.train, self.validation, self.test)
+        sizes = describe_sizes(self.train.images, self.validation.images, self.test.images)
+        colour = {1: "", 3: " in colour"}.get(self.channels, f" with {self.channels} channels")
         return (
             f"{len(self.train):,} training, {len(self.validation):,} validation and {len(self.test):,} test images "
-            f"of {sizes}{'' if self.train[0].shape[0] == 1 else ' in colour'}"
+            f"of {sizes}{colour}"
         )
 
 
 def prepared_folder(config: Config) -> Path:
     """The folder for the prepared form of `config.dataset`, split by `config.seed`."""
     name = config.dataset
-    if name not in DATASETS:
+    if name in DATASETS:
+        name += "-rgb" if config.channels == 3 else ""
+    else:
         path = Path(name).resolve()
-        # Two folders may share a name; the digest of the path keeps them apart.
-        name = f"{path.name or 'root'}-{sha256_bytes(str(path).encode())[:8]}"
-    colour = "" if config.channels == 1 else "-rgb"
-    return Path(config.data_dir) / "prepared" / f"{name}{colour}-seed{config.seed}"
+        # Two folders may share a name, and one may be prepared in several ways: the digest keeps them apart.
+        ways = {key: getattr(config, key) for key in ("noisy", "group", "channels", "white", "black")}
+        defaults = {"noisy": "", "group": "", "channels": 1, "white": AUTO, "black": 0}
+        others = "".join(f"\n{key}={value}" for key, value in ways.items() if value != defaults[key])
+        name = f"{path.name[:_SHORT] or 'root'}-{sha256_bytes(f'{path}{others}'.encode())[:8]}"
+    return Path(config.data_dir) / "prepared" / f"{name}-seed{config.seed}"
 
 
 def prepared_lock(config: Config) -> FileLock:
@@ -78,13 +122,13 @@ def prepared_lock(config: Config) -> FileLock:
 
 
 def write_prepared(
-    config: Config, parts: Mapping[str, Part], labels: np.ndarray | None, facts: dict[str, Any]
+    config: Config, parts: Mapping[str, Chosen], labels: np.ndarray | None, facts: dict[str, Any]
 ) -> PreparedData:
     """Write all parts, the labels of the test images, and a manifest with `facts` added: everything or nothing.
 
     Args:
         config: decides the folder.
-        parts: for each of `PARTS`, its images.
+        parts: for each of `PARTS`, its images. All have the same levels.
         labels: the class of each test image, uint8 [N]; None if unknown.
         facts: where the images come from, for the manifest.
 
@@ -92,27 +136,44 @@ def write_prepared(
         PipelineError: a file cannot be written.
     """
     folder = prepared_folder(config)
+    levels = parts["train"][0].levels
     with new_folder(folder) as new:
-        files = {}
-        for name, (images, chosen) in parts.items():
-            taken = images if isinstance(images, np.ndarray) else as_images([images[index] for index in chosen])
-            path = new / f"{name}{'.npz' if isinstance(taken, list) else '.npy'}"
-            with _says_why(folder / path.name):
-                if isinstance(taken, list):
-                    np.savez(path, *taken)
-                    files[path.name] = {"images": len(taken), "sizes": describe_sizes(taken), "dtype": "uint8"}
-                else:
-                    shape = _write_array(path, taken, chosen if taken is images else np.arange(len(taken)))
-                    files[path.name] = {"shape": list(shape), "dtype": "uint8"}
+        files: dict[str, dict[str, Any]] = {}
+        for name, (part, scenes) in parts.items():
+            if part.clean is not None:
+                files |= _write_images(new, folder, name, part.clean, scenes)
+            if part.noisy is not None:
+                captures, places = part.captures_of(scenes)
+                files |= _write_images(new, folder, f"{name}_noisy", part.noisy, captures)
+                files |= _write_numbers(new, folder, f"{name}_scenes", places)
         if labels is not None:
-            with _says_why(folder / _LABELS):
-                np.save(new / _LABELS, labels)
-                files[_LABELS] = {"shape": list(labels.shape), "dtype": str(labels.dtype)}
+            files |= _write_numbers(new, folder, Path(_LABELS).stem, labels)
         for name, entry in files.items():
             entry["sha256"] = sha256_file(new / name)
-        manifest = {**facts, "files": files, "digest": _digest(files)}
+        manifest = {**facts, "levels": asdict(levels), "files": files, "digest": _digest(files, levels)}
         (new / _MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
-    return PreparedData(**_read(folder, files), manifest=manifest)
+    return _read(folder, manifest)
+
+
+def _write_images(new: Path, folder: Path, name: str, images: Images, numbers: np.ndarray) -> dict[str, dict[str, Any]]:
+    """Write the images with these numbers, and return what the manifest says of the file."""
+    chosen = as_images([images[number] for number in numbers]) if isinstance(images, list) else images
+    if isinstance(chosen, list):
+        path = new / f"{name}.npz"
+        with _says_why(folder / path.name):
+            np.savez(path, *chosen)
+        return {path.name: {"images": len(chosen), "sizes": describe_sizes(chosen), "dtype": str(chosen[0].dtype)}}
+    path = new / f"{name}.npy"
+    with _says_why(folder / path.name):
+        shape = _write_array(path, chosen, numbers if chosen is images else np.arange(len(chosen)))
+    return {path.name: {"shape": list(shape), "dtype": str(chosen.dtype)}}
+
+
+def _write_numbers(new: Path, folder: Path, name: str, numbers: np.ndarray) -> dict[str, dict[str, Any]]:
+    path = new / f"{name}.npy"
+    with _says_why(folder / path.name):
+        np.save(path, numbers)
+    return {path.name: {"shape": list(numbers.shape), "dtype": str(numbers.dtype)}}
 
 
 def _write_array(path: Path, images: np.ndarray, chosen: np.ndarray) -> tuple[int, ...]:
@@ -158,40 +219,82 @@ def load_prepared(config: Config) -> PreparedData:
         raise PipelineError(
             f"there are no prepared data in {folder}; run: python -m pipeline prepare --dataset {config.dataset} "
             f"--seed {config.seed} --data-dir {config.data_dir}"
-            + ("" if config.channels == 1 else f" --channels {config.channels}")
+            + "".join(
+                f" --{key} {getattr(config, key)}"
+                for key in ("noisy", "group", "channels", "white", "black")
+                if getattr(config, key) != getattr(Config, key)
+            )
         )
     try:
         with prepared_lock(config):
             return _load(folder, read_manifest(config) or {})
-    except (OSError, KeyError, TypeError, ValueError, BadZipFile) as error:
+    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
         raise PipelineError(f"the prepared data in {folder} are incomplete: {error}") from error
 
 
 def _load(folder: Path, manifest: dict[str, Any]) -> PreparedData:
-    if manifest["digest"] != _digest(manifest["files"]):
+    if manifest["digest"] != _digest(manifest["files"], _levels(manifest)):
         raise PipelineError(f"{folder / _MANIFEST} is damaged: its digest does not match its files")
     for name, facts in manifest["files"].items():
-        if name not in _FILES:
+        if name != _LABELS and not any(_is_of(name, part) for part in PARTS):
             raise PipelineError(f"{folder / _MANIFEST} is damaged: it names an unknown file {name}")
         path = folder / name
         digest = sha256_file(path)
         if digest != facts["sha256"]:
             raise PipelineError(f"{path} is damaged: its SHA-256 is {digest}, it must be {facts['sha256']}")
-    return PreparedData(**_read(folder, manifest["files"]), manifest=manifest)
+    return _read(folder, manifest)
 
 
-def _read(folder: Path, names: Iterable[str]) -> dict[str, Any]:
-    """The content of every file, by its name without the suffix."""
-    content: dict[str, Any] = {}
-    for path in (folder / name for name in names):
+def _read(folder: Path, manifest: dict[str, Any]) -> PreparedData:
+    found: dict[str, Any] = {}
+    for path in (folder / name for name in manifest["files"]):
         # Read-only: a writable mapping must not be larger than the memory.
-        loaded = np.load(path, mmap_mode="r" if path.suffix == ".npy" else None, allow_pickle=False)
-        content[path.stem] = loaded if path.suffix == ".npy" else list(loaded.values())
-    return content
+        found[path.stem] = _map_archive(path) if path.suffix == ".npz" else np.load(path, "r", allow_pickle=False)
+    parts = {
+        part: Part(found.get(part), found.get(f"{part}_noisy"), _scenes(found.get(f"{part}_scenes")), _levels(manifest))
+        for part in PARTS
+    }
+    return PreparedData(**parts, manifest=manifest, test_labels=found.get(Path(_LABELS).stem))
 
 
-def _digest(files: dict[str, dict[str, Any]]) -> str:
-    """Covers the images of all parts, but not the labels, which no model is trained on."""
-    names = {Path(name).stem: name for name in files}
-    lines = "".join(f"{files[names[part]]['sha256']}  {part}\n" for part in PARTS)
+def _scenes(numbers: np.ndarray | None) -> np.ndarray | None:
+    return None if numbers is None else np.array(numbers)
+
+
+def _map_archive(path: Path) -> list[np.ndarray]:
+    """The arrays of an `.npz` file, which stores them as they are, mapped from it."""
+    arrays: list[np.ndarray] = []
+    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+        for member in archive.infolist():
+            with archive.open(member) as stream:
+                version = np.lib.format.read_magic(stream)
+                reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
+                shape, _, dtype = reader[version](stream)
+                header = stream.tell()
+            file.seek(member.header_offset + _LOCAL_LENGTHS)  # of the local header, which differs from the central one
+            name, extra = struct.unpack("<HH", file.read(4))
+            start = member.header_offset + _LOCAL_HEADER + name + extra + header
+            arrays.append(np.memmap(path, dtype, "r", start, shape))
+    return arrays
+
+
+def _levels(manifest: dict[str, Any]) -> Levels:
+    """Those in the manifest; it has none where all pixels have 8 bits and were prepared by an early version."""
+    return Levels(**manifest["levels"]) if "levels" in manifest else Levels()
+
+
+def _is_of(name: str, part: str) -> bool:
+    """Whether a file belongs to a part, the labels aside."""
+    stem, _, suffix = name.partition(".")
+    return suffix in ("npy", "npz") and stem in (part, f"{part}_noisy", f"{part}_scenes")
+
+
+def _digest(files: dict[str, dict[str, Any]], levels: Levels) -> str:
+    """Covers the images of all parts and their levels, but not the labels, which no model is trained on."""
+    sums = {Path(name).stem: facts["sha256"] for name, facts in files.items()}
+    kinds = [f"{part}{kind}" for kind in ("", "_noisy", "_scenes") for part in PARTS]
+    lines = "".join(f"{sums[kind]}  {kind}\n" for kind in kinds if kind in sums)
+    types = {facts["dtype"] for name, facts in files.items() if any(_is_of(name, part) for part in PARTS)}
+    if levels != Levels() or "uint8" not in types:
+        lines += f"{levels.white:g} {levels.black:g}\n"
     return hashlib.sha256(lines.encode()).hexdigest()

@@ -37,6 +37,11 @@ class Description:
         return f"Image denoiser: {self.config.model_name} trained on {self.config.dataset_name} with {noise}."
 
     @property
+    def channels(self) -> int:
+        """Of the images."""
+        return self.checkpoint.channels
+
+    @property
     def clipping(self) -> str:
         """What is done to the noisy image before it goes into the model."""
         return "clipped to [0, 1]" if self.config.clip_input else "not clipped"
@@ -54,8 +59,8 @@ class Description:
         """
         config = self.config
         own = self.scores[config.training_noise.label]
-        gray = config.channels == 1
-        layout = "1 channel" if gray else f"{config.channels} channels (RGB)"
+        gray = self.channels == 1
+        layout = "1 channel" if gray else f"{self.channels} channels" + (" (RGB)" if self.channels == 3 else "")
         return {
             "Image.BitmapPixelFormat": "Gray8" if gray else "Rgb8",
             "Image.ColorSpaceGamma": "SRGB",

@@ -17,7 +17,7 @@ from PIL import Image
 from torch import nn
 
 from pipeline import __version__
-from pipeline.data.images import Images, to_integers
+from pipeline.data.images import Part, to_integers
 from pipeline.files import sha256_file
 from pipeline.handoff import verify
 from pipeline.handoff.card import model_card
@@ -51,7 +51,7 @@ class Examples:
 
 
 @torch.no_grad()
-def make_examples(model: nn.Module, test: Images, noise: Noise) -> Examples:
+def make_examples(model: nn.Module, test: Part, noise: Noise) -> Examples:
     """Denoise some test images with `model`, which is on the CPU and in eval mode."""
     clean, noisy = next(noisy_batches(test[:_SAMPLE_IMAGES], noise))
     golden = real_probes(test, noise)[:_GOLDEN_IMAGES]
@@ -126,7 +126,7 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
         "is not a noisy image"
     )
     for entry, dtype in zip(entries, ["float32", *(VARIANTS[made.name].dtype for made in proof.variants)], strict=True):
-        tensor = {"dtype": dtype, "shape": ["batch", config.channels, "height", "width"]}
+        tensor = {"dtype": dtype, "shape": ["batch", description.channels, "height", "width"]}
         is_8_bits, path = dtype == "uint8", folder / entry["file"]
         entry |= {
             "bytes": path.stat().st_size,
@@ -167,7 +167,7 @@ def _manifest(
         "mlflow_run_id": description.run_id,
         "fingerprint": description.fingerprint,
         "models": models,
-        "channels": config.channels,
+        "channels": description.channels,
         "accepted_range": list(description.accepted),
         "halo": description.halo,
         "model": {

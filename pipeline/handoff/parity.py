@@ -20,7 +20,7 @@ import onnxruntime
 import torch
 from torch import nn
 
-from pipeline.data.images import Images
+from pipeline.data.images import Images, Part
 from pipeline.handoff.verify import (
     Gate,
     Session,
@@ -32,7 +32,7 @@ from pipeline.handoff.verify import (
 )
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import psnr
-from pipeline.scoring.score import noisy_batches, score
+from pipeline.scoring.score import noisy_inputs, score
 
 # The tolerances. All differences are of output pixels, whose range is [0, 1].
 MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: one weight off by 0.1 % makes 1.4e-5
@@ -132,18 +132,18 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
-def check(path: Path, model: nn.Module, test: Images, noise: Noise, logged_psnr: float) -> Report:
+def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged_psnr: float) -> Report:
     """Hold the file at `path` against the model that it was made from.
 
     Args:
         path: the ONNX file; it is read back from disk by every runtime.
         model: the torch model with the weights of the best epoch.
-        test: the test images, uint8 [N, C, H, W] or a list of [C, H, W].
+        test: the test images.
         noise: what the model was trained for.
         logged_psnr: the mean PSNR on the test images, in dB, that `evaluate` logged.
     """
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
-    gates = list(check_structure(path, test[0].shape[0]))
+    gates = list(check_structure(path, test.images[0].shape[0]))
     noisy = real_probes(test, noise)
     probes = [(probe, _torch_outputs(model, probe)) for probe in make_probes(noisy)]
 
@@ -206,12 +206,22 @@ def make_probes(noisy: np.ndarray) -> Iterator[Probe]:
     yield Probe("NaN and infinity", broken)
 
 
-def real_probes(test: Images, noise: Noise) -> np.ndarray:
+def real_probes(test: Part, noise: Noise) -> np.ndarray:
     """257 noisy test images, float32 [257, C, H, W], cropped to a small size that fits all of them."""
-    height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test)) for axis in (1, 2))
-    # A small test set is repeated: the noise makes every copy a different image.
-    real = np.stack([test[index % len(test)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
-    return torch.cat([batch for _, batch in noisy_batches(real, noise)]).numpy()
+    test = test.for_noise(noise.is_recorded)
+    height, width = (min(_LARGEST_SIDE, *(image.shape[axis] for image in test.images)) for axis in (1, 2))
+
+    def small(images: Images | None) -> np.ndarray | None:
+        if images is None:
+            return None
+        # A small test set is repeated: noise that is drawn makes every copy a different image.
+        return np.stack([images[index % len(images)][:, :height, :width] for index in range(max(_REAL_BATCHES))])
+
+    if test.noisy is not None:
+        test = Part(None, small(test.noisy), np.arange(max(_REAL_BATCHES)), test.levels)
+    else:
+        test = Part(small(test.clean), levels=test.levels)
+    return torch.cat([batch for _, batch in noisy_inputs(test, noise)]).numpy()
 
 
 @torch.no_grad()
@@ -266,6 +276,6 @@ def _batch_invariance(session: Session, images: np.ndarray) -> Gate:
     return at_most("batch equals one by one", where, difference, BATCH_INVARIANCE)
 
 
-def _psnr(session: Session, test: Images, noise: Noise) -> float:
+def _psnr(session: Session, test: Part, noise: Noise) -> float:
     denoisers = {"file": lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)}
     return float(score(test, noise, denoisers, {"psnr": psnr})["file"]["psnr"].mean())

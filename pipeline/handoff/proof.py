@@ -50,12 +50,12 @@ def prove(
     """
     config, path = description.config, folder / MODEL
     noise, metadata = config.training_noise, description.metadata()
-    export_onnx(model, config.channels, path, metadata)
+    export_onnx(model, description.channels, path, metadata)
     report = check(path, model, data.test, noise, logged_psnr)
     if report.failures:
         return Proof(report, (), float("nan"))
 
-    original = Original(path, model, config.channels, metadata, data.train, data.test, noise, _levels(noise))
+    original = Original(path, model, description.channels, metadata, data.train, data.test, noise, _levels(noise))
     made = make_variants(variants, original)
     report = replace(report, gates=[*report.gates, *(gate for variant in made for gate in variant.gates)])
     if report.failures:

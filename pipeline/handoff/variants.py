@@ -19,7 +19,7 @@ import onnx_ir
 import torch
 from torch import nn
 
-from pipeline.data.images import Images, to_floats, to_integers
+from pipeline.data.images import Part, to_floats, to_integers
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.verify import (
@@ -34,7 +34,7 @@ from pipeline.handoff.verify import (
 )
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import psnr
-from pipeline.scoring.score import noisy_batches
+from pipeline.scoring.score import noisy_batches, noisy_inputs
 
 MAX_LOSS = 0.1  # dB of PSNR that a variant may lose
 _TIE = 255 * 1e-5  # on the scale of 255: where torch is this close to a half, the file may round the other way
@@ -51,8 +51,8 @@ class Original:
     model: nn.Module  # on the CPU, in eval mode
     channels: int
     metadata: Mapping[str, str]
-    train: Images  # to calibrate with
-    test: Images
+    train: Part  # to calibrate with
+    test: Part
     noise: Noise  # that the model was trained for
     noises: Mapping[str, Noise]  # by label: `noise`, and the reference levels within its range
 
@@ -136,7 +136,7 @@ def _write_int8(original: Original, path: Path) -> None:
     proto = onnx.load(original.path)
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     images = original.train[:_CALIBRATION_IMAGES]
-    batches = [{INPUT: noisy.numpy()} for _, noisy in noisy_batches(images, original.noise)]
+    batches = [{INPUT: noisy.numpy()} for _, noisy in noisy_inputs(images, original.noise)]
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
@@ -209,7 +209,7 @@ VARIANTS: dict[str, Variant] = {
 
 
 def _score(
-    sessions: Mapping[str, Session], float_session: Session, test: Images, noise: Noise
+    sessions: Mapping[str, Session], float_session: Session, test: Part, noise: Noise
 ) -> dict[str, tuple[float, float]]:
     """Of each variant, the mean PSNR in dB, and how far it is below the float file on the same images."""
     found: dict[str, list[torch.Tensor]] = {name: [] for name in sessions}
@@ -234,7 +234,7 @@ def _score(
 def _check_rounding(file: str, session: Session, float_session: Session, original: Original) -> Iterator[Gate]:
     """Does every pixel equal the output of the float file rounded by torch, and the output of the model rounded?"""
     differ, off, pixels_seen = 0, 0, 0
-    for _, noisy in noisy_batches(original.test[:_TORCH_IMAGES], original.noise):
+    for _, noisy in noisy_inputs(original.test[:_TORCH_IMAGES], original.noise):
         pixels = to_integers(noisy.numpy())
         found = torch.from_numpy(session(pixels))
         differ += int((found != _round(torch.from_numpy(float_session(to_floats(pixels))))).sum())
@@ -254,7 +254,7 @@ def _check_rounding(file: str, session: Session, float_session: Session, origina
 
 def _relative_speed(path: Path, original: Original, dtype: str) -> float:
     """Images/s of a file on one thread, as a multiple of those of the float file."""
-    _, noisy = next(noisy_batches(original.test[:_TIMED_IMAGES], original.noise))
+    _, noisy = next(noisy_inputs(original.test[:_TIMED_IMAGES], original.noise))
     inputs = {original.path: noisy.numpy(), path: to_integers(noisy.numpy()) if dtype == "uint8" else noisy.numpy()}
     seconds = seconds_in_turn(inputs)
     return seconds[original.path] / seconds[path]

@@ -25,7 +25,7 @@ Option = int | bool
 class Recipe:
     """How to train a model: the values that `--recipe` stands for."""
 
-    epochs: int = 12
+    images: int = 576_000  # to train on, in all: how many epochs that takes depends on the data
     batch_size: int = 128
     optimizer: str = "adam"  # a key of `pipeline.training.optimizers.OPTIMIZERS`
     lr: float = 0.003  # learning rate at the peak of the schedule
@@ -43,7 +43,7 @@ RECIPES: dict[str, str] = {
     "page": "the course page's, the same for any model",
 }
 COURSE_PAGE = Recipe(
-    epochs=10,
+    images=480_000,  # ten epochs of 48,000 digits
     batch_size=64,
     optimizer="adam",
     lr=0.001,
@@ -75,20 +75,20 @@ MODELS: dict[str, ModelEntry] = {
     "autoencoder": ModelEntry(
         "pipeline.models.autoencoder:Autoencoder",
         "the course page's: strided convolutions, a bottleneck, a sigmoid",
-        fast=Recipe(1, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
-        best=Recipe(10, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
+        fast=Recipe(48_000, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
+        best=Recipe(480_000, 64, optimizer="soap", lr=0.01, beta2=0.9, loss="mse", precision="float32"),
     ),
     "unet": ModelEntry(
         "pipeline.models.unet:UNet",
         "the course's: pairs of convolutions, max-pooling, skips by concatenation, a sigmoid",
-        fast=Recipe(epochs=4),
+        fast=Recipe(images=192_000),
         best=Recipe(),
         options={"width": 16},
     ),
     "resunet": ModelEntry(
         "pipeline.models.resunet:ResUNet",
         "residual blocks at three scales, skips by addition; predicts the noise instead of the image",
-        fast=Recipe(epochs=4),
+        fast=Recipe(images=192_000),
         best=Recipe(),
         sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}},
         options={"width": 16, "bias": True, "noise-map": False},
@@ -96,7 +96,7 @@ MODELS: dict[str, ModelEntry] = {
     "dncnn": ModelEntry(
         "pipeline.models.dncnn:DnCNN",
         "Zhang et al. 2017: a chain of convolutions at full resolution that predicts the noise",
-        fast=Recipe(epochs=4, lr=0.001),
+        fast=Recipe(images=192_000, lr=0.001),
         best=Recipe(lr=0.001),
         sizes={"s": {"depth": 7, "width": 32}, "m": {"depth": 12, "width": 48}, "l": {"depth": 17, "width": 64}},
         options={"depth": 7, "width": 32},

@@ -34,6 +34,18 @@ class Noise:
         """Return a noisy copy of `clean`, float [N, C, H, W], of the same type and on the same device."""
         raise NotImplementedError
 
+    def copy_of(
+        self, clean: torch.Tensor | None, capture: torch.Tensor | None, generator: torch.Generator
+    ) -> torch.Tensor:
+        """The noisy copy of images: drawn for the clean ones, or the recorded capture. All are float [N, C, H, W]."""
+        assert clean is not None
+        return self(clean, generator)
+
+    @property
+    def is_recorded(self) -> bool:
+        """Whether the noise is that of the data and cannot be drawn."""
+        return False
+
     def check(self) -> None:
         """Raise `PipelineError` for values that are each in range but not allowed together."""
         for field in fields(self):
@@ -280,6 +292,39 @@ class CameraNoise(Noise):
 
 
 @dataclass(frozen=True)
+class RecordedNoise(Noise):
+    """The noise of the data themselves: pairs, bursts, or noisy images alone. Nothing is drawn.
+
+    `sigma` is its standard deviation for pixels in [0, 1], where it is known; 0 where it is not.
+    """
+
+    name = "recorded"
+    sigma: Range = Range(0, 0)
+
+    def check(self) -> None:
+        if not self.sigma.is_number:
+            raise PipelineError(f"--noise recorded: sigma {self.sigma} must be one number")
+
+    def copy_of(
+        self, clean: torch.Tensor | None, capture: torch.Tensor | None, generator: torch.Generator
+    ) -> torch.Tensor:
+        assert capture is not None
+        return capture
+
+    @property
+    def is_recorded(self) -> bool:
+        return True
+
+    @property
+    def label(self) -> str:
+        return self.name  # one name for all levels, which are facts about the data
+
+    @property
+    def description(self) -> str:
+        return "the noise of the data" + (f" (standard deviation {self.sigma})" if self.sigma.high else "")
+
+
+@dataclass(frozen=True)
 class Clipped(Noise):
     """Another noise, with the noisy image clipped to [0, 1], as a stored image is."""
 
@@ -287,6 +332,15 @@ class Clipped(Noise):
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         return self.noise(clean, generator).clamp_(0, 1)
+
+    def copy_of(
+        self, clean: torch.Tensor | None, capture: torch.Tensor | None, generator: torch.Generator
+    ) -> torch.Tensor:
+        return self.noise.copy_of(clean, capture, generator).clamp(0, 1)
+
+    @property
+    def is_recorded(self) -> bool:
+        return self.noise.is_recorded
 
     @property
     def spec(self) -> str:
@@ -318,6 +372,7 @@ NOISES: dict[str, type[Noise]] = {
         CorrelatedNoise,
         RealisticNoise,
         CameraNoise,
+        RecordedNoise,
     )
 }
 HIGHEST = {"variance": 100.0, "clip": 1.0, "amount": 1.0, "blur": 10.0}

@@ -100,7 +100,7 @@ def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, los
     """Training loss at the points of the learning curve and validation loss by epoch, with the best epoch marked."""
     figure = Figure(figsize=(6.4, 4))
     axes = figure.add_axes((0.15, 0.13, 0.82, 0.78))  # an automatic layout takes as long as drawing
-    epoch_images = epochs[0].images
+    epoch_images = epochs[0].images / epochs[0].epoch
     times = [point.images / epoch_images for point in points]
     numbers = [epoch.epoch for epoch in epochs]
     axes.plot(times, [point.loss for point in points], "o-", color=_COLOURS["clipped"], label="training", markersize=4)
@@ -112,7 +112,7 @@ def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, los
     if loss == "mse":
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    axes.set_xlim(0, len(epochs) * 1.04)
+    axes.set_xlim(0, epochs[-1].epoch * 1.04)
     axes.legend()
     axes.grid(alpha=0.3, which="both")
     return figure

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.config import REFERENCE_VARIANCES
-from pipeline.data.images import Images
+from pipeline.data.images import Part
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS, psnr
 from pipeline.scoring.score import Denoiser, means, noisy_batches, score
@@ -128,7 +128,7 @@ def tune(name: str, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], sigma: f
 
 
 def score_baseline(
-    name: str, validation: Images, test: Images
+    name: str, validation: Part, test: Part
 ) -> tuple[dict[str, float], dict[str, dict[str, dict[str, float]]]]:
     """Tune and score the baseline `name` at every reference level.
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from pipeline.config import CURVE_VARIANCES, REFERENCE_VARIANCES, Config
-from pipeline.data.images import Images
+from pipeline.data.images import Part
 from pipeline.data.prepared import PreparedData
 from pipeline.data.sources import open_source
 from pipeline.noise import Noise, make_noise
@@ -127,12 +127,13 @@ def _by_class(scores: Mapping[str, Scores], labels: np.ndarray) -> dict[str, dic
     }
 
 
-def _sample(images: Images, indices: Sequence[int], noise: Noise, denoise: Denoiser) -> Sample:
+def _sample(part: Part, indices: Sequence[int], noise: Noise, denoise: Denoiser) -> Sample:
     """Clean, noisy and denoised images, cropped to one size around their centres."""
-    side = min(_SHOWN_SIDE, *(min(images[index].shape[1:]) for index in indices))
+    side = min(_SHOWN_SIDE, *(min(part.images[index].shape[1:]) for index in indices))
     rows: list[list[torch.Tensor]] = []
     for index in indices:
-        clean, noisy = noisy_copy(images[index], index, noise)
+        clean, noisy = noisy_copy(part, index, noise)
+        assert clean is not None
         rows.append([_centre(image, side) for image in (clean, noisy, denoise(noisy))])
     clean, noisy, denoised = (torch.cat(column) for column in zip(*rows, strict=True))
     return clean, noisy, denoised
@@ -143,9 +144,9 @@ def _centre(images: torch.Tensor, side: int) -> torch.Tensor:
     return images[..., top : top + side, left : left + side]
 
 
-def _curve(config: Config, images: Images, denoisers: Mapping[str, Denoiser]) -> dict[str, Any]:
+def _curve(config: Config, part: Part, denoisers: Mapping[str, Denoiser]) -> dict[str, Any]:
     """Mean PSNR of the first test images over the levels of Gaussian noise."""
-    few = images[: max(1, _CURVE_PIXELS // images[0][0].size)]
+    few = part[: max(1, _CURVE_PIXELS // part.images[0][0].size)]
     psnr: dict[str, list[float]] = {name: [] for name in denoisers}
     for variance in CURVE_VARIANCES:
         noise = make_noise("gaussian", f"{variance:g}", config.clip_input)
@@ -163,7 +164,7 @@ def score_other_data(config: Config, denoisers: Mapping[str, Denoiser], noise: N
     """Scores on images of another kind, by dataset; empty unless `has_other_data`."""
     if not has_other_data(config):
         return {}
-    images = open_source(_OTHER_DATA, Path(config.data_dir)).images(config.channels)[1]
+    images = open_source(_OTHER_DATA, Path(config.data_dir)).images(1)[1]
     assert images is not None  # this dataset comes with test images
-    scores = score(images, noise, denoisers, METRICS)
+    scores = score(Part(images), noise, denoisers, METRICS)
     return {_OTHER_DATA: {name: means(values) for name, values in scores.items()}}

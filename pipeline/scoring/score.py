@@ -11,8 +11,9 @@ import torch
 from torch import nn
 
 from pipeline.data.batches import EVALUATION_BATCH
-from pipeline.data.images import Images, psnr_of_error, to_images
+from pipeline.data.images import Part, psnr_of_error
 from pipeline.denoising.tiling import TILE, tiled
+from pipeline.errors import PipelineError
 from pipeline.models.facts import halo
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import Metric
@@ -68,41 +69,66 @@ def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
     return denoise
 
 
-def noisy_copy(pixels: np.ndarray, index: int, noise: Noise) -> tuple[torch.Tensor, torch.Tensor]:
-    """Image number `index` and its noisy copy, float32 [1, C, H, W], from uint8 [C, H, W].
+def noisy_copy(part: Part, index: int, noise: Noise) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Image number `index` and its noisy copy, float32 [1, C, H, W]; None for a clean image that is not known.
 
-    An image always gets the same noise, whatever the batch size, the device and the number of images.
+    An image always gets the same noise, whatever the batch size, the device and the number of images. Of recorded
+    noise, the noisy copy is the capture.
     """
-    clean = to_images(torch.tensor(pixels))[None]  # a copy: the array may be read-only
-    return clean, _draw(clean, index, noise)
+    return _copies(part.for_noise(noise.is_recorded), range(index, index + 1), noise)
 
 
-def _draw(clean: torch.Tensor, index: int, noise: Noise) -> torch.Tensor:
-    return noise(clean, torch.Generator().manual_seed(TEST_NOISE_SEED + index))
+def noisy_batches(part: Part, noise: Noise) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
+    """Batches of clean and noisy images, float32 [n, C, H, W]; images of several sizes come one by one.
 
-
-def noisy_batches(images: Images, noise: Noise) -> Iterator[tuple[torch.Tensor, torch.Tensor]]:
-    """Batches of clean and noisy images, float32 [n, C, H, W], from uint8 images; of several sizes, one by one."""
-    size = 1 if isinstance(images, list) else EVALUATION_BATCH
-    for start in range(0, len(images), size):
-        clean = to_images(torch.tensor(np.stack(list(images[start : start + size]))))
-        noisy = torch.empty_like(clean)
-        for place in range(len(clean)):
-            noisy[place] = _draw(clean[place : place + 1], start + place, noise)[0]
+    Raises:
+        PipelineError: there are no clean images.
+    """
+    for clean, noisy in noisy_inputs(part, noise):
+        if clean is None:
+            raise PipelineError("the data have no clean images to compare with")
         yield clean, noisy
 
 
-def score(images: Images, noise: Noise, denoisers: Mapping[str, Denoiser], metrics: Mapping[str, Metric]) -> Scores:
+def noisy_inputs(part: Part, noise: Noise) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
+    """As `noisy_batches`, with None for clean images that are not known."""
+    part = part.for_noise(noise.is_recorded)
+    size = 1 if isinstance(part.images, list) else EVALUATION_BATCH
+    for start in range(0, len(part), size):
+        yield _copies(part, range(start, min(start + size, len(part))), noise)
+
+
+def _copies(part: Part, numbers: range, noise: Noise) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """Images of one size, and a noisy copy of each."""
+    # Stacked, and so copied: the arrays may be read-only.
+    clean, captures = (
+        None if images is None else part.levels.to_tensor(torch.from_numpy(np.stack(images)))
+        for images in (
+            None if part.clean is None else [part.clean[part.scene_of(number)] for number in numbers],
+            None if part.noisy is None else [part.noisy[number] for number in numbers],
+        )
+    )
+    noisy = []
+    for place, number in enumerate(numbers):
+        one = slice(place, place + 1)
+        generator = torch.Generator().manual_seed(TEST_NOISE_SEED + number)
+        noisy.append(
+            noise.copy_of(None if clean is None else clean[one], None if captures is None else captures[one], generator)
+        )
+    return clean, torch.cat(noisy)
+
+
+def score(part: Part, noise: Noise, denoisers: Mapping[str, Denoiser], metrics: Mapping[str, Metric]) -> Scores:
     """The value of every metric for every image and denoiser.
 
     Args:
-        images: clean, uint8 [N, C, H, W], or a list of [C, H, W].
-        noise: added to the images as in `noisy_batches`.
+        part: with clean images.
+        noise: as in `noisy_batches`.
         denoisers: to score, by name.
         metrics: by name, such as `pipeline.scoring.metrics.METRICS`.
     """
     values: dict[str, dict[str, list[np.ndarray]]] = {name: {metric: [] for metric in metrics} for name in denoisers}
-    for clean, noisy in noisy_batches(images, noise):
+    for clean, noisy in noisy_batches(part, noise):
         for name, denoise in denoisers.items():
             denoised = denoise(noisy)
             for metric, function in metrics.items():

@@ -138,7 +138,7 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str) -> Des
         parameters=count_parameters(model),
         dataset=inputs.data.manifest,
         test_images=len(inputs.data.test),
-        halo=halo(model, inputs.config.channels),
+        halo=halo(model, inputs.data.channels),
         # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.
         accepted=(math.floor(noisy.min()) - 1.0, math.ceil(noisy.max()) + 1.0),
         scores=inputs.scores,

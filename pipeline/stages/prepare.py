@@ -8,10 +8,10 @@ from typing import Any
 import click
 import numpy as np
 
-from pipeline.config import Config
-from pipeline.data.images import Images
+from pipeline.config import AUTO, Config
+from pipeline.data.images import Images, Part
 from pipeline.data.prepared import (
-    Part,
+    Chosen,
     PreparedData,
     load_prepared,
     prepared_folder,
@@ -51,7 +51,7 @@ def _prepare(config: Config, force: bool) -> PreparedData:
     facts = _facts(config, source)
     data = None if force else _reuse(config, facts)
     if data is None:
-        images, test = source.images(config.channels)
+        images, test = source.images(1 if config.channels == AUTO else int(config.channels))
         labels = source.test_labels() if test is not None else None
         data = write_prepared(config, split(images, test, config), labels, facts)
         click.echo(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
@@ -93,7 +93,7 @@ def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
     return data
 
 
-def split(images: Images, test: Images | None, config: Config) -> dict[str, Part]:
+def split(images: Images, test: Images | None, config: Config) -> dict[str, Chosen]:
     """Divide a dataset into the parts `train`, `validation` and `test`.
 
     Args:
@@ -118,4 +118,5 @@ def split(images: Images, test: Images | None, config: Config) -> dict[str, Part
             "training, validation and test"
         )
     order = others[random.permutation(len(others))]
-    return {"train": (images, order[:-count]), "validation": (images, order[-count:]), "test": (test, tests)}
+    part = Part(images)
+    return {"train": (part, order[:-count]), "validation": (part, order[-count:]), "test": (Part(test), tests)}

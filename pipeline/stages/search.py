@@ -43,8 +43,8 @@ def search(
         artifacts_dir: where each trial's hand-off folder goes.
     """
     fixed = {name: values[0] for name, values in options.items() if name not in space}
-    prepare(Config(**{name: fixed[name] for name in DATA}))  # once, instead of by all at the same time
-    chooser = Chooser(fixed, space, method, count, run)
+    data = prepare(Config(**{name: fixed[name] for name in DATA}))  # once, instead of by all at the same time
+    chooser = Chooser(fixed, space, method, count, run, data.facts)
     run_trials(chooser.trials(), count, run, jobs, artifacts_dir, chooser.ended, chooser.is_hopeless)
     _log(run, chooser, list(space))
 

@@ -14,7 +14,6 @@ import click
 
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
-from pipeline.stages.prepare import prepare
 from pipeline.tracking import names, store
 from pipeline.tracking.run import OpenRun
 from pipeline.trials.running import Trial, run_trials, running_elsewhere
@@ -35,7 +34,6 @@ def sweep(trials: Sequence[Trial], run: OpenRun, jobs: int, artifacts_dir: str, 
     Returns:
         Whether all trials succeeded. A trial that fails is reported, and does not stop the others.
     """
-    prepare(trials[0].config)  # once, instead of by all at the same time
 
     def not_elsewhere() -> Iterator[Trial]:
         for trial in trials:

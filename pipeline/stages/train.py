@@ -15,9 +15,8 @@ import click
 import numpy as np
 import torch
 
-from pipeline.config import Config
-from pipeline.data.batches import training_batches, validation_images
-from pipeline.data.images import to_images
+from pipeline.config import DATA, Config
+from pipeline.data.batches import training_batches, validation_batch
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError
 from pipeline.models import batch_norms, build_model, count_parameters, other_modules
@@ -68,13 +67,13 @@ def find_trained(config: Config) -> str | None:
 
 
 def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
-    options = {
-        key: value for key, value in asdict(config).items() if key not in ("dataset", "data_dir", "device", "model")
-    }
+    # The digest stands for the data, whatever they were prepared from.
+    left_out = {*DATA, "device", "model"} - {"seed"}
+    options = {key: value for key, value in asdict(config).items() if key not in left_out}
     return fingerprint(
         "pipeline.stages.train",
         packages=("numpy", "torch"),
-        # The digest stands for the data, whatever it was read from; the code of other models has no effect.
+        # The code of datasets and of other models has no effect.
         ignore=["pipeline.data.sources", *other_modules(config.model)],
         dataset=config.dataset_name,
         data=data_digest,
@@ -142,15 +141,17 @@ def make_trainer(config: Config, data: PreparedData, team: Team) -> Trainer:
     Raises:
         PipelineError: the images do not fit `config.crop`.
     """
-    device = choose_device(config.device)
-    batches = training_batches(data.train, config.crop, device)
+    device, noise = choose_device(config.device), config.training_noise
+    train, validation = (part.for_noise(noise.is_recorded) for part in (data.train, data.validation))
+    batches = training_batches(train, config.crop, device)
     torch.manual_seed(config.seed)
     return Trainer(
-        build_model(config.model, config.size, config.channels).to(device),
+        build_model(config.model, config.size, data.channels).to(device),
         batches,
-        validation_images(data.validation[:VALIDATION_IMAGES], config.crop, device)[:VALIDATION_IMAGES],
-        config.training_noise,
+        validation_batch(validation, config.crop, VALIDATION_IMAGES, device),
+        noise,
         config.training_recipe,
+        config.epochs,
         target=config.target,
         seed=config.seed,
         team=team,
@@ -194,14 +195,21 @@ class _Slider:
 
     def __init__(self, trainer: Trainer, noise: Noise) -> None:
         self._trainer = trainer
-        self._clean = to_images(trainer.validation[:_SLIDER_IMAGES].cpu())
-        self._noisy = noise(self._clean, torch.Generator().manual_seed(0))
+        images = trainer.validation[:_SLIDER_IMAGES].to(torch.device("cpu")).floats()
+        self._clean, self._noisy = (
+            images.clean,
+            noise.copy_of(images.clean, images.noisy, torch.Generator().manual_seed(0)),
+        )
+
+    @property
+    def title(self) -> str:
+        return "noisy - denoised" + ("" if self._clean is None else " - clean")
 
     @torch.no_grad()
     def strip(self) -> np.ndarray:
         """Rows of noisy, denoised and clean images, uint8 [H, W] or [H, W, 3]. The model must be in eval mode."""
-        denoised = self._trainer.model(self._noisy.to(self._trainer.validation.device)).cpu()
-        return figures.image_strip([self._noisy, denoised, self._clean])
+        denoised = self._trainer.model(self._noisy.to(self._trainer.batches.device)).cpu()
+        return figures.image_strip([self._noisy, denoised, *([] if self._clean is None else [self._clean])])
 
 
 @dataclass
@@ -224,7 +232,7 @@ class _RunObserver(Observer):
         if point.images in self.logged[names.TRAIN_LOSS]:
             return
         with self.run.together():
-            self.run.log_image(self.slider.strip(), "noisy - denoised - clean", point.images)
+            self.run.log_image(self.slider.strip(), self.slider.title, point.images)
             self.run.log_metrics(
                 {names.TRAIN_LOSS: point.loss, names.LEARNING_RATE: point.learning_rate}, step=point.images
             )
@@ -251,7 +259,7 @@ def _log_start(run: OpenRun, config: Config, data: PreparedData, trainer: Traine
         run.log_params({names.PARAMETERS: count_parameters(trainer.model)})
         run.log_tags(
             {
-                names.DEVICE: str(trainer.validation.device),
+                names.DEVICE: str(trainer.batches.device),
                 names.PROCESSES: str(team.count),
                 names.TORCH: torch.__version__,
                 names.PRECISION: str(trainer.precision).split(".")[1],
@@ -263,7 +271,7 @@ def _log_result(run: OpenRun, config: Config, data: PreparedData, trained: Train
     """Tell the run all that came out of the training, at once."""
     best = trained.best
     checkpoint = Checkpoint(
-        config.model, config.size, config.channels, best.epoch, best.validation_loss, best.state_dict, best.images
+        config.model, config.size, data.channels, best.epoch, best.validation_loss, best.state_dict, best.images
     )
     curves = figures.loss_curves(trained.points, trained.epochs, best.epoch, config.loss, config.target)
     with tempfile.TemporaryDirectory() as folder, run.together():

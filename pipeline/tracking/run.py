@@ -167,16 +167,16 @@ class OpenRun:
         source = {"tags": {"origin": data.manifest["origin"], "licence": data.manifest["licence"]}}
         with self.together():
             for part, context in {"train": "training", "test": "testing"}.items():
-                images = getattr(data, part)
+                images = getattr(data, part).images
                 size = images.shape[2:] if isinstance(images, np.ndarray) else (-1, -1)
-                tensor = {"dtype": "uint8", "shape": [-1, images[0].shape[0], *size]}
+                tensor = {"dtype": str(data.dtype), "shape": [-1, data.channels, *size]}
                 dataset = {
                     "name": f"{name}-{part}",
                     "digest": data.digest[:32],  # MLflow keeps 36 characters
                     "source_type": "code",
                     "source": json.dumps(source),
                     "schema": json.dumps(
-                        {"mlflow_colspec": [{"name": "clean", "type": "tensor", "tensor-spec": tensor}]}
+                        {"mlflow_colspec": [{"name": data.layout, "type": "tensor", "tensor-spec": tensor}]}
                     ),
                 }
                 self._append({"kind": "dataset", "dataset": dataset, "context": context})

@@ -1,4 +1,4 @@
-"""The training loop: images live on the device as uint8 tensors, noise is drawn anew for every batch."""
+"""The training loop: images live on the device as they are stored, noise is drawn anew for every batch."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from typing import Any
 import torch
 from torch import nn
 
-from pipeline.data.batches import EVALUATION_BATCH, Batches
-from pipeline.data.images import to_images
+from pipeline.data.batches import EVALUATION_BATCH, Batch, Batches
 from pipeline.errors import PipelineError
 from pipeline.models import Recipe, batch_norms
 from pipeline.noise import Noise
 from pipeline.training.devices import choose_precision
 from pipeline.training.distributed import ALONE, Team
-from pipeline.training.objectives import LOSSES, TARGETS, image_errors
+from pipeline.training.objectives import LOSSES, TARGETS
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 
-POINTS = 10  # on the learning curve, at least; a long training has one per epoch
+POINTS = 10  # on the learning curve, at least; a long training has one per validated epoch
+_VALIDATIONS = 50  # at most, about: with little data, an epoch takes no time
 _REPORT_EVERY = 0.5  # seconds
 _VALIDATION_NOISE_SEED = 1_000_003  # the same for every run, so that validation losses compare
 
@@ -48,7 +48,7 @@ class Point:
 
 @dataclass(frozen=True)
 class Epoch:
-    """The results of one epoch. Losses are as in `LOSSES`, for pixels in [0, 1]."""
+    """The results of one validated epoch. Losses are as in `LOSSES`, for pixels in [0, 1]."""
 
     epoch: int  # from 1
     images: int  # seen since training began
@@ -88,14 +88,14 @@ class Observer:
         """Called at every point of the learning curve, with the model in eval mode."""
 
     def epoch(self, epoch: Epoch) -> None:
-        """Called after every epoch, with the model in eval mode."""
+        """Called after every epoch that is validated, with the model in eval mode."""
 
     def wants_state(self) -> bool:
         """Whether to call `state` now. Asked after every step that does not end an epoch."""
         return False
 
     def state(self, state: dict[str, Any]) -> None:
-        """Called after every epoch, and when `wants_state` says so, with `Trainer.state_dict()`.
+        """Called after every epoch that is validated, and when `wants_state` says so, with `Trainer.state_dict()`.
 
         The next step changes the tensors in it. To stop the training, raise an exception here: nothing is lost.
         """
@@ -113,9 +113,10 @@ class Trainer:
         self,
         model: nn.Module,  # trained in place; already on the device of the images
         batches: Batches,  # the training images
-        validation: torch.Tensor,  # uint8 [M, C, H, W], on the device
+        validation: Batch,  # on the device
         noise: Noise,
         recipe: Recipe,
+        epochs: int,
         *,
         target: str = "clean",  # a key of TARGETS
         seed: int = 0,  # of the batch order and the noise
@@ -127,16 +128,18 @@ class Trainer:
         self.model = model.to(memory_format=torch.channels_last)  # about a fifth faster on CPU
         self._network = team.wrap(self.model, compiled)
         self.precision = choose_precision(recipe.precision, batches.device)
-        self._recipe, self._seed, self._team, self._noise = recipe, seed, team, noise
+        self._recipe, self._count = recipe, epochs
+        self._every = max(1, epochs // _VALIDATIONS)  # epochs
+        self._seed, self._team, self._noise = seed, team, noise
         self.batches, self.validation = batches, validation
         self._draw_pair, self._reduce = TARGETS[target][0], LOSSES[recipe.loss][0]
         self._optimizer = OPTIMIZERS[recipe.optimizer][0](self.model.parameters(), recipe.lr, recipe.beta2)
         self._generator = torch.Generator(batches.device)
 
         steps_per_epoch = math.ceil(len(batches) / recipe.batch_size)
-        points = min(math.ceil(POINTS / recipe.epochs), steps_per_epoch)  # per epoch
+        points = min(math.ceil(POINTS / epochs), steps_per_epoch)  # per epoch
         self._point_steps = {number * steps_per_epoch // points for number in range(1, points + 1)}  # in an epoch
-        self.steps = steps_per_epoch * recipe.epochs  # in the whole training
+        self.steps = steps_per_epoch * epochs  # in the whole training
 
         self._steps_done = 0
         self._best: Best | None = None
@@ -158,36 +161,45 @@ class Trainer:
             PipelineError: the loss is no longer a finite number.
         """
         observer = observer or Observer()
-        while self._epoch <= self._recipe.epochs:
+        while self._epoch <= self._count:
             images_per_second = self._train_epoch(observer)
-            loss = self.validate()
-            self._check_finite("validation", loss)
-            images, train_loss = self._epoch * len(self.batches), self._total.item() / len(self.batches)
-            is_best = self._best is None or loss < self._best.validation_loss
-            if is_best:
-                self._best = Best(self._epoch, loss, images, copy.deepcopy(self.model.state_dict()))
-            self._epochs.append(Epoch(self._epoch, images, train_loss, loss, images_per_second, is_best))
-            observer.epoch(self._epochs[-1])
+            is_validated = self._is_validated()
+            if is_validated:
+                self._end_epoch(images_per_second, observer)
             self._start_epoch(self._epoch + 1)
-            observer.state(self.state_dict())
-        assert self._best is not None  # a recipe has at least one epoch
+            if is_validated:
+                observer.state(self.state_dict())
+        assert self._best is not None  # the last epoch is validated
         return Trained(self._best, self._epochs, self._points, time.perf_counter() - self._began)
 
-    def step(self, pixels: torch.Tensor) -> None:
-        """One step of the optimizer, on a batch of clean images, uint8 [N, C, H, W]. The model is in train mode."""
+    def _is_validated(self) -> bool:
+        return self._epoch % self._every == 0 or self._epoch == self._count
+
+    def _end_epoch(self, images_per_second: float, observer: Observer) -> None:
+        loss = self.validate()
+        self._check_finite("validation", loss)
+        images, train_loss = self._epoch * len(self.batches), self._total.item() / len(self.batches)
+        is_best = self._best is None or loss < self._best.validation_loss
+        if is_best:
+            self._best = Best(self._epoch, loss, images, copy.deepcopy(self.model.state_dict()))
+        self._epochs.append(Epoch(self._epoch, images, train_loss, loss, images_per_second, is_best))
+        observer.epoch(self._epochs[-1])
+
+    def step(self, batch: Batch) -> None:
+        """One step of the optimizer, on images as they are stored. The model is in train mode."""
         recipe, team = self._recipe, self._team
-        pair = self._draw_pair(to_images(pixels), self._noise, self._generator).part(team.share(len(pixels)))
+        pair = self._draw_pair(batch.floats(), self._noise, self._generator).part(team.share(len(batch)))
         for group in self._optimizer.param_groups:
             group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](self._steps_done / self.steps)
-        with torch.autocast(pixels.device.type, self.precision, enabled=self.precision != torch.float32):
-            output = self._network(pair.noisy)
-        loss = self._reduce(image_errors(output.float(), pair)) if len(output) else output.sum()
+        with torch.autocast(self.batches.device.type, self.precision, enabled=self.precision != torch.float32):
+            output = self._network(pair.input)
+        loss = self._reduce(pair.errors(output.float())) if len(pair) else output.sum()
         self.model.zero_grad()
         # Gradients are averaged over processes, which may have more or fewer images than each other.
-        (loss * (team.count * len(output) / len(pixels))).backward()
+        (loss * (team.count * len(pair) / len(batch))).backward()
         self._optimizer.step()
-        self._total += team.sum(loss.detach() * len(output))
-        self._seen += len(pixels)
+        self._total += team.sum(loss.detach() * len(pair))
+        self._seen += len(batch)
         self._steps_done += 1
 
     @torch.no_grad()
@@ -197,14 +209,14 @@ class Trainer:
         Computed in float32, because the model is handed off in float32.
         """
         self.model.eval()
-        images = self.validation
-        generator = torch.Generator(images.device).manual_seed(_VALIDATION_NOISE_SEED)
-        total = torch.zeros((), device=images.device, dtype=torch.float64)
-        for pixels in images.split(EVALUATION_BATCH):
-            pair = self._draw_pair(to_images(pixels), self._noise, generator).part(self._team.share(len(pixels)))
-            if len(pair.noisy):
-                total += self._reduce(image_errors(self.model(pair.noisy), pair)) * len(pair.noisy)
-        return self._team.sum(total).item() / len(images)
+        device = self.batches.device
+        generator = torch.Generator(device).manual_seed(_VALIDATION_NOISE_SEED)
+        total = torch.zeros((), device=device, dtype=torch.float64)
+        for batch in self.validation.split(EVALUATION_BATCH):
+            pair = self._draw_pair(batch.floats(), self._noise, generator).part(self._team.share(len(batch)))
+            if len(pair):
+                total += self._reduce(pair.errors(self.model(pair.input))) * len(pair)
+        return self._team.sum(total).item() / len(self.validation)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the training depends on: tensors, numbers, texts, and lists and dicts of them."""
@@ -242,11 +254,11 @@ class Trainer:
         self.model.train()
         began = last_report = time.perf_counter()
         done_before = self._seen
-        for pixels in self._remaining_batches():
-            self.step(pixels)
+        for batch in self._remaining_batches():
+            self.step(batch)
             # Reading the loss waits for the device, so it is not read after every step.
             now = time.perf_counter()
-            is_point = math.ceil(self._seen / self._recipe.batch_size) in self._point_steps
+            is_point = self._is_validated() and math.ceil(self._seen / self._recipe.batch_size) in self._point_steps
             if is_point or (self._team.rank == 0 and now - last_report > _REPORT_EVERY):
                 last_report, total = now, self._total.item()
                 self._check_finite("training", total)
@@ -258,7 +270,7 @@ class Trainer:
                 observer.state(self.state_dict())
         return (self._seen - done_before) / (time.perf_counter() - began)
 
-    def _remaining_batches(self) -> Iterator[torch.Tensor]:
+    def _remaining_batches(self) -> Iterator[Batch]:
         """The batches of this epoch that are not done yet: all images once, in an order of this epoch's own."""
         state = self._generator.get_state()
         self._generator.manual_seed(self._seed * 100_003 + self._epoch)

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     import torch
 
+    from pipeline.data.batches import Batch
     from pipeline.noise import Noise
 
 _MASKED = 1 / 16  # share of the pixels that `noise2void` hides
@@ -27,37 +28,55 @@ class Pair:
     target: torch.Tensor
     weight: torch.Tensor | None = None  # [N, 1, H, W]: 1 where the output counts, 0 elsewhere; None: everywhere
 
+    def __len__(self) -> int:
+        return len(self.noisy)
+
     def part(self, images: slice) -> Pair:
         """The pair for some of the images."""
         return Pair(self.noisy[images], self.target[images], None if self.weight is None else self.weight[images])
 
+    @property
+    def input(self) -> torch.Tensor:
+        """What goes through the network."""
+        return self.noisy
 
-Target = Callable[["torch.Tensor", "Noise", "torch.Generator"], Pair]
-"""Takes clean images, float [N, C, H, W] in [0, 1], the noise, and the generator to draw it with."""
+    def errors(self, output: torch.Tensor) -> torch.Tensor:
+        """Mean squared error of every image, [N], over the pixels with weight."""
+        squared = (output - self.target).square()
+        if self.weight is None:
+            return squared.mean(dim=(1, 2, 3))
+        count = self.weight.sum(dim=(1, 2, 3)).clamp(min=1) * squared.shape[1]
+        return (squared * self.weight).sum(dim=(1, 2, 3)) / count
 
 
-def clean(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
-    return Pair(noise(images, generator), images)
+Target = Callable[["Batch", "Noise", "torch.Generator"], Pair]
+"""Takes images, float [N, C, H, W] on the [0, 1] scale, the noise, and the generator to draw it with."""
 
 
-def noisy(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
-    drawn = noise(images, generator)
+def clean(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
+    assert images.clean is not None
+    return Pair(noise.copy_of(images.clean, images.noisy, generator), images.clean)
+
+
+def noisy(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
+    drawn = noise.copy_of(images.clean, images.noisy, generator)
     return Pair(drawn, drawn)
 
 
-def noisy2noisy(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
+def noisy2noisy(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
     """Lehtinen et al. 2018: for noise of mean zero, the mean of the noisy targets is the clean image."""
-    return Pair(noise(images, generator), noise(images, generator))
+    first = noise.copy_of(images.clean, images.noisy, generator)
+    return Pair(first, noise.copy_of(images.clean, images.second, generator))
 
 
-def noise2void(images: torch.Tensor, noise: Noise, generator: torch.Generator) -> Pair:
+def noise2void(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
     """Krull et al. 2019: one noisy image is both input and target.
 
     A random sixteenth of the pixels is replaced by a neighbour (at the same offset for a whole batch, drawn within 5x5
     pixels), and the loss covers only those: the network has to predict a pixel from its surroundings, which say
     nothing about its noise. This holds for noise that is independent from pixel to pixel.
     """
-    drawn = noise(images, generator)
+    drawn = noise.copy_of(images.clean, images.noisy, generator)
     masked = drawn[:, :1].new_empty(drawn[:, :1].shape).uniform_(generator=generator) < _MASKED
     offset = int(drawn.new_empty(1).uniform_(0, 24, generator=generator).item())
     offset += offset >= 12  # of 0...24, number 12 is the pixel itself
@@ -72,15 +91,6 @@ TARGETS: dict[str, tuple[Target, str]] = {
     "noisy2noisy": (noisy2noisy, "a second noisy draw (Noise2Noise)"),
     "self": (noise2void, "hidden pixels of the same noisy image (Noise2Void)"),
 }
-
-
-def image_errors(output: torch.Tensor, pair: Pair) -> torch.Tensor:
-    """Mean squared error of every image, [N], over the pixels with weight."""
-    squared = (output - pair.target).square()
-    if pair.weight is None:
-        return squared.mean(dim=(1, 2, 3))
-    count = pair.weight.sum(dim=(1, 2, 3)).clamp(min=1) * squared.shape[1]
-    return (squared * pair.weight).sum(dim=(1, 2, 3)) / count
 
 
 def mse(errors: torch.Tensor) -> torch.Tensor:

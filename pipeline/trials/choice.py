@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.config import Config
+from pipeline.config import Config, DataFacts
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
 from pipeline.training.loop import POINTS
@@ -35,7 +35,10 @@ _TRIES = 20  # at a choice that was not made before
 class Chooser:
     """The trials of a search, each chosen when it is its turn."""
 
-    def __init__(self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: OpenRun) -> None:
+    def __init__(
+        self, fixed: Mapping[str, Any], space: Space, method: str, count: int, run: OpenRun, data: DataFacts
+    ) -> None:
+        self._data = data
         self._fixed, self._space, self._method, self._count, self._run = fixed, space, method, count, run
         self._own: dict[str, dict[str, Any]] = {}  # what this process chose, and the store may not have yet
         self._curves: dict[str, dict[int, float]] = {}  # of runs that have ended
@@ -50,7 +53,7 @@ class Chooser:
         known = self.known()
         for name in known.keys() - self.runs(known).keys():
             if known[name].get("host") == socket.gethostname():  # the search died before the run of the trial began
-                yield Trial(name, name, Config.from_options(**{**self._fixed, **known[name]["choice"]}))
+                yield Trial(name, name, Config.from_options(self._data, **{**self._fixed, **known[name]["choice"]}))
         while len(known := self.known()) < self._count:
             chosen = self._choose(known)
             if chosen is None:
@@ -62,7 +65,7 @@ class Chooser:
         for attempt in range(_TRIES):
             study = self._study(known, attempt)
             params = {name: self._rounded(name, value) for name, value in study.ask(self._space).params.items()}
-            config = Config.from_options(**{**self._fixed, **params})
+            config = Config.from_options(self._data, **{**self._fixed, **params})
             name = trial_name(config, params)
             if name not in known:
                 self._note_choice(name, params)

@@ -8,19 +8,20 @@ from dataclasses import replace
 from itertools import product
 from typing import Any
 
-from pipeline.config import Config
+from pipeline.config import Config, DataFacts
 from pipeline.errors import PipelineError
 from pipeline.trials.running import Trial, trial_name
 
 MOST_TRIALS = 10_000
 
 
-def grid(options: Mapping[str, Sequence[Any]], seeds: int) -> list[Trial]:
+def grid(options: Mapping[str, Sequence[Any]], seeds: int, data: DataFacts | None = None) -> list[Trial]:
     """A trial for every combination of the options' values, with each of several seeds.
 
     Args:
         options: one or more values of every option of `run` that decides its result; only one of `seed`.
         seeds: how many, counted up from the one given.
+        data: facts about the prepared data; None before they are prepared, to check the options by themselves.
 
     Raises:
         PipelineError: options that do not go together, or more than `MOST_TRIALS`.
@@ -32,7 +33,7 @@ def grid(options: Mapping[str, Sequence[Any]], seeds: int) -> list[Trial]:
     trials: dict[str, Trial] = {}
     for combination in product(*options.values()):
         chosen = dict(zip(options, combination, strict=True))
-        config = Config.from_options(**chosen)
+        config = Config.from_options(data, **chosen)
         group = " ".join(f"{name}={chosen[name]}" for name in swept) or config.model_name
         for seed in range(config.seed, config.seed + seeds):
             trial = replace(config, seed=seed)

@@ -1,0 +1,55 @@
+"""The config of a training: the options as they were given, and what follows from the prepared data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import click
+import numpy as np
+
+from pipeline.config import AUTO, OF_DATA, Config
+from pipeline.data.prepared import PARTS, PreparedData
+from pipeline.errors import PipelineError
+
+
+def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
+    """The config for training on `data` with these options of the command line; prints what was chosen.
+
+    Raises:
+        PipelineError: the options do not go together, or do not fit the data.
+    """
+    config = Config.from_options(data.facts, **options)
+    _check(config, data)
+    chosen = [f"--{name} {getattr(config, name)}" for name in (*OF_DATA, "epochs") if options[name] == AUTO]
+    if chosen:
+        images = config.epochs * data.facts.per_epoch(config.crop)
+        click.echo(f"train: {' '.join(chosen)} ({images:,} images in all)")
+    return config
+
+
+def _check(config: Config, data: PreparedData) -> None:
+    recorded = config.training_noise.is_recorded
+    if recorded and data.layout == "clean":
+        raise PipelineError(f"--noise {config.noise}: {config.dataset} has no noisy images, only clean ones")
+    if data.train.clean is None and not recorded:
+        raise PipelineError(
+            f"--noise {config.noise}: {config.dataset} has no clean images to add noise to; use recorded"
+        )
+    if data.train.clean is None and config.target == "clean":
+        raise PipelineError(
+            "--target clean: the data have no clean images; allowed for them: noisy2noisy for bursts, self, sure, r2r"
+        )
+    if recorded and config.target == "noisy2noisy":
+        for name in PARTS:
+            scenes = getattr(data, name).scenes
+            if np.bincount(scenes).min() < 2:
+                raise PipelineError(
+                    f"--target noisy2noisy: {config.dataset} has scenes with one capture only; two or more are needed"
+                )
+    if config.crop > data.facts.smallest:
+        raise PipelineError(
+            f"--crop {config.crop} is larger than the smallest side of the images, {data.facts.smallest} pixels"
+        )
+    if config.crop == 0 and not data.facts.one_size:
+        raise PipelineError("--crop 0: the images differ in size; train on random crops of them, such as --crop 64")
