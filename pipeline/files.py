@@ -22,6 +22,12 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def printable(path: Path | str) -> str:
+    """A path as text that every terminal, file and database takes: bytes that are not UTF-8 as `\\xe9`, in one line."""
+    text = os.fsencode(path).decode(errors="backslashreplace")
+    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
 @contextmanager
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success it replaces `target`, on failure it is removed.
@@ -65,7 +71,7 @@ def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:
     Raises:
         OSError: it cannot be written; `path` is as it was before.
     """
-    scratch = path.with_name(f".{path.name}.new")
+    scratch = path.with_name(f".{sha256_bytes(os.fsencode(path.name))[:16]}.new")  # short, however long the name is
     try:
         with scratch.open("wb") as file:
             file.write(data)

@@ -27,6 +27,7 @@ from pipeline.errors import PipelineError
 FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")
 _WORKERS_NEED = (  # modules of the pipeline
     *("__init__.py", "errors.py", "files.py", "data/__init__.py", "data/image_files.py", "data/images.py"),
+    *(f"data/formats/{name}.py" for name in ("__init__", "arrays", "by_pillow", "deep_png", "picture")),
     *("denoising/__init__.py", "denoising/model.py", "denoising/tiling.py"),
 )
 

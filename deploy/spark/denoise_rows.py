@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from pipeline.data.image_files import SUFFIXES, Picture, read_picture, write_picture
+from pipeline.data.image_files import Picture, read_picture
 from pipeline.denoising.model import batches, open_model
 from pipeline.errors import PipelineError
 
@@ -60,7 +60,7 @@ class RowModel:
                 denoised = self._model.denoise(inputs, inputs[0].dtype)
                 for (index, picture), pixels in zip(batch, denoised, strict=True):
                     try:
-                        data = _write(picture, pixels, folder, records[index])
+                        data = picture.encode(pixels)
                     except OSError as error:
                         errors[index] = f"it cannot be written: {error}"
                     else:
@@ -68,26 +68,12 @@ class RowModel:
         return pd.DataFrame({"image": images, "error": errors})
 
 
-def _path(folder: str, row: Mapping[str, Any]) -> Path:
-    """A path for the file of a row while it is read or written; its suffix may decide its format."""
-    suffix = Path(str(row["path"])).suffix
-    return Path(folder) / f"image{suffix if suffix.lower() in SUFFIXES else '.png'}"
-
-
 def _read_file(row: Mapping[str, Any], folder: str) -> Picture:
     if not isinstance(row["content"], bytes):
         raise PipelineError("it has no content")
-    path = _path(folder, row)
+    path = Path(folder) / "image"
     path.write_bytes(row["content"])
     return read_picture(path)
-
-
-def _write(picture: Picture, pixels: np.ndarray, folder: str, row: Mapping[str, Any]) -> bytes:
-    if picture.format == "RAW":
-        return pixels[0].transpose(1, 2, 0).tobytes()
-    path = _path(folder, row)
-    write_picture(picture, pixels, path)
-    return path.read_bytes()
 
 
 def _read_pixels(row: Mapping[str, Any]) -> Picture:
@@ -103,7 +89,11 @@ def _read_pixels(row: Mapping[str, Any]) -> Picture:
             "or 3 channels, and 1, 2 or 4 bytes per value"
         )
     array: np.ndarray = np.frombuffer(data, dtype).reshape(height, width, channels)
-    return Picture(np.ascontiguousarray(array.transpose(2, 0, 1))[np.newaxis], None, "RAW")
+    return Picture(np.ascontiguousarray(array.transpose(2, 0, 1))[np.newaxis], None, "RAW", _raw)
+
+
+def _raw(pixels: np.ndarray) -> bytes:
+    return pixels[0].transpose(1, 2, 0).tobytes()
 
 
 def _load_pyfunc(path: str) -> RowModel:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -11,10 +12,12 @@ from pathlib import Path
 import click
 import numpy as np
 
-from pipeline.data.image_files import SUFFIXES, Picture, read_picture, write_picture
+from pipeline.data.finding import find_images
+from pipeline.data.image_files import FORMATS, Picture, read_picture, write_picture
 from pipeline.data.images import psnr_of_error, to_floats
 from pipeline.denoising.model import Model, batches, located_model, open_model
 from pipeline.errors import PipelineError
+from pipeline.files import printable
 
 
 @dataclass(frozen=True)
@@ -72,9 +75,13 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
         for path, name in _found(given, output):
             target = output / name
             if target in targets:
-                raise PipelineError(f"{targets[target]} and {path} would both be written to {target}")
+                raise PipelineError(
+                    f"{printable(targets[target])} and {printable(path)} would both be written to {printable(target)}"
+                )
             if target.exists() and target.samefile(path):
-                raise PipelineError(f"{path} would be overwritten; choose an --output other than its own folder")
+                raise PipelineError(
+                    f"{printable(path)} would be overwritten; choose an --output other than its own folder"
+                )
             targets[target] = path
             yield Job(path, target)
 
@@ -82,22 +89,15 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
 def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     """The files that `given` means, and their names below the output folder."""
     if not given.exists():
-        raise PipelineError(f"{given} does not exist")
+        raise PipelineError(f"{printable(given)} does not exist")
     if not given.is_dir():
         return [(given, Path(given.name))]
-    # Results that an earlier call wrote to a folder inside this one are not inputs.
-    results = output.resolve() if given.resolve() in output.resolve().parents else None
-    found = [
-        (path, path.relative_to(given))
-        for path in sorted(given.rglob("*"))
-        if path.suffix.lower() in SUFFIXES
-        and not path.name.startswith(".")
-        and (path.is_file() or path.is_symlink())  # a broken link is reported, like a broken file
-        and results not in path.resolve().parents
-    ]
-    if not found:
-        raise PipelineError(f"no images in {given} (looked for {', '.join(SUFFIXES)})")
-    return found
+    found = find_images(given, without=output)  # where an earlier call may have written its results
+    if not found.images:
+        raise PipelineError(f"no images in {printable(given)} ({FORMATS})")
+    if found.left_out:
+        click.echo(f"denoise: {found.left_out}", err=True)
+    return [(path, path.relative_to(given)) for path in found.images]
 
 
 def _pictures(jobs: Sequence[Job], network: Model, progress: Progress) -> Iterator[tuple[Job, Picture]]:
@@ -107,7 +107,7 @@ def _pictures(jobs: Sequence[Job], network: Model, progress: Progress) -> Iterat
             picture = read_picture(job.path)
             network.check(picture)
         except PipelineError as error:
-            click.echo(f"skipped {job.path}: {' '.join(str(error).split())}", err=True)
+            click.echo(f"skipped {printable(job.path)}: {' '.join(str(error).split())}", err=True)
             progress.skipped += 1
             continue
         yield job, picture
@@ -131,12 +131,12 @@ def _denoise_batch(
         try:
             write_picture(picture, pixels, job.target)
         except OSError as error:
-            raise PipelineError(f"cannot write {job.target}: {error.strerror or error}") from error
+            raise PipelineError(f"cannot write {printable(job.target)}: {error.strerror or error}") from error
 
 
 def _add_noise(pixels: np.ndarray, variance: float, seed: int, path: Path, network: Model) -> np.ndarray:
     """float32 with noise that depends on the file's name, not on its place among other files."""
-    noisy = np.random.default_rng([seed, *path.name.encode()]).standard_normal(pixels.shape, np.float32)
+    noisy = np.random.default_rng([seed, *os.fsencode(path.name)]).standard_normal(pixels.shape, np.float32)
     noisy *= np.float32(math.sqrt(variance))
     noisy += to_floats(pixels)
     return noisy.clip(0, 1, out=noisy) if network.clip_input else noisy

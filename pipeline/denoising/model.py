@@ -45,8 +45,8 @@ class Model:
                 f"its values range from {pixels.min():g} to {pixels.max():g}, but a noisy image on the [0, 1] scale "
                 f"stays within {low:g} to {high:g}; divide it by the value of white"
             )
-        if self.channels == 3 and pixels.shape[1] != 3:
-            raise PipelineError(f"it has {pixels.shape[1]} colour channels, but this model needs 3")
+        if self.channels not in (1, pixels.shape[1]):
+            raise PipelineError(f"it has {pixels.shape[1]} channels, but this model needs {self.channels}")
 
     def denoise(self, inputs: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
         """Denoised images, one for each input and of its shape. Large ones run in tiles, in bounded memory.
@@ -66,8 +66,11 @@ class Model:
             return denoised if dtype == np.float32 else to_integers(denoised, dtype)
 
         if max(images.shape[-2:]) <= TILE:
-            return run(images)
-        return np.concatenate([tiled(run, images[i : i + 1], self.halo) for i in range(len(images))])
+            count = max(1, _BATCH_PIXELS // images[0].size)
+            parts = [run(images[start : start + count]) for start in range(0, len(images), count)]
+        else:
+            parts = [tiled(run, images[start : start + 1], self.halo) for start in range(len(images))]
+        return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
 @contextmanager

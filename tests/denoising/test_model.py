@@ -23,7 +23,7 @@ def model() -> Model:
 
 
 def picture(shape: tuple[int, ...] = (1, 1, 28, 28), dtype: type = np.uint8, value: float = 0) -> Picture:
-    return Picture(np.full(shape, value, dtype), None, "NPY")
+    return Picture(np.full(shape, value, dtype), None, "NPY", np.ndarray.tobytes)
 
 
 def test_the_model_knows_its_facts(model: Model) -> None:
@@ -59,7 +59,7 @@ def test_pictures_that_are_no_noisy_images_are_refused(model: Model) -> None:
             model.check(picture(dtype=np.float32, value=value))
     colour = Model(model.run, 3, model.halo, model.accepted, model.clip_input)
     colour.check(picture((1, 3, 28, 28)))
-    with pytest.raises(PipelineError, match="it has 1 colour channels, but this model needs 3"):
+    with pytest.raises(PipelineError, match="it has 1 channels, but this model needs 3"):
         colour.check(picture())
 
 

@@ -1,0 +1,149 @@
+"""What Pillow reads and writes: PNG, JPEG, WebP and the like, with 8 or 16 bits; every frame is an image."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from collections.abc import Mapping
+from functools import partial
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image, ImageFile
+
+from pipeline.data.formats.deep_png import encode_deep, is_deep, read_deep
+from pipeline.data.formats.picture import Picture, checked, joined
+from pipeline.errors import PipelineError
+
+# Large images are denoised in tiles, so Pillow's own limit, 0.18 gigapixels, is too low; still, a small file must not
+# claim more memory than a machine has. Pillow refuses twice this.
+Image.MAX_IMAGE_PIXELS = 2**29
+
+_LOSSLESS: dict[str, dict[str, Any]] = {
+    # As close to the pixels as the format allows: compression artefacts would be blamed on the model.
+    "JPEG": {"quality": 95, "subsampling": 0},
+    "WEBP": {"lossless": True},
+    "AVIF": {"quality": 100, "subsampling": "4:4:4"},
+}
+_KEPT = ("icc_profile", "exif", "dpi")
+_GRAY_STEPS = {"L;2": 85, "L;4": 17}  # between two levels of a PNG file with 2 or 4 bits, when Pillow has read it
+
+
+def read_by_pillow(file: BinaryIO, form: str) -> Picture:
+    """An image file, or an animation, whose frames all have one size.
+
+    Args:
+        file: its content.
+        form: the name that Pillow has for its format.
+
+    Raises:
+        PipelineError: its pixels are of a kind that is not supported.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        with Image.open(file, formats=(form,)) as image:
+            if is_deep(image):
+                pixels, alpha = read_deep(file)
+                image.load()
+                orientation = _orientation(image)
+                return Picture(pixels, alpha, form, partial(encode_deep, alpha, _info(image)), orientation)
+            _check_depth(image)
+            # A JPEG file with more images in it, which some cameras write, holds previews or other views.
+            count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
+            frames, durations = [], []
+            for number in range(count):
+                image.seek(number)
+                durations.append(image.info.get("duration", 0))
+                frames.append(_planes(image))
+            info, orientation, cmyk = _info(image), _orientation(image), image.mode == "CMYK"
+            if count > 1:
+                info |= {"duration": durations, "loop": image.info.get("loop", 0)}
+    pixels, alpha = _alike(frames)
+    return Picture(pixels, alpha, form, partial(_encode, form, alpha, cmyk, info), orientation)
+
+
+def _info(image: Image.Image) -> dict[str, Any]:
+    """What is written back besides the pixels, of an image that is loaded: PNG may have it after the pixels."""
+    return {key: image.info[key] for key in _KEPT if image.info.get(key)}
+
+
+def _orientation(image: Image.Image) -> int:
+    return int(image.getexif().get(0x0112, 1))
+
+
+def pillow_array(image: Image.Image) -> np.ndarray:
+    """The pixels of an open image [H, W] or [H, W, C]: uint8, uint16 or float32; palettes and bits are resolved.
+
+    Raises:
+        PipelineError: they are of another kind.
+    """
+    if image.mode in ("P", "PA"):
+        image = image.convert("RGBA" if "transparency" in image.info or image.mode == "PA" else "RGB")
+    elif image.mode == "1":
+        image = image.convert("L")
+    elif image.mode == "YCbCr":
+        image = image.convert("RGB")
+    if image.mode in ("L", "LA", "RGB", "RGBA", "CMYK"):
+        return np.asarray(image)
+    if image.mode.startswith("I;16"):
+        return np.asarray(image).astype(np.uint16)
+    if image.mode == "I" and image.format == "PPM":
+        return np.asarray(image).astype(np.uint16)  # scaled to 65,535 by Pillow
+    if image.mode == "F":
+        return checked(np.asarray(image, np.float32))
+    raise PipelineError(f"it has pixels of the kind {image.mode}; allowed are 8 or 16 bits, gray or colour")
+
+
+def _check_depth(image: ImageFile.ImageFile) -> None:
+    """Refuse what Pillow would cut to 8 bits without a word."""
+    arguments = image.tile[0].args if image.tile else None
+    deep = image.format == "PPM" and image.mode == "RGB" and isinstance(arguments, tuple) and arguments[1] > 255
+    if image.format == "JPEG2000" and image.mode != "I;16":
+        assert image.fp is not None
+        image.fp.seek(0)
+        _, start, sizes = image.fp.read(4096).partition(b"\xff\x4f\xff\x51")  # its markers SOC and SIZ
+        deep = bool(start) and any(bits & 0x7F > 7 for bits in sizes[38:39])  # one less than the bits per value
+    if deep:
+        raise PipelineError(
+            f"it has more than 8 bits per colour, which can be read from PNG and TIFF files, not from {image.format}"
+        )
+
+
+def _planes(image: ImageFile.ImageFile) -> tuple[np.ndarray, np.ndarray | None]:
+    """The pixels of a frame [C, H, W], and its alpha [H, W] if it has one."""
+    mode, key, tiles = image.mode, image.info.get("transparency"), image.tile
+    array = pillow_array(image)
+    array = array[..., np.newaxis] if array.ndim == 2 else array
+    has_alpha = array.shape[2] in (2, 4) and mode != "CMYK"
+    colours, alpha = (array[..., :-1], array[..., -1]) if has_alpha else (array, None)
+    if mode in ("1", "L", "RGB", "I;16") and key is not None and not isinstance(key, bytes):
+        # One colour stands for transparent. What the model makes of other pixels may well have that colour.
+        step = 255 if mode == "1" else _GRAY_STEPS.get(str(tiles[0].args) if tiles else "", 1)
+        alpha = ~(colours == np.multiply(key, step)).all(axis=-1) * colours.dtype.type(np.iinfo(colours.dtype).max)
+    if mode in ("P", "PA") and (colours == colours[..., :1]).all():
+        colours = colours[..., :1]  # a palette of grays
+    return colours.transpose(2, 0, 1), alpha
+
+
+def _alike(frames: list[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray | None]:
+    """The frames as one array [N, C, H, W], with alpha [N, H, W] if any has it."""
+    if len({colours.shape[0] for colours, _ in frames}) > 1:  # Pillow decides it for each frame by itself
+        frames = [(np.broadcast_to(colours, (3, *colours.shape[1:])), alpha) for colours, alpha in frames]
+    pixels = np.ascontiguousarray(np.stack([colours for colours, _ in frames]))
+    if all(alpha is None for _, alpha in frames):
+        return pixels, None
+    full = np.full_like(pixels[0, 0], np.iinfo(pixels.dtype).max)
+    return pixels, np.stack([full if alpha is None else alpha for _, alpha in frames])
+
+
+def _encode(form: str, alpha: np.ndarray | None, cmyk: bool, info: Mapping[str, Any], pixels: np.ndarray) -> bytes:
+    if alpha is not None and pixels.dtype == np.uint16:
+        return encode_deep(alpha, info, pixels)
+    images = []
+    for planes in joined(pixels, alpha):
+        array = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
+        images.append(Image.fromarray(array, mode="CMYK") if cmyk else Image.fromarray(array))
+    content = io.BytesIO()
+    more = {"save_all": True, "append_images": images[1:]} if len(images) > 1 else {}
+    images[0].save(content, form, **_LOSSLESS.get(form, {}), **info, **more)
+    return content.getvalue()

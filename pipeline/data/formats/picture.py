@@ -1,0 +1,72 @@
+"""What a file of images holds, whatever its format."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+
+from pipeline.errors import PipelineError
+
+MAX_CHANNELS = 64
+_INVERSE = {6: 8, 8: 6}  # of the orientations; every other one is its own inverse
+
+
+@dataclass(frozen=True)
+class Picture:
+    """The pixels of a file, as they are stored, and how they are written back in the same form."""
+
+    pixels: np.ndarray  # uint8, uint16 or float32 [N, C, H, W], C from 1 to 64
+    alpha: np.ndarray | None  # [N, H, W] of the same type; 0 is transparent
+    format: str  # "PNG", "TIFF", …
+    encode: Callable[[np.ndarray], bytes]  # from pixels of the same shape and type to the content of a file
+    orientation: int = 1  # as EXIF and TIFF define it: 1 is upright
+
+    @property
+    def upright(self) -> np.ndarray:
+        """The pixels, turned as the orientation says."""
+        return turned(self.pixels, self.orientation)
+
+
+def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """Pixels [..., H, W] that are stored in an orientation of TIFF 6.0 (tag 274), upright."""
+    if orientation in (5, 6, 7, 8):
+        pixels = pixels.swapaxes(-1, -2)  # what was the first row is the first column now
+    if orientation in (2, 3, 6, 7):
+        pixels = pixels[..., ::-1]
+    if orientation in (3, 4, 7, 8):
+        pixels = pixels[..., ::-1, :]
+    return pixels
+
+
+def stored(pixels: np.ndarray, orientation: int) -> np.ndarray:
+    """The inverse of `turned`."""
+    return turned(pixels, _INVERSE.get(orientation, orientation))
+
+
+def checked(pixels: np.ndarray, what: str = "it") -> np.ndarray:
+    """Numbers of any shape as uint8, uint16 or float32, in the byte order of this machine.
+
+    Args:
+        what: holds these numbers, for the message: "it", or "page 3".
+
+    Raises:
+        PipelineError: they are of another type, not finite, or there are none.
+    """
+    if pixels.size == 0:
+        raise PipelineError(f"{what} is empty: its shape is {list(pixels.shape)}")
+    if pixels.dtype.kind == "f":
+        with np.errstate(over="ignore"):
+            pixels = pixels.astype(np.float32, copy=False)
+        if not np.isfinite(pixels).all():
+            raise PipelineError(f"{what} holds NaN or infinity")
+        return pixels
+    if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
+        return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
+    raise PipelineError(f"{what} holds {pixels.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale")
+
+
+def joined(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:
+    """Pixels [N, C, H, W], with their alpha [N, H, W] as a last channel if there is one."""
+    return pixels if alpha is None else np.concatenate([pixels, alpha[:, np.newaxis]], axis=1)
