@@ -59,10 +59,8 @@ def find_images(folder: Path, without: Path | None = None) -> Found:
     """
     found = Found(folder)
     seen: set[tuple[int, int]] = set()  # files and folders by device and inode
-    skipped = None
     if without is not None and without.is_dir() and not without.samefile(folder):
-        skipped = _identity(without.stat())
-        seen.add(skipped)
+        seen.add(_identity(without.stat()))
     links: deque[Path] = deque()
     _walk(folder, found, seen, links)
     while links:
@@ -73,7 +71,7 @@ def find_images(folder: Path, without: Path | None = None) -> Found:
             _sort_in(path, found)  # a broken link: reading it tells why
             continue
         if _identity(status) in seen:
-            if _identity(status) != skipped:
+            if without is None or not path.is_dir() or not path.samefile(without):
                 found.repeats.append(path)
         elif path.is_dir():
             _walk(path, found, seen, links)

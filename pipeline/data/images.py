@@ -92,6 +92,13 @@ class Part:
         return replace(self, clean=clean, noisy=take(self.noisy, numbers), scenes=scenes)
 
     @property
+    def scene_count(self) -> int:
+        """How many scenes the images show."""
+        if self.clean is not None:
+            return len(self.clean)
+        return 0 if self.scenes is None else int(self.scenes.max(initial=-1)) + 1
+
+    @property
     def layout(self) -> str:
         """`clean` images; `pairs` of a clean and a noisy one; `bursts` of captures of a scene; `noisy` images alone."""
         if self.noisy is None:

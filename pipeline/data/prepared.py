@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shlex
 import struct
 import zipfile
 from collections.abc import Iterator, Mapping
@@ -15,8 +16,8 @@ from typing import Any
 import numpy as np
 from filelock import FileLock
 
-from pipeline.config import AUTO, Config, DataFacts
-from pipeline.data.images import Images, Levels, Part, as_images, describe_sizes
+from pipeline.config import AUTO, DATA, Config, DataFacts
+from pipeline.data.images import Images, Levels, Part, describe_sizes
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
@@ -92,12 +93,13 @@ class PreparedData:
         )
 
     def describe(self) -> str:
+        """Such as `96 training, 24 validation and 20 test images of 28x28`."""
         sizes = describe_sizes(self.train.images, self.validation.images, self.test.images)
         colour = {1: "", 3: " in colour"}.get(self.channels, f" with {self.channels} channels")
-        return (
-            f"{len(self.train):,} training, {len(self.validation):,} validation and {len(self.test):,} test images "
-            f"of {sizes}{colour}"
-        )
+        depth = {"uint8": "", "uint16": " in 16 bits"}.get(str(self.dtype), " as floats")
+        kind = {"clean": "images", "noisy": "noisy images", "bursts": "captures"}.get(self.layout, self.layout)
+        parts = [f"{len(part):,}" for part in (self.train, self.validation, self.test)]
+        return f"{parts[0]} training, {parts[1]} validation and {parts[2]} test {kind} of {sizes}{colour}{depth}"
 
 
 def prepared_folder(config: Config) -> Path:
@@ -157,16 +159,19 @@ def write_prepared(
 
 def _write_images(new: Path, folder: Path, name: str, images: Images, numbers: np.ndarray) -> dict[str, dict[str, Any]]:
     """Write the images with these numbers, and return what the manifest says of the file."""
-    chosen = as_images([images[number] for number in numbers]) if isinstance(images, list) else images
-    if isinstance(chosen, list):
-        path = new / f"{name}.npz"
+    shapes = {images.shape[1:]} if isinstance(images, np.ndarray) else {images[number].shape for number in numbers}
+    dtype = images[0].dtype
+    if len(shapes) == 1:
+        path = new / f"{name}.npy"
+        shape = (len(numbers), *shapes.pop())
         with _says_why(folder / path.name):
-            np.savez(path, *chosen)
-        return {path.name: {"images": len(chosen), "sizes": describe_sizes(chosen), "dtype": str(chosen[0].dtype)}}
-    path = new / f"{name}.npy"
+            _write_array(path, images, numbers, shape)
+        return {path.name: {"shape": list(shape), "dtype": str(dtype)}}
+    path = new / f"{name}.npz"
+    chosen = [images[number] for number in numbers]
     with _says_why(folder / path.name):
-        shape = _write_array(path, chosen, numbers if chosen is images else np.arange(len(chosen)))
-    return {path.name: {"shape": list(shape), "dtype": str(chosen.dtype)}}
+        np.savez(path, *chosen)
+    return {path.name: {"images": len(chosen), "sizes": describe_sizes(chosen), "dtype": str(dtype)}}
 
 
 def _write_numbers(new: Path, folder: Path, name: str, numbers: np.ndarray) -> dict[str, dict[str, Any]]:
@@ -176,16 +181,17 @@ def _write_numbers(new: Path, folder: Path, name: str, numbers: np.ndarray) -> d
     return {path.name: {"shape": list(numbers.shape), "dtype": str(numbers.dtype)}}
 
 
-def _write_array(path: Path, images: np.ndarray, chosen: np.ndarray) -> tuple[int, ...]:
-    """Write the images at the indices `chosen` as an `.npy` file, a few at a time; return the shape."""
-    shape = (len(chosen), *images.shape[1:])
+def _write_array(path: Path, images: Images, chosen: np.ndarray, shape: tuple[int, ...]) -> None:
+    """Write the images at the indices `chosen` as an `.npy` file of this shape, a few at a time."""
     with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(
-            file, {"descr": np.lib.format.dtype_to_descr(images.dtype), "fortran_order": False, "shape": shape}
-        )
+        descr = np.lib.format.dtype_to_descr(images[0].dtype)
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        if isinstance(images, list):
+            for number in chosen:
+                file.write(np.ascontiguousarray(images[number]).data)
+            return
         for numbers in np.array_split(chosen, max(1, len(chosen) * images[0].nbytes // _CHUNK)):
             file.write(images[numbers].tobytes())
-    return shape
 
 
 @contextmanager
@@ -217,12 +223,11 @@ def load_prepared(config: Config) -> PreparedData:
     folder = prepared_folder(config)
     if not (folder / _MANIFEST).exists():
         raise PipelineError(
-            f"there are no prepared data in {folder}; run: python -m pipeline prepare --dataset {config.dataset} "
-            f"--seed {config.seed} --data-dir {config.data_dir}"
+            f"there are no prepared data in {folder}; run: python -m pipeline prepare"
             + "".join(
-                f" --{key} {getattr(config, key)}"
-                for key in ("noisy", "group", "channels", "white", "black")
-                if getattr(config, key) != getattr(Config, key)
+                f" --{key.replace('_', '-')} {shlex.quote(str(getattr(config, key)))}"
+                for key in DATA
+                if key in ("dataset", "data_dir", "seed") or getattr(config, key) != getattr(Config, key)
             )
         )
     try:
@@ -264,17 +269,18 @@ def _scenes(numbers: np.ndarray | None) -> np.ndarray | None:
 def _map_archive(path: Path) -> list[np.ndarray]:
     """The arrays of an `.npz` file, which stores them as they are, mapped from it."""
     arrays: list[np.ndarray] = []
-    with zipfile.ZipFile(path) as archive, path.open("rb") as file:
+    content = np.memmap(path, np.uint8, "r")  # one mapping, as a process may not have very many
+    with zipfile.ZipFile(path) as archive:
         for member in archive.infolist():
             with archive.open(member) as stream:
                 version = np.lib.format.read_magic(stream)
                 reader = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
                 shape, _, dtype = reader[version](stream)
                 header = stream.tell()
-            file.seek(member.header_offset + _LOCAL_LENGTHS)  # of the local header, which differs from the central one
-            name, extra = struct.unpack("<HH", file.read(4))
+            lengths = member.header_offset + _LOCAL_LENGTHS  # in the local header, which differs from the central one
+            name, extra = struct.unpack("<HH", content[lengths : lengths + 4].tobytes())
             start = member.header_offset + _LOCAL_HEADER + name + extra + header
-            arrays.append(np.memmap(path, dtype, "r", start, shape))
+            arrays.append(np.ndarray(shape, dtype, content, start))
     return arrays
 
 

@@ -6,7 +6,7 @@ Everything here only computes: `pipeline.stages.evaluate` draws, logs and prints
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -164,7 +164,7 @@ def score_other_data(config: Config, denoisers: Mapping[str, Denoiser], noise: N
     """Scores on images of another kind, by dataset; empty unless `has_other_data`."""
     if not has_other_data(config):
         return {}
-    images = open_source(_OTHER_DATA, Path(config.data_dir)).images(1)[1]
-    assert images is not None  # this dataset comes with test images
-    scores = score(Part(images), noise, denoisers, METRICS)
+    other = open_source(replace(config, dataset=_OTHER_DATA)).divide(1, Path(config.data_dir)).test
+    assert other is not None  # this dataset comes with test images
+    scores = score(other, noise, denoisers, METRICS)
     return {_OTHER_DATA: {name: means(values) for name, values in scores.items()}}

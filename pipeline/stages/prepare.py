@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import click
 import numpy as np
 
 from pipeline.config import AUTO, Config
-from pipeline.data.images import Images, Part
 from pipeline.data.prepared import (
+    PARTS,
     Chosen,
     PreparedData,
     load_prepared,
@@ -19,7 +18,7 @@ from pipeline.data.prepared import (
     read_manifest,
     write_prepared,
 )
-from pipeline.data.sources import Source, open_source
+from pipeline.data.sources import DATASETS, Division, Source, open_source
 from pipeline.errors import PipelineError
 from pipeline.models import other_modules
 from pipeline.tracking.fingerprint import describe_changes, fingerprint
@@ -31,8 +30,9 @@ TEST_SHARE = 1 / 7  # of a dataset without test images of its own: as in MNIST, 
 def prepare(config: Config, force: bool = False) -> PreparedData:
     """Prepare `config.dataset` under `config.data_dir`, or verify and reuse the result of an earlier call.
 
-    From a dataset without test images of its own, one image in seven becomes a test image, whatever the seed. The
-    others are shuffled by `config.seed`; the first 80 % are the training images.
+    From a dataset without test images of its own, one scene in seven becomes a test scene, whatever the seed. The
+    others are shuffled by `config.seed`; without validation images of the dataset's own, the first 80 % are for
+    training. Scenes that belong together stay together.
 
     Args:
         config: of the run.
@@ -47,41 +47,47 @@ def prepare(config: Config, force: bool = False) -> PreparedData:
 
 
 def _prepare(config: Config, force: bool) -> PreparedData:
-    source = open_source(config.dataset, Path(config.data_dir))
-    facts = _facts(config, source)
-    data = None if force else _reuse(config, facts)
+    source = open_source(config)
+    data = None if force else _reuse(config, source)
     if data is None:
-        images, test = source.images(1 if config.channels == AUTO else int(config.channels))
-        labels = source.test_labels() if test is not None else None
-        data = write_prepared(config, split(images, test, config), labels, facts)
+        division = source.divide(config.channels, prepared_folder(config).parent)
+        for line in division.lines:
+            click.echo(f"prepare: {config.dataset}: {line}")
+        labels = source.test_labels() if division.test is not None else None
+        data = write_prepared(config, split(division, config), labels, _facts(config, source))
         click.echo(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
     return data
 
 
 def _facts(config: Config, source: Source) -> dict[str, Any]:
     """What the prepared data follow from; if nothing of it has changed, they can be reused."""
+    channels = 1 if config.channels == AUTO and config.dataset in DATASETS else config.channels
     return {
         "dataset": config.dataset,
         "origin": source.origin,
         "licence": source.licence,
-        "channels": config.channels,
+        **{option: getattr(config, option) for option in ("noisy", "group", "white", "black")},
+        "channels": channels,
         "seed": config.seed,
-        "split": "numpy.random.default_rng(seed).permutation of the images that are not test images; "
+        "split": "numpy.random.default_rng(seed).permutation of the scenes that are not test scenes; "
         f"the first {1 - VALIDATION_SHARE:.0%} train, the rest validate",
         "inputs": source.inputs(),
-        "source": fingerprint("pipeline.stages.prepare", packages=("numpy", "pillow"), ignore=other_modules()),
+        "source": fingerprint(
+            "pipeline.stages.prepare", packages=("numpy", "pillow", "tifffile"), ignore=other_modules()
+        ),
     }
 
 
-def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
+def _reuse(config: Config, source: Source) -> PreparedData | None:
     """The data that an earlier call prepared, if they follow from the same facts and nothing is damaged."""
     try:
         manifest = read_manifest(config)
         if manifest is None:
             return None
+        facts = _facts(config, source)
         changed = [key for key, value in facts.items() if key != "source" and manifest.get(key) != value]
-        if source := describe_changes(facts["source"], manifest.get("source", {})):
-            changed.append(source)
+        if source_changes := describe_changes(facts["source"], manifest.get("source", {})):
+            changed.append(source_changes)
         if changed:
             click.echo(f"prepare: {config.dataset}: preparing again, changed: {', '.join(changed)}")
             return None
@@ -93,30 +99,56 @@ def _reuse(config: Config, facts: dict[str, Any]) -> PreparedData | None:
     return data
 
 
-def split(images: Images, test: Images | None, config: Config) -> dict[str, Chosen]:
-    """Divide a dataset into the parts `train`, `validation` and `test`.
+def split(division: Division, config: Config) -> dict[str, Chosen]:
+    """Divide a dataset into the parts `train`, `validation` and `test`, each with the numbers of its scenes.
 
     Args:
-        images: to divide.
-        test: the test images of the dataset; None: one in seven of `images` becomes a test image.
-        config: its seed decides which images train and which validate.
+        division: the parts that the dataset has.
+        config: its seed decides which scenes train and which validate.
 
     Raises:
-        PipelineError: there are too few images.
+        PipelineError: there are too few images, or too few groups of them.
     """
-    random = np.random.default_rng(config.seed)
-    others, tests = np.arange(len(images)), np.arange(len(test) if test is not None else 0)
-    if test is None:
+    given = {"train": division.train, "validation": division.validation, "test": division.test}
+    chosen = {name: (part, np.arange(part.scene_count)) for name, part in given.items() if part is not None}
+    groups = chosen["train"][1] if division.groups is None else division.groups
+    left = np.arange(groups.max() + 1)
+    missing = len(PARTS) - len(chosen)
+    if len(left) <= missing:
+        _refuse_few(config, sum(len(numbers) for _, numbers in chosen.values()), len(left), missing)
+    if division.test is None:
         # The same for every seed, so that runs with different seeds can be compared.
-        order = np.random.default_rng(0).permutation(len(images))
-        count = max(1, round(len(images) * TEST_SHARE))
-        others, tests, test = order[count:], order[:count], images
-    count = max(1, round(len(others) * VALIDATION_SHARE))
-    if len(others) <= count or len(tests) == 0:
-        raise PipelineError(
-            f"dataset '{config.dataset}' has {len(others) + len(tests)} images; it needs at least 3, one each for "
-            "training, validation and test"
-        )
-    order = others[random.permutation(len(others))]
-    part = Part(images)
-    return {"train": (part, order[:-count]), "validation": (part, order[-count:]), "test": (Part(test), tests)}
+        left = np.random.default_rng(0).permutation(len(left))
+        count = _how_many(groups, left, TEST_SHARE, at_most=len(left) - missing)
+        chosen["test"] = division.train, _scenes(groups, left[:count])
+        left = left[count:]
+    left = left[np.random.default_rng(config.seed).permutation(len(left))]
+    if division.validation is None:
+        count = _how_many(groups, left[::-1], VALIDATION_SHARE, at_most=len(left) - 1)
+        chosen["validation"] = division.train, _scenes(groups, left[-count:])
+        left = left[:-count]
+    return {**chosen, "train": (division.train, _scenes(groups, left))}
+
+
+def _how_many(groups: np.ndarray, order: np.ndarray, share: float, at_most: int) -> int:
+    """How many groups, from the first in `order`, have about a share of the scenes of all in `order`; at least one."""
+    sizes = np.bincount(groups)[order]
+    wanted = max(1, round(sizes.sum() * share))
+    return min(1 + int(np.abs(sizes.cumsum() - wanted).argmin()), at_most)
+
+
+def _scenes(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """The numbers of the scenes in some groups, in the order of these."""
+    places = np.full(groups.max() + 1, -1)
+    places[order] = np.arange(len(order))
+    places = places[groups]
+    scenes = np.flatnonzero(places >= 0)
+    return scenes[places[scenes].argsort(kind="stable")]
+
+
+def _refuse_few(config: Config, scenes: int, groups: int, missing: int) -> NoReturn:
+    belong = "" if groups == scenes or missing < 2 else f" in {groups} groups that stay together"
+    raise PipelineError(
+        f"dataset '{config.dataset}' has {scenes} images{belong}; it needs at least {len(PARTS)}"
+        f"{' groups' if belong else ''}, one each for training, validation and test"
+    )

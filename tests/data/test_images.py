@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.images import as_images, describe_sizes, to_floats, to_images, to_integers
+from pipeline.data.images import Levels, as_images, describe_sizes, to_floats, to_integers
 from pipeline.handoff.variants import EightBits
 from pipeline.reports.figures import to_pixels
 
@@ -46,7 +46,7 @@ def test_rounding_is_the_same_in_figures_and_in_the_8_bit_file() -> None:
 
 def test_torch_and_numpy_agree_on_the_scale() -> None:
     pixels = np.arange(256, dtype=np.uint8).reshape(1, 1, 16, 16)
-    assert np.array_equal(to_images(torch.from_numpy(pixels)).numpy(), to_floats(pixels))
+    assert np.array_equal(Levels().to_tensor(torch.from_numpy(pixels)).numpy(), to_floats(pixels))
 
 
 def test_images_of_one_size_become_an_array() -> None:

@@ -15,7 +15,8 @@ from conftest import Cli
 from PIL import Image
 
 from pipeline.config import Config
-from pipeline.data.batches import RandomCrops, WholeImages, training_batches, validation_images
+from pipeline.data.batches import Batches, RandomCrops, WholeImages, training_batches, validation_batch
+from pipeline.data.images import Part
 from pipeline.data.sources.photos import Photos
 from pipeline.errors import PipelineError
 from pipeline.stages.prepare import prepare
@@ -26,9 +27,14 @@ CPU = torch.device("cpu")
 @pytest.fixture(scope="module")
 def photos() -> list[np.ndarray]:
     """Real photographs in colour, uint8 [3, H, W], of several sizes."""
-    train, test = Photos(Path("nowhere")).images(3)
-    assert test is not None
-    return [*train, *test]
+    parts = Photos(Path("nowhere")).divide(3, Path())
+    assert parts.test is not None
+    return [*parts.train.images, *parts.test.images]
+
+
+def epoch(batches: Batches, size: int, seed: int) -> torch.Tensor:
+    """All images of an epoch, as they are stored."""
+    return torch.cat([batch.images for batch in batches.epoch(size, torch.Generator().manual_seed(seed))])
 
 
 def write_photos(folder: Path, photos: list[np.ndarray], side: int = 120, colour: bool = True) -> None:
@@ -42,28 +48,31 @@ def write_photos(folder: Path, photos: list[np.ndarray], side: int = 120, colour
 def test_photos_are_split_into_training_and_test(tmp_path: Path) -> None:
     data = prepare(Config(dataset="photos", data_dir=str(tmp_path)))
     assert len(data.test) == 9
-    assert [image.shape for image in data.test][:5] == [(1, 512, 512)] * 4 + [(1, 303, 384)]
+    assert [image.shape for image in data.test.images][:5] == [(1, 512, 512)] * 4 + [(1, 303, 384)]
     assert len(data.train) + len(data.validation) >= 8
-    assert min(image.std() for image in data.test) > 10  # photographs, not empty canvases
+    assert min(image.std() for image in data.test.images) > 10  # photographs, not empty canvases
     names = set(data.manifest["inputs"])
     assert {"camera.png", "aero.npz", "china.jpg", "astronaut.png"} <= names
     assert "mate-backgrounds" in data.manifest["origin"]  # whether they were found or not
 
     colour = prepare(Config(dataset="photos", data_dir=str(tmp_path), channels=3))
-    assert {image.shape[0] for image in [*colour.train, *colour.validation, *colour.test]} == {3}
+    assert {image.shape[0] for image in [*colour.train.images, *colour.validation.images, *colour.test.images]} == {3}
     assert len(colour.test) == 3
     again = prepare(Config(dataset="photos", data_dir=str(tmp_path)))
     assert again.digest == data.digest != colour.digest
-    for one, other in zip(again.test, data.test, strict=True):
+    # Those of every version so far.
+    assert data.test_digest == "77efdb6ef94461581a0218f8b657636531907c6e83141fe398657c3b9f02904e"
+    assert colour.test_digest == "b6064806b1b41652e030633a1b4da831921e5d9353bb9595f3d62b88b64d5013"
+    for one, other in zip(again.test.images, data.test.images, strict=True):
         assert np.array_equal(one, other)
 
 
 def test_crops_lie_in_the_images_and_are_turned(photos: list[np.ndarray]) -> None:
     images = [np.arange(40 * 50, dtype=np.uint8).reshape(1, 40, 50), np.full((1, 64, 64), 7, np.uint8)]
-    batches = training_batches(images, 32, CPU)
+    batches = training_batches(Part(images), 32, CPU)
     assert isinstance(batches, RandomCrops)
     assert len(batches) == (40 * 50 + 64 * 64) // 32**2
-    crops = torch.cat([*batches.epoch(2, torch.Generator().manual_seed(0))])
+    crops = epoch(batches, 2, 0)
     assert crops.shape == (len(batches), 1, 32, 32)
     flat = torch.from_numpy(images[0])
     seen = 0
@@ -75,32 +84,30 @@ def test_crops_lie_in_the_images_and_are_turned(photos: list[np.ndarray]) -> Non
         assert any(torch.equal(t, place) for t in turned for place in places)
         seen += 1
     assert seen
-    again = torch.cat([*batches.epoch(2, torch.Generator().manual_seed(0))])
-    assert torch.equal(again, crops)
-    assert not torch.equal(torch.cat([*batches.epoch(2, torch.Generator().manual_seed(1))]), crops)
+    assert torch.equal(epoch(batches, 2, 0), crops)
+    assert not torch.equal(epoch(batches, 2, 1), crops)
 
 
 def test_all_of_an_image_is_used_in_the_long_run() -> None:
     image = np.zeros((1, 40, 44), np.uint8)
     image[0] = np.arange(44)
-    batches = RandomCrops([torch.from_numpy(image)], 33)
-    generator = torch.Generator().manual_seed(0)
-    values = torch.cat([crop for _ in range(300) for crop in batches.epoch(1, generator)])
+    batches = RandomCrops(Part([image]), 33)
+    values = torch.cat([epoch(batches, 1, seed) for seed in range(300)])
     assert values.min() == 0
     assert values.max() == 43
 
 
 def test_validation_sees_squares_side_by_side() -> None:
     images = [np.arange(70 * 100, dtype=np.uint8).reshape(1, 70, 100), np.zeros((1, 33, 33), np.uint8)]
-    squares = validation_images(images, 32, CPU)
+    squares = validation_batch(Part(images), 32, 1000, CPU).images
     assert squares.shape == (2 * 3 + 1, 1, 32, 32)
     assert torch.equal(squares[1], torch.from_numpy(images[0][:, :32, 32:64]))
 
 
 def test_whole_images_come_once_an_epoch(digits: np.ndarray) -> None:
-    batches = training_batches(digits[:50, np.newaxis], 0, CPU)
+    batches = training_batches(Part(digits[:50, np.newaxis]), 0, CPU)
     assert isinstance(batches, WholeImages)
-    seen = torch.cat([*batches.epoch(8, torch.Generator().manual_seed(0))])
+    seen = epoch(batches, 8, 0)
     assert sorted(map(bytes, seen.numpy())) == sorted(map(bytes, digits[:50, np.newaxis]))
 
 
@@ -133,7 +140,7 @@ def test_images_that_do_not_fit_into_a_batch_are_refused(
 ) -> None:
     write_photos(tmp_path / "mine", photos, side=90)
     data = prepare(Config(dataset=str(tmp_path / "mine"), data_dir=str(tmp_path), channels=3))
-    for make in (training_batches, validation_images):
+    for make in (training_batches, lambda part, crop, device: validation_batch(part, crop, 1000, device)):
         with pytest.raises(PipelineError) as error:
             make(data.train, crop, CPU)
         assert message in str(error.value)
@@ -152,8 +159,10 @@ def test_a_mix_of_gray_and_colour_is_refused_in_colour_and_fine_in_gray(
     write_photos(tmp_path / "mine", photos)
     Image.open(tmp_path / "mine" / "3.png").convert("L").save(tmp_path / "mine" / "3.png")
     mine = Config(dataset=str(tmp_path / "mine"), data_dir=str(tmp_path / "data"))
-    with pytest.raises(PipelineError, match=r"--channels 3: .*3.png is a gray image; all must be in colour, or use"):
+    with pytest.raises(PipelineError, match=r"3\.png: it is a gray image; with --channels 3 all must be in colour, or"):
         prepare(replace(mine, channels=3))
-    prepare(mine)
+    with pytest.raises(PipelineError, match=r"0\.png has 3 channels .* 3\.png has 1 .*; with --channels 1 all become"):
+        prepare(mine)
+    prepare(replace(mine, channels=1))
     with pytest.raises(PipelineError, match=r"--channels 3: the images of mnist are gray"):
         prepare(Config(channels=3, data_dir=str(tmp_path / "data")))

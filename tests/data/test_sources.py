@@ -12,8 +12,8 @@ import pytest
 from conftest import PROJECT
 
 from pipeline.config import Config
-from pipeline.data.images import Images
-from pipeline.data.sources import DATASETS, describe_unknown, is_dataset, open_source
+from pipeline.data.images import Part
+from pipeline.data.sources import DATASETS, Channels, Division, describe_unknown, is_dataset, open_source
 from pipeline.data.sources.folder import ImageFolder
 from pipeline.errors import PipelineError
 from pipeline.stages.prepare import prepare
@@ -31,9 +31,10 @@ def test_only_one_module_needs_torchvision() -> None:
 
 def test_mnist_and_folders_work_without_torchvision(tmp_path: Path) -> None:
     code = (
-        "import sys; sys.modules['torchvision'] = None; from pathlib import Path; "
+        "import sys; sys.modules['torchvision'] = None; "
         "from pipeline.data.sources import open_source; "
-        "mnist, folder = (open_source(name, Path('data')) for name in ('mnist', sys.argv[1])); "
+        "from pipeline.config import Config; "
+        "mnist, folder = (open_source(Config(dataset=name)) for name in ('mnist', sys.argv[1])); "
         "print(len(mnist.test_labels()), folder.origin)"
     )
     done = subprocess.run(
@@ -44,19 +45,19 @@ def test_mnist_and_folders_work_without_torchvision(tmp_path: Path) -> None:
 
 def test_every_name_of_the_table_opens_a_source(tmp_path: Path) -> None:
     for name in DATASETS:
-        source = open_source(name, tmp_path)
+        source = open_source(Config(dataset=name, data_dir=str(tmp_path)))
         assert source.origin
         assert source.licence
 
 
 def test_a_folder_is_a_dataset_and_a_name_that_is_neither_is_one_line(tmp_path: Path) -> None:
-    assert isinstance(open_source(str(tmp_path), tmp_path), ImageFolder)
+    assert isinstance(open_source(Config(dataset=str(tmp_path))), ImageFolder)
     assert not is_dataset("")
     assert not is_dataset("a\0b")
     assert not is_dataset("\udcff")
     assert "did you mean 'kmnist'?" in describe_unknown("kminst")
     with pytest.raises(PipelineError, match=r"'mnits' is neither .* mnist, fashion-mnist, .*; did you mean 'mnist'\?"):
-        open_source("mnits", tmp_path)
+        open_source(Config(dataset="mnits"))
 
 
 def test_a_dataset_is_one_source_and_one_entry(
@@ -68,8 +69,8 @@ def test_a_dataset_is_one_source_and_one_entry(
         def inputs(self) -> dict[str, str]:
             return {"digits": "a" * 64}
 
-        def images(self, channels: int) -> tuple[Images, Images | None]:
-            return digits[:20, np.newaxis], digits[20:24, np.newaxis]
+        def divide(self, channels: Channels, scratch: Path) -> Division:
+            return Division(Part(digits[:20, np.newaxis]), test=Part(digits[20:24, np.newaxis]))
 
         def test_labels(self) -> np.ndarray:
             return np.arange(4, dtype=np.uint8)
@@ -77,6 +78,6 @@ def test_a_dataset_is_one_source_and_one_entry(
     monkeypatch.setitem(DATASETS, "handful", lambda data_dir: Handful())
     data = prepare(Config(dataset="handful", data_dir=str(tmp_path)))
     assert (len(data.train), len(data.validation)) == (16, 4)
-    assert np.array_equal(data.test, digits[20:24, np.newaxis])
+    assert np.array_equal(data.test.images, digits[20:24, np.newaxis])
     assert data.test_labels is not None
     assert data.manifest["origin"] == "the first test digits of MNIST"

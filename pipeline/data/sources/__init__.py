@@ -7,37 +7,54 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable
+from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
+from pipeline.config import Config
 from pipeline.errors import PipelineError
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from pipeline.data.images import Images
+    from pipeline.data.images import Part
+
+Channels = int | Literal["auto"]
+
+
+@dataclass(frozen=True)
+class Division:
+    """The images of a dataset, as its source divides them."""
+
+    train: Part  # a validation or test part that the source does not have is taken from it
+    validation: Part | None = None
+    test: Part | None = None
+    groups: np.ndarray | None = None  # int64, for every scene of `train`: one number for scenes to keep together
+    lines: tuple[str, ...] = ()  # what there is to say about the images
 
 
 class Source(Protocol):
-    """Where the images of a dataset come from, before they are split."""
+    """Where the images of a dataset come from."""
 
     origin: str  # who made the images and where they are published
     licence: str
 
     def inputs(self) -> dict[str, str]:
-        """The SHA-256 of every file that `images` reads, by name; the files are verified where sums are published.
+        """The SHA-256 of every file that `divide` reads, by name; the files are verified where sums are published.
 
         Raises:
             PipelineError: a file is missing or damaged.
         """
         ...
 
-    def images(self, channels: int) -> tuple[Images, Images | None]:
-        """The training images, and the test images; None if the source has no test images of its own.
+    def divide(self, channels: Channels, scratch: Path) -> Division:
+        """The images.
 
         Args:
-            channels: 1 for gray, 3 for colour (RGB).
+            channels: 1 for gray, 3 for colour (RGB), other numbers where the images have them; AUTO for what the
+                images have, or for gray where there are both.
+            scratch: an existing folder for files that are needed as long as the images are.
 
         Raises:
             PipelineError: the source has no such images, or they cannot be read.
@@ -96,10 +113,24 @@ def describe_unknown(name: str) -> str:
     return f"'{name}' is neither an existing folder of images nor one of: {', '.join(DATASETS)}{hint}"
 
 
-def open_source(name: str, data_dir: Path) -> Source:
-    """The source called `name`: a key of `DATASETS`, or the path of a folder of images."""
-    if name in DATASETS:
-        return DATASETS[name](data_dir)
-    if not is_dataset(name):
-        raise PipelineError(f"dataset: {describe_unknown(name)}")
-    return import_module("pipeline.data.sources.folder").ImageFolder(Path(name))
+def open_source(config: Config) -> Source:
+    """The source of `config.dataset`: a key of `DATASETS`, or the path of a folder of images.
+
+    Raises:
+        PipelineError: there is none of that name, or it does not take the options.
+    """
+    if config.dataset in DATASETS:
+        for option in ("noisy", "group", "white", "black"):
+            if getattr(config, option) != getattr(Config, option):
+                raise PipelineError(
+                    f"--{option} is for folders of images, and {config.dataset} is none; "
+                    "give the folder of the clean images by --dataset, or for noisy images alone, the same folder twice"
+                    if option == "noisy"
+                    else f"--{option} is for folders of images, and {config.dataset} is none"
+                )
+        return DATASETS[config.dataset](Path(config.data_dir))
+    if not is_dataset(config.dataset):
+        raise PipelineError(f"dataset: {describe_unknown(config.dataset)}")
+    return import_module("pipeline.data.sources.folder").ImageFolder(
+        Path(config.dataset), config.noisy, config.group, config.white, config.black
+    )

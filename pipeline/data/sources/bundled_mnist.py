@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.images import Part
+from pipeline.data.sources import Channels, Division
 from pipeline.data.sources.idx import as_gray, parse_idx
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_bytes
@@ -31,7 +33,12 @@ class BundledMNIST:
         names = [f"{name}.xz" for name in (_TRAIN, _TEST, _TEST_LABELS)]
         return {name: self._verified(name, self._read(name)) for name in names}
 
-    def images(self, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def divide(self, channels: Channels, scratch: Path) -> Division:
+        train, test = self.images(channels)
+        return Division(Part(train), test=Part(test))
+
+    def images(self, channels: Channels = 1) -> tuple[np.ndarray, np.ndarray]:
+        """The training and the test images, uint8 [N, 1, 28, 28]."""
         train, test = (as_gray(self._values(name, 3), channels, "mnist") for name in (_TRAIN, _TEST))
         return train, test
 

@@ -1,94 +1,188 @@
-"""A folder of images of any size, gray or colour, in any format that Pillow reads."""
+"""A folder of images: clean ones, pairs of a noisy and a clean one, bursts of noisy captures, or noisy ones alone."""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
 
-from pipeline.data.images import SMALLEST_SIDE, Images, as_images, to_integers
+from pipeline.config import AUTO, SMALLEST_CROP
+from pipeline.data.finding import Found, find_images
+from pipeline.data.image_files import FORMATS
+from pipeline.data.images import Levels
+from pipeline.data.levels import describe_levels, find_levels
+from pipeline.data.sources import Channels, Division
+from pipeline.data.sources.layouts import Layout, find_layout, match
+from pipeline.data.sources.names import CLEAN, NOISY, means_noisy, read_names
+from pipeline.data.sources.reading import read_files, sha256_files
+from pipeline.data.sources.scenes import (
+    Files,
+    SceneImages,
+    as_part,
+    check_apart,
+    describe,
+    describe_equal,
+    groups_of,
+    images_of,
+)
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_file
+from pipeline.files import printable
 
 
 class ImageFolder:
     """Images below `folder`, at any depth, in the order of their paths.
 
-    With one channel, colour is converted to gray (ITU-R 601 luma); with three, all images must be in colour. Alpha is
-    dropped.
+    The names of folders say what the images are (`pipeline.data.sources.names`), unless `noisy` does: the noisy images
+    of the clean ones in `folder`, or `folder` again, where all are noisy and none is clean. Every page of a stack is an
+    image. Alpha is dropped.
 
-    Subfolders `train/` and `test/`, if both exist, are the training and the test images. Otherwise the folder has no
-    test images of its own.
+    Args:
+        folder: of the images.
+        noisy: a folder, or "".
+        group: as the option: which images a split keeps together.
+        white: as the option: the pixel value that becomes 1.
+        black: the pixel value that becomes 0.
     """
 
     licence = "that of the images"
 
-    def __init__(self, folder: Path) -> None:
-        self.folder = folder
+    def __init__(
+        self, folder: Path, noisy: str = "", group: str = "", white: float | str = AUTO, black: float = 0
+    ) -> None:
+        self.folder, self.noisy = folder, Path(noisy) if noisy else None
+        self._group, self._white, self._black = group, white, black
+        self._sums: dict[str, str] = {}
         self.origin = f"folder of images '{folder.name}'"
 
-    @cached_property
-    def _parts(self) -> tuple[list[Path], list[Path] | None]:
-        train, test = self.folder / "train", self.folder / "test"
-        if train.is_dir() and test.is_dir():
-            return self._find(train), self._find(test)
-        return self._find(self.folder), None
-
-    def _find(self, folder: Path) -> list[Path]:
-        extensions = Image.registered_extensions()
-        paths = sorted(
-            path
-            for path in folder.rglob("*")
-            if path.suffix.lower() in extensions and not path.name.startswith(".") and path.is_file()
-        )
-        if not paths:
-            raise PipelineError(f"no images in {folder} (PNG, JPEG, TIFF, BMP, WebP or another format of Pillow)")
-        return paths
-
     def inputs(self) -> dict[str, str]:
-        train, test = self._parts
-        try:
-            return {path.relative_to(self.folder).as_posix(): sha256_file(path) for path in [*train, *(test or [])]}
-        except OSError as error:
-            raise PipelineError(f"cannot read {error.filename}: {error.strerror}") from error
+        if not self._sums:
+            self._sums = dict(zip(self._used, sha256_files([*self._used.values()]), strict=True))
+        return {printable(name): digest for name, digest in self._sums.items()}
 
-    def images(self, channels: int = 1) -> tuple[Images, Images | None]:
-        train, test = self._parts
-        images = [read_image(path, channels) for path in [*train, *(test or [])]]
-        for path, image in zip([*train, *(test or [])], images, strict=True):
-            if min(image.shape[1:]) < SMALLEST_SIDE:
-                raise PipelineError(
-                    f"{path} is {image.shape[1]}x{image.shape[2]} pixels (height x width); "
-                    f"at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed, the window of SSIM"
-                )
-        if test is None:
-            return as_images(images), None
-        return as_images(images[: len(train)]), as_images(images[len(train) :])
+    def divide(self, channels: Channels, scratch: Path) -> Division:
+        files = dict(zip(self._used, read_files([*self._used.values()], channels, scratch), strict=True))
+        self._sums = {name: file.sha256 for name, file in files.items()}
+        _check_alike(files)
+        scenes = images_of(self._layout.scenes, files, self._group)
+        levels = find_levels(
+            [image for file in files.values() for image in file.pixels],
+            [(file.lowest, file.highest, printable(name)) for name, file in files.items()],
+            self._white,
+            self._black,
+        )
+        return self._divide(scenes, files, levels)
 
     def test_labels(self) -> None:
         return None
 
+    @cached_property
+    def _found(self) -> dict[str, Found]:
+        """What is below the folders, by what the names of its files begin with."""
+        if self.noisy is None or _is_same(self.noisy, self.folder):
+            return {"": find_images(self.folder)}
+        clean = find_images(self.folder, without=self.noisy)
+        prefix = f"{self.noisy.resolve().name}/"
+        while (self.folder / prefix).is_dir() and not _is_same(self.folder / prefix, self.noisy):
+            prefix = f"other {prefix}"
+        return {"": clean, prefix: find_images(self.noisy)}
 
-def read_image(path: Path, channels: int) -> np.ndarray:
-    """Read an image file as uint8 [channels, H, W]; 16 bits are scaled to 8.
+    @cached_property
+    def _paths(self) -> dict[str, Path]:
+        """The image files by their names: their paths below the folder."""
+        for found in self._found.values():
+            if not found.images:
+                raise PipelineError(f"no images in {found.folder}; known formats are {FORMATS}")
+        return {
+            prefix + path.relative_to(found.folder).as_posix(): path
+            for prefix, found in self._found.items()
+            for path in found.images
+        }
 
-    Raises:
-        PipelineError: it cannot be read, or is gray although `channels` is 3.
-    """
+    @cached_property
+    def _layout(self) -> Layout:
+        if len(self._found) == 1:
+            is_noisy = self.noisy is not None or means_noisy(self.folder.resolve().name)
+            return find_layout(read_names([*self._paths]), str(self.folder), is_noisy)
+        prefix = next(prefix for prefix in self._found if prefix)
+        named = {
+            role: [
+                replace(file, path=before + file.path, role=role)
+                for file in read_names([name[len(before) :] for name in self._paths if of(name)])
+            ]
+            for role, before, of in (
+                (CLEAN, "", lambda name: not name.startswith(prefix)),
+                (NOISY, prefix, lambda name: name.startswith(prefix)),
+            )
+        }
+        return match(named[NOISY], named[CLEAN], [], f"{self.folder} with {self.noisy}")
+
+    @cached_property
+    def _used(self) -> dict[str, Path]:
+        """The files that are in a scene."""
+        used = {name for scene in self._layout.scenes for name in (scene.clean, *scene.captures)}
+        return {name: path for name, path in self._paths.items() if name in used}
+
+    def _divide(self, scenes: list[SceneImages], files: Files, levels: Levels) -> Division:
+        training, validation, test = (
+            [scene for scene in scenes if scene.part in names] for names in (("", "train"), ("validation",), ("test",))
+        )
+        if not training:  # all images are in test/, say: a name that divides nothing
+            training, validation, test = scenes, [], []
+        check_apart([*training, *validation], test, files)
+        _check_sizes([*training, *validation], files)
+        everything = as_part(scenes, files, levels)
+        depth = describe_levels(levels, everything.images[0].dtype)
+        lines = [
+            f"{describe(scenes, everything)}{self._layout.remarks}; {depth}",
+            *(found.left_out for found in self._found.values()),
+            describe_equal(training, files),
+        ]
+        return Division(
+            as_part(training, files, levels),
+            as_part(validation, files, levels) if validation else None,
+            as_part(test, files, levels) if test else None,
+            groups_of(training, files),
+            tuple(line for line in lines if line),
+        )
+
+
+def _is_same(one: Path, other: Path) -> bool:
     try:
-        with Image.open(path) as image:
-            if image.mode == "F":
-                raise PipelineError(f"{path} holds floating-point pixels; 8-bit or 16-bit images are needed")
-            is_gray = image.mode.startswith(("I", "L", "1"))
-            if channels == 3 and is_gray:
-                raise PipelineError(f"--channels 3: {path} is a gray image; all must be in colour, or use --channels 1")
-            if image.mode.startswith("I"):  # 16 bits per pixel, which Pillow's own conversion to "L" would clip at 255
-                return to_integers(np.asarray(image, np.float64) / 65535)[np.newaxis]
-            upright = ImageOps.exif_transpose(image)
-            if channels == 1:
-                return np.asarray(upright.convert("L"))[np.newaxis]
-            return np.ascontiguousarray(np.asarray(upright.convert("RGB")).transpose(2, 0, 1))
-    except (OSError, SyntaxError, ValueError, UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise PipelineError(f"cannot read {path} as an image: {error}") from error
+        return one.samefile(other)
+    except OSError as error:
+        raise PipelineError(f"cannot read {printable(error.filename)}: {error.strerror}") from error
+
+
+def _check_alike(files: Files) -> None:
+    """Refuse images of several types, or with several numbers of channels."""
+    first, *others = files.items()
+    for name, file in others:
+        one, other = ((printable(named), found.pixels) for named, found in (first, (name, file)))
+        if one[1].dtype != other[1].dtype:
+            kinds = (f"{path} has {_kind(pixels.dtype)}" for path, pixels in (one, other))
+            raise PipelineError(f"{' and '.join(kinds)}; all images of a dataset must have the same")
+        if one[1].shape[1] != other[1].shape[1]:
+            kinds = (f"{path} has {_channels(pixels.shape[1])}" for path, pixels in (one, other))
+            hint = "; with --channels 1 all become gray" if {one[1].shape[1], other[1].shape[1]} == {1, 3} else ""
+            raise PipelineError(f"{' and '.join(kinds)}; all images of a dataset must have the same{hint}")
+
+
+def _kind(dtype: np.dtype) -> str:
+    return "floats" if dtype.kind == "f" else f"{dtype.itemsize * 8} bits"
+
+
+def _channels(count: int) -> str:
+    return {1: "1 channel (gray)", 3: "3 channels (colour)"}.get(count, f"{count} channels")
+
+
+def _check_sizes(scenes: list[SceneImages], files: Files) -> None:
+    """Refuse what cannot be trained on: images of several sizes, one of them smaller than a crop."""
+    sizes = {files[scene.name].pixels.shape[-2:]: scene.name for scene in scenes}
+    smallest = min(sizes, key=min)
+    if len(sizes) > 1 and min(smallest) < SMALLEST_CROP:
+        raise PipelineError(
+            f"the images differ in size, so crops of them are trained on, of at least {SMALLEST_CROP}x{SMALLEST_CROP} "
+            f"pixels, and {printable(sizes[smallest])} is {smallest[0]}x{smallest[1]} (height x width)"
+        )

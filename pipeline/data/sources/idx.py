@@ -7,7 +7,9 @@ import struct
 
 import numpy as np
 
+from pipeline.config import AUTO
 from pipeline.data.images import SMALLEST_SIDE
+from pipeline.data.sources import Channels
 from pipeline.errors import PipelineError
 
 _UNSIGNED_BYTE = 0x08
@@ -47,12 +49,12 @@ def parse_idx(data: bytes, name: str, dimensions: int = 3) -> np.ndarray:
     return np.frombuffer(data, np.uint8, offset=header).reshape(shape)
 
 
-def as_gray(images: np.ndarray, channels: int, dataset: str) -> np.ndarray:
+def as_gray(images: np.ndarray, channels: Channels, dataset: str) -> np.ndarray:
     """[N, H, W] to [N, 1, H, W].
 
     Raises:
-        PipelineError: `channels` is not 1.
+        PipelineError: `channels` is neither 1 nor AUTO.
     """
-    if channels != 1:
+    if channels not in (1, AUTO):
         raise PipelineError(f"--channels {channels}: the images of {dataset} are gray; use --channels 1")
     return images[:, np.newaxis]

@@ -10,8 +10,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from pipeline.data.images import Images, as_images
-from pipeline.data.sources.folder import read_image
+from pipeline.config import AUTO
+from pipeline.data.image_files import read_picture
+from pipeline.data.images import Part, as_images
+from pipeline.data.sources import Channels, Division
+from pipeline.data.sources.reading import converted
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 
@@ -68,15 +71,19 @@ class Photos:
         paths = {path.name: path for path in [*self._train, *self._test, *self._mate]}
         return {name: sha256_file(path) for name, path in paths.items()}
 
-    def images(self, channels: int) -> tuple[Images, Images]:
+    def divide(self, channels: Channels, scratch: Path) -> Division:
+        channels = 1 if channels == AUTO else channels
+        if channels not in (1, 3):
+            raise PipelineError(f"--channels {channels}: the dataset photos is in gray or in colour; use 1 or 3")
         train = self._train
         test = self._test
         if channels == 3:
             train = [path for path in train if path.name not in _TEST_COLOUR]
             test = [path for path in self._train if path.name in _TEST_COLOUR]
-        reduced = [_reduce(read_image(path, channels)) for path in self._mate]
-        small = [read_image(path, channels) for path in train]
-        return as_images([*small, *reduced]), as_images([_read(path, channels) for path in test])
+        reduced = [_reduce(_read(path, channels)) for path in self._mate]
+        small = [_read(path, channels) for path in train]
+        tests = [_read(path, channels) for path in test]
+        return Division(Part(as_images([*small, *reduced])), test=Part(as_images(tests)))
 
     def test_labels(self) -> None:
         return None
@@ -107,10 +114,14 @@ def _paths(names: dict[str, tuple[str, ...]]) -> list[Path]:
 
 
 def _read(path: Path, channels: int) -> np.ndarray:
-    if path.suffix != ".npz":
-        return read_image(path, channels)
-    (array,) = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False).values()
-    return array.astype(np.uint8)[np.newaxis]
+    """uint8 [channels, H, W]."""
+    try:
+        if path.suffix == ".npz":
+            (array,) = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False).values()
+            return array.astype(np.uint8)[np.newaxis]
+        return converted(read_picture(path).pixels, channels)[0]
+    except (OSError, PipelineError) as error:
+        raise PipelineError(f"cannot use {path}: {error}") from error
 
 
 def _reduce(image: np.ndarray) -> np.ndarray:

@@ -14,9 +14,10 @@ import zlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from torchvision import datasets
 
+from pipeline.data.images import Part
+from pipeline.data.sources import Channels, Division
 from pipeline.data.sources.idx import as_gray, parse_idx
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_bytes
@@ -45,13 +46,13 @@ class TorchvisionSet:
     def inputs(self) -> dict[str, str]:
         return {name: sha256_bytes(self._read(name)) for name in self._raw_names()}
 
-    def images(self, channels: int = 1) -> tuple[np.ndarray, np.ndarray]:
+    def divide(self, channels: Channels, scratch: Path) -> Division:
         train, test = (parse_idx(self._read(name), str(self._folder / name)) for name in self._raw_names())
         if self._split:
             # In EMNIST's files, every letter is mirrored along the diagonal.
             train, test = train.transpose(0, 2, 1), test.transpose(0, 2, 1)
         name = self._class.__name__
-        return as_gray(train, channels, name), as_gray(test, channels, name)
+        return Division(Part(as_gray(train, channels, name)), test=Part(as_gray(test, channels, name)))
 
     def test_labels(self) -> None:
         return None

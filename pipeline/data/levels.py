@@ -1,0 +1,85 @@
+"""The pixel values that become 1 and 0: what they are where nobody says, and whether they fit the images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+
+from pipeline.config import AUTO
+from pipeline.data.images import Levels
+from pipeline.errors import PipelineError
+from pipeline.noise.estimation import noise_sigma
+
+_BITS = (8, 10, 12, 14, 16)  # of cameras whose pixels are stored in 16
+_OUTSIDE = 0.01  # share of float pixels that may lie outside of [0, 1] by more than noise explains
+_SIGMAS = 3.0  # of the noise that explain it
+_IMAGES = 100  # that noise is estimated from
+_UNIT = Levels(1.0)
+_MOST_SIGMA = 1.0  # of the noise that is taken to explain it: images in [0, 255] can have noise of 10
+
+
+def white_of_bits(highest: float) -> int:
+    """The smallest 2^bits - 1, with 8, 10, 12, 14 or 16 bits, that a highest value of up to 65,535 does not exceed."""
+    return next(2**bits - 1 for bits in _BITS if highest <= 2**bits - 1)
+
+
+def lie_around_unit(images: Sequence[np.ndarray], levels: Levels = _UNIT) -> bool:
+    """Whether floats lie from black to white: at most 1 % of the pixels outside by more than three sigma of noise.
+
+    Args:
+        images: float32 [C, H, W] each, at least one.
+        levels: black and white.
+    """
+    some = [levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
+    limit = _SIGMAS * min(noise_sigma(some), _MOST_SIGMA) * (levels.white - levels.black)
+    low, high = levels.black - limit, levels.white + limit
+    outside = sum(int(np.count_nonzero((image < low) | (image > high))) for image in images)
+    return outside <= _OUTSIDE * sum(image.size for image in images)
+
+
+def find_levels(
+    images: Sequence[np.ndarray],
+    ranges: Iterable[tuple[float, float, str]],
+    white: float | str = AUTO,
+    black: float = 0,
+) -> Levels:
+    """The levels of images.
+
+    Args:
+        images: uint8, uint16 or float32 [C, H, W], all of one type.
+        ranges: the lowest and the highest pixel of each file, and its name for messages.
+        white: the value that becomes 1. AUTO: 255 for 8 bits; for 16, as `white_of_bits`; 1 for floats.
+        black: the value that becomes 0.
+
+    Raises:
+        PipelineError: integers exceed white, floats do not lie from black to white, or white is not above black.
+    """
+    ranges, dtype = list(ranges), images[0].dtype
+    _, highest, name = max(ranges, key=lambda found: found[1])
+    if white == AUTO:
+        white = white_of_bits(highest) if dtype == np.uint16 else Levels.of_type(dtype).white
+    levels = Levels(float(white), float(black))
+    if levels.white <= levels.black:
+        raise PipelineError(f"--black {black:g} is not below white, which is {levels.white:g}")
+    if dtype != np.float32 and highest > levels.white:
+        raise PipelineError(f"--white {levels.white:g}: {name} has brighter pixels, up to {highest:g}")
+    if dtype == np.float32 and not lie_around_unit(images, levels):
+        middle = (levels.white + levels.black) / 2
+        low, high, name = max(ranges, key=lambda found: max(middle - found[0], found[1] - middle))
+        raise PipelineError(
+            f"floats must lie around black, {levels.black:g}, to white, {levels.white:g}, but {name} has {low:g} to "
+            f"{high:g}; give the values of a white and a black pixel by --white and --black"
+        )
+    return levels
+
+
+def describe_levels(levels: Levels, dtype: np.dtype) -> str:
+    """Such as `12 bits in 16: white 4095, black 0`."""
+    if dtype == np.float32:
+        kind = "floats"
+    else:
+        stored = dtype.itemsize * 8
+        bits = next((bits for bits in _BITS if levels.white == 2**bits - 1), stored)
+        kind = f"{bits} bits in {stored}" if bits < stored else f"{stored} bits"
+    return f"{kind}: white {levels.white:g}, black {levels.black:g}"

@@ -1,0 +1,221 @@
+"""The scenes of a folder, image by image: what shows the same, what must stay together, what must not be equal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import NamedTuple
+
+import numpy as np
+
+from pipeline.data.images import Levels, Part
+from pipeline.data.sources.layouts import NAMED, Scene, some
+from pipeline.data.sources.reading import ImageFile
+from pipeline.errors import PipelineError
+from pipeline.files import printable
+
+FOLDER = "folder"  # the value of --group that is not a pattern
+
+
+class Shown(NamedTuple):
+    """An image: a page of a file."""
+
+    file: str
+    page: int
+
+
+@dataclass(frozen=True)
+class SceneImages:
+    """The images of one scene."""
+
+    part: str
+    clean: Shown | None
+    captures: list[Shown]
+    group: str = ""  # what it stays together with; "" for nothing
+
+    @property
+    def images(self) -> list[Shown]:
+        return [*self.captures, *([self.clean] if self.clean else [])]
+
+    @property
+    def name(self) -> str:
+        return self.images[0].file
+
+
+Files = Mapping[str, ImageFile]
+
+
+def images_of(scenes: Iterable[Scene], files: Files, group: str) -> list[SceneImages]:
+    """The images of each scene, page by page.
+
+    Args:
+        scenes: by their files.
+        files: what is in these.
+        group: "", "folder", or a pattern whose match in a file's name is its group.
+
+    Raises:
+        PipelineError: two images of a scene differ in size, or stacks in their number of pages, or the pattern is none
+            or finds nothing.
+    """
+    group_of = _grouping(group)
+    found = []
+    for scene in scenes:
+        for one in _pages(scene, files):
+            first, *others = one.images
+            for other in others:
+                sizes = [files[image.file].pixels.shape[-2:] for image in (first, other)]
+                if sizes[0] != sizes[1]:
+                    (height, width), (other_height, other_width) = sizes
+                    raise PipelineError(
+                        f"{printable(first.file)} is {height}x{width} pixels (height x width) and "
+                        f"{printable(other.file)} is {other_height}x{other_width}; images of one scene must have one "
+                        "size"
+                    )
+            found.append(replace(one, group=group_of(one.name)))
+    return found
+
+
+def _pages(scene: Scene, files: Files) -> Iterable[SceneImages]:
+    captures = [[Shown(name, page) for page in range(len(files[name].pixels))] for name in scene.captures]
+    clean = [Shown(scene.clean, page) for page in range(len(files[scene.clean].pixels))] if scene.clean else []
+    if scene.by_page and not captures:
+        yield from (SceneImages(scene.part, image, []) for image in clean)
+    elif scene.by_page and not clean:
+        yield from (SceneImages(scene.part, None, [image]) for image in captures[0])
+    elif scene.by_page and len(clean) == len(captures[0]):
+        yield from (SceneImages(scene.part, one, [other]) for one, other in zip(clean, captures[0], strict=True))
+    elif len(clean) > 1:
+        raise PipelineError(
+            f"{printable(clean[0].file)} holds {len(clean)} images for {sum(map(len, captures))} noisy ones in "
+            f"{some(scene.captures)}; allowed are as many as there, page by page, or one"
+        )
+    else:
+        yield SceneImages(scene.part, clean[0] if clean else None, [image for images in captures for image in images])
+
+
+def as_part(scenes: Sequence[SceneImages], files: Files, levels: Levels) -> Part:
+    """The pixels of scenes, which stay where they are."""
+
+    def pixels(images: Iterable[Shown]) -> list[np.ndarray]:
+        return [files[image.file].pixels[image.page] for image in images]
+
+    clean = pixels(scene.clean for scene in scenes if scene.clean)
+    noisy = pixels(image for scene in scenes for image in scene.captures)
+    numbers = np.repeat(np.arange(len(scenes)), [len(scene.captures) for scene in scenes])
+    return Part(clean or None, noisy or None, numbers if noisy else None, levels)
+
+
+def describe(scenes: Sequence[SceneImages], part: Part) -> str:
+    """The layout of a dataset in a few words."""
+    if part.noisy is None:
+        return f"clean images: {len(scenes):,}, to which noise is added"
+    counts = [len(scene.captures) for scene in scenes]
+    if part.layout == "bursts":
+        low, high = min(counts), max(counts)
+        captures = f"{low}" if low == high else f"{low} to {high}"
+        clean = "without clean images" if part.clean is None else "with a clean image each"
+        return f"bursts: {len(scenes):,} scenes with {captures} captures each, {clean}"
+    if part.clean is None:
+        return f"noisy images: {len(scenes):,}, without clean ones"
+    return f"pairs: {len(scenes):,} noisy with {len(scenes):,} clean"
+
+
+def keep_together(tokens: Sequence[Iterable[Hashable]]) -> np.ndarray:
+    """Numbers of groups, int64: things that share a token are in one group, directly or by way of others."""
+    parents = np.arange(len(tokens))
+
+    def root(number: int) -> int:
+        while parents[number] != number:
+            parents[number] = number = parents[parents[number]]
+        return number
+
+    first: dict[Hashable, int] = {}
+    for number, its_tokens in enumerate(tokens):
+        for token in its_tokens:
+            one, other = sorted((root(first.setdefault(token, number)), root(number)))
+            parents[other] = one
+    return np.unique([root(number) for number in range(len(tokens))], return_inverse=True)[1]
+
+
+def sums_of(scene: SceneImages, files: Files) -> dict[str, Shown]:
+    """The images of a scene by the SHA-256 of their pixels, without those that are of one value everywhere."""
+    sums = {files[image.file].sums[image.page]: image for image in scene.images}
+    sums.pop("", None)
+    return sums
+
+
+def _grouping(group: str) -> Callable[[str], str]:
+    if group in ("", FOLDER):
+        return lambda name: name.rpartition("/")[0] or "." if group else ""
+    try:
+        pattern = re.compile(group)
+    except re.error as error:
+        raise PipelineError(f"--group {group}: it is neither folder nor a regular expression: {error}") from error
+
+    def of(name: str) -> str:
+        found = pattern.search(name)
+        text = found[1 if pattern.groups else 0] if found else ""
+        if not text:
+            raise PipelineError(f"--group {group}: it finds nothing in {printable(name)}")
+        return text
+
+    return of
+
+
+def groups_of(scenes: Sequence[SceneImages], files: Files) -> np.ndarray:
+    """Numbers of the scenes' groups, int64: in one are those of a group, and those with an image in common."""
+    tokens: list[list[Hashable]] = [
+        [*sums_of(scene, files), *([("group", scene.group)] if scene.group else [])] for scene in scenes
+    ]
+    return keep_together(tokens)
+
+
+def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:
+    """One line on images that are equal; "" if there are none."""
+    first: dict[str, Shown] = {}
+    pairs, captures = [], []
+    for scene in scenes:
+        for digest, image in sums_of(scene, files).items():
+            if digest in first:
+                pairs.append(f"{printable(image.file)} and {printable(first[digest].file)}")
+            first.setdefault(digest, image)
+        sums = [digest for image in scene.images if (digest := files[image.file].sums[image.page])]
+        captures += [printable(scene.name)] * (len(sums) - len(set(sums)))
+    texts = []
+    if pairs:
+        texts.append(f"equal images, which stay in one part: {len(pairs):,}: {_few(pairs)}")
+    if captures:
+        texts.append(f"equal images of one scene, which show no noise: {len(captures):,}: {some(captures)}")
+    return "; ".join(texts)
+
+
+def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages], files: Files) -> None:
+    """Refuse images that are for training and for testing.
+
+    Raises:
+        PipelineError: images for testing are equal to others, or in a group with others.
+    """
+    known = {digest: image for scene in training for digest, image in sums_of(scene, files).items()}
+    both = [
+        f"{printable(image.file)} and {printable(known[digest].file)}"
+        for scene in test
+        for digest, image in sums_of(scene, files).items()
+        if digest in known
+    ]
+    if both:
+        raise PipelineError(f"test images are equal to images to train on, {len(both):,} in all: {_few(both)}")
+    members = {scene.group: scene for scene in training if scene.group}
+    both = [
+        f"{printable(scene.name)} and {printable(members[scene.group].name)}"
+        for scene in test
+        if scene.group in members
+    ]
+    if both:
+        raise PipelineError(
+            f"--group: test images are in a group with images to train on, {len(both):,} in all: {_few(both)}"
+        )
+
+
+def _few(pairs: list[str]) -> str:
+    return "; ".join(pairs[:NAMED]) + (f"; and {len(pairs) - NAMED:,} more" if len(pairs) > NAMED else "")
