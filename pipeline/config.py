@@ -22,6 +22,10 @@ DATA = ("dataset", "noisy", "group", "channels", "white", "black", "data_dir", "
 _RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "images")
 RECIPE = ("epochs", *_RECIPE)  # what follows from the recipe if it is AUTO
 OF_DATA = ("noise", "target", "crop")  # what follows from the data if it is AUTO
+# Targets, as in `pipeline.training.objectives.TARGETS`, that need white Gaussian noise of one known level ...
+OF_KNOWN_LEVEL = ("sure", "r2r")
+# ... and those whose loss is an estimate by small differences: it may be below 0, and bfloat16 is too coarse for it.
+ESTIMATES = ("sure", "self")
 _WHOLE = 128  # pixels: images up to this side are trained on as a whole, if all have one size ...
 _CROP = 64  # ... others in crops with sides of this many pixels, or of the smallest image
 SMALLEST_CROP = 32  # pixels
@@ -106,13 +110,15 @@ class Config:
         """
         data = data or DataFacts()
         name, _ = parse_model(options["model"], options["size"])
-        recipe = recipe_of(name, options["recipe"])
-        for key in _RECIPE:
-            if options[key] == AUTO:
-                options[key] = getattr(recipe, key)
         for key in OF_DATA:
             if options[key] == AUTO:
                 options[key] = getattr(data, key)
+        recipe = recipe_of(name, options["recipe"])
+        if options["target"] in ESTIMATES:
+            recipe = replace(recipe, loss="mse", precision="float32")
+        for key in _RECIPE:
+            if options[key] == AUTO:
+                options[key] = getattr(recipe, key)
         if options["epochs"] == AUTO:
             options["epochs"] = max(1, round(recipe.images / data.per_epoch(options["crop"])))
         config = cls(**options)
@@ -120,6 +126,7 @@ class Config:
             raise PipelineError(
                 f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least {SMALLEST_CROP} pixels"
             )
+        _check_target(config)
         return config
 
     @property
@@ -174,3 +181,19 @@ class Config:
             TypeError: it holds something other than the fields of a config.
         """
         return cls(**json.loads(text))
+
+
+def _check_target(config: Config) -> None:
+    """Raise a `PipelineError` for a loss, a precision or a noise that the target does not go with."""
+    if config.target in ESTIMATES and config.loss != "mse":
+        raise PipelineError(f"--target {config.target}: --loss {config.loss} takes no estimate below 0; allowed: mse")
+    if config.target in ESTIMATES and config.precision != "float32":
+        raise PipelineError(
+            f"--target {config.target}: --precision {config.precision} is too coarse for it; allowed: float32"
+        )
+    noise = config.training_noise
+    if config.target in OF_KNOWN_LEVEL and not (noise.level or noise.is_recorded):
+        raise PipelineError(
+            f"--target {config.target} needs gaussian noise of one variance above 0, not clipped, or recorded noise; "
+            f"--noise {noise.spec} is neither"
+        )

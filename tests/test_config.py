@@ -31,9 +31,30 @@ def test_a_recipe_fills_in_what_is_auto() -> None:
     assert Config.from_options(**{**OPTIONS, "model": "resunet"}).training_recipe != Config().training_recipe
 
 
+@pytest.mark.parametrize("target", ["sure", "self"])
+def test_a_target_that_is_an_estimate_has_its_loss_and_precision(target: str) -> None:
+    config = Config.from_options(**{**OPTIONS, "model": "resunet", "target": target})
+    assert (config.loss, config.precision) == ("mse", "float32")
+    assert Config.from_options(**{**OPTIONS, "model": "resunet"}).loss == "psnr"
+
+
+@pytest.mark.parametrize(
+    "changes", [{"noise": "recorded"}, {"noise": "recorded:sigma=0.05", "clip_input": True}, {"variance": "0.02"}]
+)
+@pytest.mark.parametrize("target", ["sure", "r2r"])
+def test_targets_for_a_known_level_take_noise_of_one_level(target: str, changes: dict[str, Any]) -> None:
+    assert Config.from_options(**{**OPTIONS, **changes, "target": target}).target == target
+
+
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
+        ({"target": "sure", "loss": "psnr"}, "--target sure: --loss psnr takes no estimate below 0; allowed: mse"),
+        ({"target": "self", "precision": "bfloat16"}, "--target self: --precision bfloat16 is too coarse for it"),
+        ({"target": "r2r", "noise": "poisson"}, "--target r2r needs gaussian noise of one variance above 0"),
+        ({"target": "sure", "variance": "0.01:0.1"}, "--noise gaussian:variance=0.01:0.1 is neither"),
+        ({"target": "sure", "clip_input": True}, "not clipped, or recorded noise; --noise gaussian:variance=0.01 clip"),
+        ({"target": "r2r", "noise": "gaussian:clip=0.5"}, "is neither"),
         ({"crop": 31}, "--crop 31 is too small; allowed: 0 for whole images, or at least 32 pixels"),
         ({"model": "unet", "size": "s"}, "size"),
         ({"model": "resunet", "size": "xl"}, "xl"),

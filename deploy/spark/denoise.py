@@ -27,7 +27,10 @@ from pipeline.errors import PipelineError
 FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")
 _WORKERS_NEED = (  # modules of the pipeline
     *("__init__.py", "errors.py", "files.py", "data/__init__.py", "data/image_files.py", "data/images.py"),
-    *(f"data/formats/{name}.py" for name in ("__init__", "arrays", "by_pillow", "deep_png", "picture")),
+    *(
+        f"data/formats/{name}.py"
+        for name in ("__init__", "arrays", "by_pillow", "deep_png", "picture", "tiff", "tiff_writing")
+    ),
     *("denoising/__init__.py", "denoising/model.py", "denoising/tiling.py"),
 )
 
@@ -105,7 +108,7 @@ def _row_model(file: Path, folder: Path) -> str:
         loader_module="denoise_rows",
         data_path=str(file),
         code_paths=[str(Path(__file__).with_name("denoise_rows.py")), str(modules)],
-        pip_requirements=["mlflow", "numpy", "onnxruntime", "pillow"],
+        pip_requirements=["mlflow", "numpy", "onnxruntime", "pillow", "tifffile"],
     )
     return str(folder / "model")
 

@@ -1,7 +1,7 @@
 """What runs on the workers of Spark: the model, on rows of a table that hold one image each.
 
 MLflow's `spark_udf` ships this module to every worker, with the modules of the pipeline that read, denoise and write
-images. A worker needs NumPy, onnxruntime, Pillow and MLflow, but no torch.
+images. A worker needs NumPy, onnxruntime, Pillow, tifffile and MLflow, but no torch.
 """
 
 from __future__ import annotations

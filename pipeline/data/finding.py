@@ -59,8 +59,10 @@ def find_images(folder: Path, without: Path | None = None) -> Found:
     """
     found = Found(folder)
     seen: set[tuple[int, int]] = set()  # files and folders by device and inode
+    skipped = None
     if without is not None and without.is_dir() and not without.samefile(folder):
-        seen.add(_identity(without.stat()))
+        skipped = _identity(without.stat())
+        seen.add(skipped)
     links: deque[Path] = deque()
     _walk(folder, found, seen, links)
     while links:
@@ -71,7 +73,7 @@ def find_images(folder: Path, without: Path | None = None) -> Found:
             _sort_in(path, found)  # a broken link: reading it tells why
             continue
         if _identity(status) in seen:
-            if without is None or not path.is_dir() or not path.samefile(without):
+            if _identity(status) != skipped:
                 found.repeats.append(path)
         elif path.is_dir():
             _walk(path, found, seen, links)

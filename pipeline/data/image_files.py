@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import BinaryIO
 
 import numpy as np
-from PIL import UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.formats.arrays import read_npy, read_npz
-from pipeline.data.formats.by_pillow import read_by_pillow
-from pipeline.data.formats.picture import MAX_CHANNELS, Picture
+from pipeline.data.formats.by_pillow import MAX_PIXELS, read_by_pillow
+from pipeline.data.formats.picture import Picture
+from pipeline.data.images import MAX_CHANNELS
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 
@@ -82,6 +83,8 @@ def read_picture(path: Path) -> Picture:
             picture = _reader(form)(file)
     except PipelineError:
         raise
+    except Image.DecompressionBombError as error:
+        raise PipelineError(f"it claims to have more than {MAX_PIXELS:,} pixels") from error
     except UnidentifiedImageError as error:
         raise PipelineError("it cannot be read: it is damaged or no image") from error
     except OSError as error:
@@ -115,5 +118,9 @@ def _reader(form: str | None) -> Callable[[BinaryIO], Picture]:
             return read_npy
         case "NPZ":
             return read_npz
+        case "TIFF":
+            from pipeline.data.formats.tiff import read_tiff  # the library is slow to import
+
+            return read_tiff
         case _:
             return lambda file: read_by_pillow(file, form)

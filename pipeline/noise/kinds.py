@@ -46,6 +46,11 @@ class Noise:
         """Whether the noise is that of the data and cannot be drawn."""
         return False
 
+    @property
+    def level(self) -> float:
+        """The standard deviation, where this is white Gaussian noise of one known level; else 0."""
+        return 0.0
+
     def check(self) -> None:
         """Raise `PipelineError` for values that are each in range but not allowed together."""
         for field in fields(self):
@@ -95,6 +100,10 @@ class GaussianNoise(Noise):
     variance: Range = Range(0.01, 0.01)
     draw: str = "sqrt"
     clip: Range = Range(0, 0)
+
+    @property
+    def level(self) -> float:
+        return math.sqrt(self.variance.low) if self.variance.is_number and self.clip.high == 0 else 0.0
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         if self.variance.is_number:
@@ -301,6 +310,10 @@ class RecordedNoise(Noise):
     name = "recorded"
     sigma: Range = Range(0, 0)
 
+    @property
+    def level(self) -> float:
+        return self.sigma.low
+
     def check(self) -> None:
         if not self.sigma.is_number:
             raise PipelineError(f"--noise recorded: sigma {self.sigma} must be one number")
@@ -337,6 +350,10 @@ class Clipped(Noise):
         self, clean: torch.Tensor | None, capture: torch.Tensor | None, generator: torch.Generator
     ) -> torch.Tensor:
         return self.noise.copy_of(clean, capture, generator).clamp(0, 1)
+
+    @property
+    def level(self) -> float:
+        return self.noise.level if self.is_recorded else 0.0
 
     @property
     def is_recorded(self) -> bool:

@@ -109,7 +109,8 @@ def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, los
     )
     axes.axvline(best, color=_COLOURS["clean"], linestyle=":", label=f"best epoch: {best}")
     axes.set(xlabel="epoch", ylabel=f"{LOSSES[loss][1]},\nagainst {TARGETS[target][1]}", title="Loss")
-    if loss == "mse":
+    # An estimate of an error may be below 0.
+    if loss == "mse" and min(*(point.loss for point in points), *(epoch.validation_loss for epoch in epochs)) > 0:
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0, epochs[-1].epoch * 1.04)

@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     from pipeline.noise import Noise
 
 _MASKED = 1 / 16  # share of the pixels that `noise2void` hides
+_SHARE = 0.5  # of the noise, by which `recorrupted` strengthens it in the input; the paper's choice
+_STEP = 0.003  # by how much pixels change where a divergence is measured
 _FLOOR = 1e-8  # added to the mean squared error in the PSNR loss: 80 dB, more than 8-bit images can have
 
 
@@ -49,7 +51,50 @@ class Pair:
         return (squared * self.weight).sum(dim=(1, 2, 3)) / count
 
 
-Target = Callable[["Batch", "Noise", "torch.Generator"], Pair]
+@dataclass(frozen=True)
+class Probed:
+    """Noisy images, float [N, C, H, W], that are input and target at once, and a direction to change them in.
+
+    The network's divergence, how much of a change of a pixel comes out at the same pixel on average, is the share of
+    the noise that it lets through. It is measured along one random direction (Ramani, Blu and Unser 2008).
+    """
+
+    noisy: torch.Tensor
+    direction: torch.Tensor  # [N, C, H, W], of mean 0 and variance 1
+    variance: float  # of the noise; 0 where it is not known
+
+    def __len__(self) -> int:
+        return len(self.noisy)
+
+    def part(self, images: slice) -> Probed:
+        """The same for some of the images."""
+        return Probed(self.noisy[images], self.direction[images], self.variance)
+
+    @property
+    def input(self) -> torch.Tensor:
+        """What goes through the network, [2 N, C, H, W]: the images, and the images a small step away."""
+        import torch
+
+        return torch.cat([self.noisy, self.noisy + _STEP * self.direction])
+
+    def errors(self, output: torch.Tensor) -> torch.Tensor:
+        """An estimate of the mean squared error to the clean image, which may be below 0, for every image: [N].
+
+        With a known variance, Stein's: |f(y) - y|^2 / n + 2 variance divergence / n - variance. Without one, after
+        UNSURE (Tachella, Davies and Jacques 2024): only networks without divergence, which cannot let noise through,
+        are compared, by |f(y) - y|^2 / n; the variance is left in that. Here the square of the images' mean divergence
+        is a penalty. The denoiser that results is the one that Stein's estimate gives for a variance of as much as
+        the divergence that is left.
+        """
+        denoised, moved = output.chunk(2)
+        distances = (denoised - self.noisy).square().mean(dim=(1, 2, 3))
+        divergences = (self.direction * (moved - denoised)).mean(dim=(1, 2, 3)) / _STEP
+        if self.variance:
+            return distances + 2 * self.variance * divergences - self.variance
+        return distances + divergences * divergences.mean()
+
+
+Target = Callable[["Batch", "Noise", "torch.Generator"], Pair | Probed]
 """Takes images, float [N, C, H, W] on the [0, 1] scale, the noise, and the generator to draw it with."""
 
 
@@ -84,12 +129,42 @@ def noise2void(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
     return Pair(drawn.where(~masked, neighbour), drawn, masked.to(drawn.dtype))
 
 
-# The values of `--target`.
+def stein(images: Batch, noise: Noise, generator: torch.Generator) -> Probed:
+    """Stein 1981, and Soltanayev and Chun 2018 for networks: noisy images, and Gaussian noise of a known level."""
+    assert noise.level
+    drawn = noise.copy_of(images.clean, images.noisy, generator)
+    return Probed(drawn, _normal(drawn, generator), noise.level**2)
+
+
+def unknown_stein(images: Batch, noise: Noise, generator: torch.Generator) -> Probed:
+    """As `stein` for white noise of any level, which need not be known."""
+    drawn = noise.copy_of(images.clean, images.noisy, generator)
+    return Probed(drawn, _normal(drawn, generator), 0)
+
+
+def recorrupted(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
+    """Pang et al. 2021: two images y + a z and y - z / a with a new noise z of the known level have independent noise.
+
+    So they are a pair as in `noisy2noisy`. The network learns at a little more noise than it is used at.
+    """
+    assert noise.level
+    drawn = noise.copy_of(images.clean, images.noisy, generator)
+    more = noise.level * _normal(drawn, generator)
+    return Pair(drawn + _SHARE * more, drawn - more / _SHARE)
+
+
+def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    return like.new_empty(like.shape).normal_(generator=generator)
+
+
+# The values of `--target`. `pipeline.config` lists those that need a known level, and those that go with one loss only.
 TARGETS: dict[str, tuple[Target, str]] = {
     "clean": (clean, "the clean image"),
     "noisy": (noisy, "the same noisy image: the course page's mistake"),
     "noisy2noisy": (noisy2noisy, "a second noisy draw (Noise2Noise)"),
-    "self": (noise2void, "hidden pixels of the same noisy image (Noise2Void)"),
+    "self": (unknown_stein, "the same noisy image, without letting noise through (UNSURE)"),
+    "sure": (stein, "the same noisy image, by Stein's unbiased risk estimate"),
+    "r2r": (recorrupted, "the same noisy image with other noise (Recorrupted2Recorrupted)"),
 }
 
 

@@ -2,78 +2,175 @@
 
 from __future__ import annotations
 
+import copy
+
 import numpy as np
 import pytest
 import torch
+from torch.nn import functional
 
-from pipeline.data.batches import WholeImages
+from pipeline.config import ESTIMATES, OF_KNOWN_LEVEL
+from pipeline.data.batches import Batch, WholeImages, validation_batch
+from pipeline.data.images import Levels, Part
 from pipeline.models import Recipe, build_model
-from pipeline.noise import make_noise
-from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.score import clipped, model_denoiser, score
+from pipeline.noise import Noise, make_noise
 from pipeline.training.loop import Trainer
-from pipeline.training.objectives import LOSSES, TARGETS, Pair, image_errors
+from pipeline.training.objectives import LOSSES, TARGETS, Pair, Probed
 
 NOISE = make_noise("gaussian", "0.01")
+CPU = torch.device("cpu")
 
 
 @pytest.fixture
 def clean(digits: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(digits[:64, np.newaxis]).float() / 255
+    return torch.from_numpy(digits[:256, np.newaxis]).float() / 255
 
 
-def draw(target: str, clean: torch.Tensor, seed: int = 0) -> Pair:
-    return TARGETS[target][0](clean, NOISE, torch.Generator().manual_seed(seed))
+def draw(target: str, clean: torch.Tensor, seed: int = 0, noise: Noise = NOISE) -> Pair | Probed:
+    return TARGETS[target][0](Batch(clean), noise, torch.Generator().manual_seed(seed))
+
+
+def pair_of(target: str, clean: torch.Tensor, seed: int = 0) -> Pair:
+    pair = draw(target, clean, seed)
+    assert isinstance(pair, Pair)
+    return pair
+
+
+def correlation(first: torch.Tensor, second: torch.Tensor) -> float:
+    return torch.corrcoef(torch.stack([first.flatten(), second.flatten()]))[0, 1].item()
+
+
+def blurred(images: torch.Tensor) -> torch.Tensor:
+    """A denoiser whose divergence is known: every pixel keeps half of itself."""
+    kernel = torch.tensor([[0.0, 0.125, 0.0], [0.125, 0.5, 0.125], [0.0, 0.125, 0.0]])
+    return functional.conv2d(images, kernel[None, None], padding=1)
+
+
+def errors(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+    return (images - clean).square().mean(dim=(1, 2, 3))
 
 
 def test_targets(clean: torch.Tensor) -> None:
-    assert torch.equal(draw("clean", clean).target, clean)
-    same = draw("noisy", clean)
+    assert torch.equal(pair_of("clean", clean).target, clean)
+    same = pair_of("noisy", clean)
     assert torch.equal(same.target, same.noisy)
-    two = draw("noisy2noisy", clean)
-    first, second = (two.noisy - clean).flatten(), (two.target - clean).flatten()
+    two = pair_of("noisy2noisy", clean)
+    first, second = two.noisy - clean, two.target - clean
     assert first.var().item() == pytest.approx(0.01, rel=0.03)
     assert second.var().item() == pytest.approx(0.01, rel=0.03)
-    assert torch.corrcoef(torch.stack([first, second]))[0, 1].abs() < 0.02  # drawn independently
+    assert abs(correlation(first, second)) < 0.01  # drawn independently
 
 
-def test_noise2void_hides_the_pixels_that_it_asks_for(clean: torch.Tensor) -> None:
-    for seed in range(5):
-        pair = draw("self", clean, seed)
-        assert pair.weight is not None
-        hidden = pair.weight.bool()
-        assert hidden.float().mean().item() == pytest.approx(1 / 16, rel=0.1)
-        assert torch.equal(pair.noisy[~hidden], pair.target[~hidden])
-        assert (pair.noisy[hidden] != pair.target[hidden]).all()  # a pixel is never replaced by itself
-        changed = pair.noisy[hidden]
-        assert torch.isin(changed, pair.target).all()  # but by another pixel
+def test_recorrupted_images_are_two_with_independent_noise(clean: torch.Tensor) -> None:
+    noisy = clean + 0.1 * torch.randn(clean.shape, generator=torch.Generator().manual_seed(5))
+    recorded = make_noise("recorded:sigma=0.1")
+    pair = TARGETS["r2r"][0](Batch(None, noisy), recorded, torch.Generator().manual_seed(0))
+    assert isinstance(pair, Pair)
+    first, second = pair.noisy - clean, pair.target - clean
+    assert first.var().item() == pytest.approx(0.01 * 1.25, rel=0.02)
+    assert second.var().item() == pytest.approx(0.01 * 5, rel=0.02)
+    assert abs(correlation(first, second)) < 0.01
+    assert correlation(first, noisy - clean) > 0.8  # both are made of the one noisy image
 
 
-def test_the_loss_covers_the_hidden_pixels_only(clean: torch.Tensor) -> None:
+@pytest.mark.parametrize("seed", [0, 1])
+def test_steins_estimate_is_the_error_to_the_clean_image(clean: torch.Tensor, seed: int) -> None:
+    pair = draw("sure", clean, seed)
+    assert isinstance(pair, Probed)
+    estimate = pair.errors(blurred(pair.input))
+    true = errors(blurred(pair.noisy), clean)
+    assert true.mean() > 0.005
+    assert estimate.mean().item() == pytest.approx(true.mean().item(), rel=0.05)
+    # Without the divergence it is far away.
+    assert abs(errors(blurred(pair.noisy), pair.noisy).mean() - 0.01 - true.mean()) > 0.5 * true.mean()
+    # The network that changes nothing has the whole noise, and one that gives a constant has that constant's error.
+    assert pair.errors(pair.input).mean().item() == pytest.approx(0.01, rel=0.05)
+    assert pair.errors(torch.zeros_like(pair.input)).mean().item() == pytest.approx(
+        clean.square().mean().item(), rel=0.02
+    )
+
+
+def test_without_a_level_the_divergence_is_a_penalty(clean: torch.Tensor) -> None:
     pair = draw("self", clean)
-    assert pair.weight is not None
-    output = pair.target + 3 * (1 - pair.weight)  # wrong wherever it does not count
-    assert image_errors(output, pair).max() == 0
-    assert image_errors(pair.target + 0.5, pair).tolist() == pytest.approx([0.25] * len(clean), rel=1e-5)
+    assert isinstance(pair, Probed)
+    # What keeps half of every pixel has a divergence of a half, what keeps none has none.
+    distance = errors(blurred(pair.noisy), pair.noisy).mean()
+    assert pair.errors(blurred(pair.input)).mean().item() == pytest.approx(distance.item() + 0.25, rel=0.02)
+    blind = blurred(pair.input) - 0.5 * pair.input
+    distance = errors(*blind.chunk(2)[:1], pair.noisy).mean()
+    assert pair.errors(blind).mean().item() == pytest.approx(distance.item(), rel=0.02)
+    assert pair.errors(pair.input).mean().item() == pytest.approx(1, rel=0.02)  # the noisy image is no good answer
 
 
-def test_losses_are_what_they_are_called(clean: torch.Tensor) -> None:
+@pytest.mark.parametrize("target", TARGETS)
+def test_the_shares_of_several_processes_are_the_whole(target: str, clean: torch.Tensor) -> None:
+    whole = draw(target, clean)
+    parts = [whole.part(slice(0, 100)), whole.part(slice(100, 256))]
+    assert [len(part) for part in parts] == [100, 156]
+    assert torch.equal(whole.part(slice(0, len(whole))).input, whole.input)
+    if target == "self":  # its penalty is that of the mean divergence of a share
+        mean = sum(part.errors(blurred(part.input)).mean() * len(part) for part in parts) / len(whole)
+        assert mean.item() == pytest.approx(whole.errors(blurred(whole.input)).mean().item(), rel=1e-3)
+    else:
+        together = torch.cat([part.errors(blurred(part.input)) for part in parts])
+        torch.testing.assert_close(together, whole.errors(blurred(whole.input)), rtol=1e-5, atol=1e-7)
+    empty = whole.part(slice(0, 0))
+    assert (len(empty), len(empty.input)) == (0, 0)
+
+
+def test_losses_are_what_they_are_called() -> None:
     errors = torch.tensor([1e-2, 1e-4])
     assert LOSSES["mse"][0](errors).item() == pytest.approx(0.00505)
     assert LOSSES["psnr"][0](errors).item() == pytest.approx(-30, abs=1e-3)
     assert torch.isfinite(LOSSES["psnr"][0](torch.zeros(2)))
 
 
-@pytest.mark.parametrize(("target", "gain"), [("noisy2noisy", 5), ("self", 3)])
-def test_a_model_learns_to_denoise_from_noisy_images_alone(target: str, gain: float, digits: np.ndarray) -> None:
-    # Strong noise: if it were weak, the hidden pixel itself would be a better guess than one from its surroundings.
-    noise = make_noise("gaussian", "0.1")
+def test_the_lists_of_targets_name_targets() -> None:
+    assert {*OF_KNOWN_LEVEL, *ESTIMATES} < set(TARGETS)
+
+
+@pytest.fixture(scope="module")
+def noisy(digits: np.ndarray) -> np.ndarray:
+    """One noisy capture each, which are all that there is: float32 [2200, 1, 28, 28]."""
+    drawn = np.random.default_rng(0).normal(0, 0.1, (2200, 1, 28, 28))
+    return (digits[-2200:, np.newaxis] / 255 + drawn).astype(np.float32)
+
+
+def trainer_of(target: str, noisy: np.ndarray, epochs: int = 3) -> Trainer:
+    part = Part(None, noisy, np.arange(len(noisy)), Levels(1.0, 0.0))
     torch.manual_seed(0)
-    images = torch.from_numpy(digits[:2000, np.newaxis])
-    recipe = Recipe(epochs=3, batch_size=32, lr=0.004, loss="mse", precision="float32")
+    recipe = Recipe(batch_size=32, lr=0.004, loss="mse", precision="float32")
     model = build_model("resunet", "s")
-    trained = Trainer(model, WholeImages(images), images[:10], noise, recipe, target=target).run()
-    model.load_state_dict(trained.best.state_dict)
-    denoisers = {"input": clipped, "model": model_denoiser(model, torch.device("cpu"))}
-    scores = score(digits[-200:, np.newaxis], noise, denoisers, METRICS)
-    assert scores["model"]["psnr"].mean() > scores["input"]["psnr"].mean() + gain
+    batches, validation = WholeImages(part[:2000]), validation_batch(part[2000:2100], 0, 100, CPU)
+    return Trainer(model, batches, validation, make_noise("recorded:sigma=0.1"), recipe, epochs, target=target)
+
+
+@pytest.mark.parametrize(("target", "gain"), [("sure", 5), ("r2r", 5), ("self", 2)])
+def test_a_model_learns_to_denoise_from_single_noisy_images(
+    target: str, gain: float, digits: np.ndarray, noisy: np.ndarray
+) -> None:
+    trainer = trainer_of(target, noisy)
+    model = trainer.model
+    model.load_state_dict(trainer.run().best.state_dict)
+    model.eval()
+    clean, test = torch.from_numpy(digits[-100:, np.newaxis]).float() / 255, torch.from_numpy(noisy[-100:])
+    with torch.no_grad():
+        found = [-10 * errors(images, clean).log10().mean().item() for images in (model(test), test.clamp(0, 1))]
+    assert found[0] > found[1] + gain
+
+
+@pytest.mark.parametrize("target", ["sure", "r2r", "self"])
+def test_a_resumed_training_is_the_uninterrupted_one(target: str, noisy: np.ndarray) -> None:
+    def steps(trainer: Trainer, count: int) -> None:
+        trainer.model.train()
+        batches = trainer._remaining_batches()
+        for _ in range(count):
+            trainer.step(next(batches))
+
+    one, other = trainer_of(target, noisy), trainer_of(target, noisy)
+    steps(one, 3)
+    other.load_state_dict(copy.deepcopy(one.state_dict()))
+    steps(one, 2)
+    steps(other, 2)
+    for name, value in one.model.state_dict().items():
+        assert torch.equal(value, other.model.state_dict()[name])

@@ -22,8 +22,8 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.data.formats.picture import MAX_CHANNELS, Picture, checked, joined
-from pipeline.data.images import SMALLEST_SIDE
+from pipeline.data.formats.picture import Picture, checked, joined
+from pipeline.data.images import MAX_CHANNELS, SMALLEST_SIDE
 from pipeline.errors import PipelineError
 
 # For each order of the axes: the shape with all four of them, and the axes in the order N, C, H, W.

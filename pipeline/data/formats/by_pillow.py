@@ -15,9 +15,10 @@ from pipeline.data.formats.deep_png import encode_deep, is_deep, read_deep
 from pipeline.data.formats.picture import Picture, checked, joined
 from pipeline.errors import PipelineError
 
-# Large images are denoised in tiles, so Pillow's own limit, 0.18 gigapixels, is too low; still, a small file must not
-# claim more memory than a machine has. Pillow refuses twice this.
-Image.MAX_IMAGE_PIXELS = 2**29
+# Large images are denoised in tiles, so Pillow's own limit of 0.18 gigapixels is too low; still, a small file must not
+# claim more memory than machines have.
+MAX_PIXELS = 2**30
+Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # from where on Pillow warns; it refuses twice this
 
 _LOSSLESS: dict[str, dict[str, Any]] = {
     # As close to the pixels as the format allows: compression artefacts would be blamed on the model.

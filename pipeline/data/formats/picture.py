@@ -9,7 +9,6 @@ import numpy as np
 
 from pipeline.errors import PipelineError
 
-MAX_CHANNELS = 64
 _INVERSE = {6: 8, 8: 6}  # of the orientations; every other one is its own inverse
 
 
