@@ -12,11 +12,10 @@ from __future__ import annotations
 
 import copy
 
-import numpy as np
 import torch
 
 from pipeline.config import Config
-from pipeline.data.batches import WholeImages
+from pipeline.data.batches import WholeImages, validation_batch
 from pipeline.data.prepared import PreparedData
 from pipeline.models import COURSE_PAGE, build_model
 from pipeline.noise import make_noise
@@ -25,17 +24,18 @@ from pipeline.scoring.score import Denoiser, clipped, score
 from pipeline.stages.prepare import prepare
 from pipeline.training.loop import Best, Trained, Trainer
 
-VARIANCE = "0.01"
+VARIANCE, EPOCHS = "0.01", 10
 
 
 def train(data: PreparedData, target: str) -> Trained:
     torch.manual_seed(0)
     return Trainer(
         build_model("autoencoder"),
-        WholeImages(torch.from_numpy(np.asarray(data.train))),
-        torch.from_numpy(np.asarray(data.validation)),
+        WholeImages(data.train),
+        validation_batch(data.validation, 0, len(data.validation), torch.device("cpu")),
         make_noise("gaussian", VARIANCE),
         COURSE_PAGE,
+        EPOCHS,
         target=target,
     ).run()
 

@@ -25,6 +25,7 @@ import torch
 from onnx import numpy_helper
 from PIL import Image
 
+from pipeline.data.images import Part
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.verify import RUNTIMES, is_installed
@@ -128,7 +129,7 @@ def _in_turn(sides: Mapping[str, Callable[[], object]], rounds: int) -> dict[str
 def _write_files(images: np.ndarray | list[np.ndarray], folder: Path) -> None:
     folder.mkdir()
     index = 0
-    for _, noisy in noisy_batches(images[:FILES], make_noise("gaussian", "0.01")):
+    for _, noisy in noisy_batches(Part(images[:FILES]), make_noise("gaussian", "0.01")):
         for image in (noisy.clamp(0, 1) * 255).round().to(torch.uint8).numpy():
             Image.fromarray(image[0]).save(folder / f"{index:05}.png")
             index += 1

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from pipeline.data.images import to_images
+from pipeline.data.images import EIGHT_BITS
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.scoring.digit_reader import WEIGHTS, DigitClassifier
 
@@ -23,7 +23,7 @@ EPOCHS, BATCH, LR = 8, 256, 0.01
 
 def main(path: Path) -> None:
     source = BundledMNIST()
-    train, test = (to_images(torch.from_numpy(part.copy())) for part in source.images())
+    train, test = (EIGHT_BITS.to_tensor(torch.from_numpy(part.copy())) for part in source.images())
     labels = torch.from_numpy(source.train_labels().astype(np.int64))
     torch.manual_seed(0)
     model = DigitClassifier()

@@ -19,7 +19,7 @@ from packaging.utils import canonicalize_name
 
 from pipeline.cli.commands import cli
 from pipeline.cli.help import GroupedOption
-from pipeline.config import AUTO, RECIPE
+from pipeline.config import AUTO, OF_DATA, RECIPE
 
 ENTRY_POINTS: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
 COMMANDS = {
@@ -57,7 +57,7 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
         for parameter in given
         if isinstance(parameter, GroupedOption)
         and not parameter.hidden
-        and not (parameter.name in RECIPE and parameter.default_text == AUTO)  # MLproject says why
+        and not (parameter.name in (*RECIPE, *OF_DATA) and parameter.default_text == AUTO)  # MLproject says why
     }
     parameters = ENTRY_POINTS[entry_point]["parameters"]
     # As text, because MLflow passes and logs the defaults as they are spelled.

@@ -7,7 +7,6 @@ import shutil
 import sys
 import tempfile
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +14,8 @@ import torch
 
 from benchmarks.speed.timing import in_processes
 from pipeline.config import Config
-from pipeline.data.batches import training_batches
+from pipeline.data.batches import training_batches, validation_batch
+from pipeline.data.images import Part
 from pipeline.data.prepared import load_prepared, write_prepared
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import MODELS, build_model
@@ -41,9 +41,9 @@ def _prepare(data_dir: Path, count: int, side: int) -> Config:
     if side > 28:
         margin = (side - 28) // 2
         digits = np.pad(digits[:4800], ((0, 0), (0, 0), (margin, margin), (margin, margin)))
-    few = np.arange(10)
+    part, few = Part(digits), np.arange(10)
     (data_dir / "prepared").mkdir(parents=True)
-    parts = {"train": (digits, np.arange(count) % len(digits)), "validation": (digits, few), "test": (digits, few)}
+    parts = {"train": (part, np.arange(count) % len(digits)), "validation": (part, few), "test": (part, few)}
     write_prepared(config, parts, None, {})
     return config
 
@@ -65,21 +65,22 @@ class _StopWatch(Observer):
 def measure(config: Config) -> tuple[float, float, float]:
     """Images/s of the training loop, GiB of the training images, and GiB of memory that are the process's own."""
     choose_device("cpu")
-    data = load_prepared(config)
+    data, device = load_prepared(config), torch.device("cpu")
     trainer = Trainer(
         build_model("autoencoder"),
-        training_batches(data.train, 0, torch.device("cpu")),
-        torch.from_numpy(np.asarray(data.validation)),
+        training_batches(data.train, 0, device),
+        validation_batch(data.validation, 0, 10, device),
         make_noise("gaussian", "0.01"),
-        replace(FAST, epochs=10_000),
+        FAST,
+        epochs=10_000,
     )
     try:
         trainer.run(_StopWatch(len(data.train)))
     except _EnoughError as enough:
         speed = float(enough.args[0])
     status = dict(line.split(":", 1) for line in Path("/proc/self/status").read_text().splitlines())
-    assert isinstance(data.train, np.ndarray)
-    return speed, data.train.nbytes / 2**30, int(status["RssAnon"].split()[0]) / 2**20
+    assert isinstance(data.train.images, np.ndarray)
+    return speed, data.train.images.nbytes / 2**30, int(status["RssAnon"].split()[0]) / 2**20
 
 
 def table() -> None:

@@ -11,12 +11,12 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 
 from benchmarks.speed.timing import in_turn, ratio
-from pipeline.data.batches import WholeImages
+from pipeline.data.batches import WholeImages, validation_batch
+from pipeline.data.images import Part
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.verify import open_onnxruntime
@@ -34,17 +34,18 @@ RELEASED = Path(__file__).parents[2] / "artifacts" / "mnist-blind" / "model.onnx
 
 
 def _trained() -> nn.Module:
-    train = torch.from_numpy(np.array(BundledMNIST().images()[0]))
+    train = Part(BundledMNIST().images()[0])
     torch.manual_seed(0)
     model = build_model("autoencoder")
-    Trainer(model, WholeImages(train), train[:1], NOISE, MODELS["autoencoder"].fast).run()
+    validation = validation_batch(train, 0, 1, torch.device("cpu"))
+    Trainer(model, WholeImages(train), validation, NOISE, MODELS["autoencoder"].fast, epochs=1).run()
     return model.to(memory_format=torch.contiguous_format).eval()
 
 
 def _noisy(count: int) -> tuple[torch.Tensor, torch.Tensor]:
     images = BundledMNIST().images()[1]
     assert images is not None
-    clean, noisy = zip(*noisy_batches(images[:count], NOISE), strict=True)
+    clean, noisy = zip(*noisy_batches(Part(images[:count]), NOISE), strict=True)
     return torch.cat(clean), torch.cat(noisy)
 
 
@@ -103,7 +104,7 @@ def table() -> None:
         torch.set_num_threads(1)
         print(f"\nAt variance 0.01, one thread; PSNR on the first {IMAGES} test digits:\n")
         print("| | images/s | times BM3D | PSNR in dB |\n|---|---:|---:|---:|")
-        validation = list(noisy_batches(BundledMNIST().images()[0][:50], NOISE))
+        validation = list(noisy_batches(Part(BundledMNIST().images()[0][:50]), NOISE))
         bm3d = None
         for name in reversed(BASELINES):
             if reason := missing(name):

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable
-from dataclasses import replace
 
+import numpy as np
 import torch
 
 from benchmarks.speed.timing import in_turn, ratio
-from pipeline.data.batches import WholeImages
-from pipeline.data.images import to_images
+from pipeline.data.batches import WholeImages, validation_batch
+from pipeline.data.images import EIGHT_BITS, Part
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.models import MODELS, build_model
 from pipeline.models.facts import multiply_adds_per_pixel
 from pipeline.noise import make_noise
 from pipeline.training.devices import choose_device
 from pipeline.training.loop import Trainer
-from pipeline.training.objectives import LOSSES, Pair, image_errors
+from pipeline.training.objectives import LOSSES, Pair
 from pipeline.training.optimizers import OPTIMIZERS
 
 IMAGES, ROUNDS = 48_000, 5
@@ -25,21 +25,23 @@ FAST = MODELS["autoencoder"].fast
 NOISE = make_noise("gaussian", "0.01")
 
 
-def _loop(pixels: torch.Tensor) -> None:
+def _loop(images: np.ndarray) -> None:
     """Train for one epoch and validate on one image."""
-    Trainer(build_model("autoencoder"), WholeImages(pixels), pixels[:1], NOISE, replace(FAST, epochs=1)).run()
+    part = Part(images)
+    validation = validation_batch(part, 0, 1, torch.device("cpu"))
+    Trainer(build_model("autoencoder"), WholeImages(part), validation, NOISE, FAST, epochs=1).run()
 
 
-def _bare_step(pixels: torch.Tensor, with_optimizer: bool = True) -> Callable[[], None]:
+def _bare_step(images: np.ndarray, with_optimizer: bool = True) -> Callable[[], None]:
     """As many steps as in an epoch of `_loop`, on one batch in memory."""
     model = build_model("autoencoder").to(memory_format=torch.channels_last)
     optimizer = OPTIMIZERS[FAST.optimizer][0](model.parameters(), FAST.lr, FAST.beta2)
-    clean = to_images(pixels[: FAST.batch_size])
+    clean = EIGHT_BITS.to_tensor(torch.from_numpy(images[: FAST.batch_size]))
     noisy = NOISE(clean, torch.Generator())
 
     def steps() -> None:
-        for _ in range(len(pixels) // FAST.batch_size):
-            loss = LOSSES[FAST.loss][0](image_errors(model(noisy), Pair(noisy, clean)))
+        for _ in range(len(images) // FAST.batch_size):
+            loss = LOSSES[FAST.loss][0](Pair(noisy, clean).errors(model(noisy)))
             model.zero_grad()
             loss.backward()
             if with_optimizer:
@@ -57,12 +59,11 @@ def _peak() -> float:
 
 def table() -> None:
     choose_device("cpu")
-    images = BundledMNIST().images()[0]
-    pixels = torch.from_numpy(images[:IMAGES])
+    images = BundledMNIST().images()[0][:IMAGES]
     sides = {
-        "`train`": lambda: _loop(pixels),
-        "the bare step: forward, backward, optimizer": _bare_step(pixels),
-        "without the optimizer": _bare_step(pixels, with_optimizer=False),
+        "`train`": lambda: _loop(images),
+        "the bare step: forward, backward, optimizer": _bare_step(images),
+        "without the optimizer": _bare_step(images, with_optimizer=False),
     }
     times = in_turn(sides, ROUNDS)
     mine = times["`train`"]

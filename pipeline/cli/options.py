@@ -69,7 +69,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "group": Option(
         _TEXT,
-        "What the split keeps together: folder, or a regular expression whose match in the path names the group.",
+        "Group that the split keeps together: folder, or a regular expression whose match in the path names it.",
         Config.group,
         _DATA,
     ),

@@ -10,7 +10,7 @@ import pytest
 
 from pipeline.cli.commands import cli
 from pipeline.cli.options import OPTIONS, TRAIN
-from pipeline.config import AUTO, RECIPE, Config
+from pipeline.config import AUTO, OF_DATA, RECIPE, Config
 from pipeline.trials.space import Bounds
 
 
@@ -23,7 +23,7 @@ def params(command: str, *arguments: str) -> dict[str, Any]:
 def test_the_defaults_are_those_of_a_config() -> None:
     given = params("train")
     assert {name: given[name] for name in TRAIN} == {
-        name: AUTO if name in RECIPE else getattr(Config, name) for name in TRAIN
+        name: AUTO if name in (*RECIPE, *OF_DATA) else getattr(Config, name) for name in TRAIN
     }
     assert Config.from_options(**{name: given[name] for name in TRAIN}) == Config()
 
@@ -70,7 +70,7 @@ def test_a_value_becomes_what_the_stages_take(
         (("train", "--seed", "-1"), "'--seed': '-1' is not an integer from 0 to 4,294,967,295"),
         (("train", "--model", "unnet"), "'unnet' is not known; allowed: autoencoder"),
         (("train", "--noise", "pink"), "'pink' is not known; allowed: gaussian"),
-        (("train", "--target", "both"), "'both' is not one of 'clean', 'noisy'"),
+        (("train", "--target", "both"), "'both' is not one of 'auto', 'clean', 'noisy'"),
         (("train", "--device", "tpu"), "'tpu' is not one of 'auto', 'cpu', 'cuda'"),
         (("train", "--clip-input", "maybe"), "'--clip-input': 'maybe' is neither true nor false"),
         (("train", "--clip-input", ""), "'--clip-input': '' is neither true nor false"),

@@ -35,6 +35,6 @@ def test_prepared_images_are_mapped_and_left_alone(tmp_path: Path, digits: np.nd
     write_digits(tmp_path / "digits", digits[:100])
     config = Config(dataset=str(tmp_path / "digits"), data_dir=str(tmp_path / "data"))
     data = prepare(config)
-    assert isinstance(data.train, np.memmap)
+    assert isinstance(data.train.images, np.memmap)
     make_trainer(config, data, ALONE).run()
     assert load_prepared(config).digest == data.digest  # verifies every file

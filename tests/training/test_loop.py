@@ -10,7 +10,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from pipeline.data.batches import RandomCrops, WholeImages
+from pipeline.data.batches import RandomCrops, WholeImages, validation_batch
+from pipeline.data.images import Part
 from pipeline.errors import PipelineError
 from pipeline.models import Recipe, build_model
 from pipeline.noise import make_noise
@@ -23,18 +24,19 @@ NOISE = make_noise("gaussian", "0.01")
 
 
 @pytest.fixture
-def images(digits: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(digits[:300, np.newaxis])
+def images(digits: np.ndarray) -> Part:
+    return Part(digits[:300, np.newaxis])
 
 
-def trainer(images: torch.Tensor, model: str = "autoencoder", seed: int = 0, **options: Any) -> Trainer:
+def trainer(images: Part, model: str = "autoencoder", seed: int = 0, **options: Any) -> Trainer:
     """A trainer on 200 digits, or on crops of them; the other options are those of the trainer or of its recipe."""
     torch.manual_seed(seed)
-    options = {"epochs": 2, "batch_size": 16, "loss": "mse", "precision": "float32", "lr": 0.02, **options}
+    options = {"batch_size": 16, "loss": "mse", "precision": "float32", "lr": 0.02, **options}
     own: dict[str, Any] = {key: options.pop(key) for key in ("target", "compiled") if key in options}
-    crop = options.pop("crop", 0)
-    batches = RandomCrops(list(images[:200]), crop) if crop else WholeImages(images[:200])
-    return Trainer(build_model(model), batches, images[200:], NOISE, Recipe(**options), seed=seed, **own)
+    epochs, crop = options.pop("epochs", 2), options.pop("crop", 0)
+    batches = RandomCrops(images[:200], crop) if crop else WholeImages(images[:200])
+    validation = validation_batch(images[200:], 0, 100, torch.device("cpu"))
+    return Trainer(build_model(model), batches, validation, NOISE, Recipe(**options), epochs, seed=seed, **own)
 
 
 class Recorder(Observer):
@@ -66,14 +68,14 @@ def checkpoint(best: Best) -> Checkpoint:
     return Checkpoint("autoencoder", "", 1, best.epoch, best.validation_loss, best.state_dict)
 
 
-def test_the_same_seed_gives_the_same_weights(images: torch.Tensor) -> None:
+def test_the_same_seed_gives_the_same_weights(images: Part) -> None:
     first, second, other = (checkpoint(trainer(images, seed=seed).run().best).digest for seed in (0, 0, 1))
     assert first == second
     assert first != other
 
 
 def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(
-    images: torch.Tensor, monkeypatch: pytest.MonkeyPatch
+    images: Part, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     penalties = iter([1, 0, 2, 3])
     validate = Trainer.validate
@@ -88,18 +90,28 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(
     (then,) = (state["model"] for state in seen.states if (state["epoch"], state["seen"]) == (3, 0))
     assert all(torch.equal(value, then[name]) for name, value in trained.best.state_dict.items())
     model = checkpoint(trained.best).load_model(torch.device("cpu"))
-    scores = score(images[200:].numpy(), NOISE, {"model": model_denoiser(model, torch.device("cpu"))}, METRICS)
+    scores = score(images[200:], NOISE, {"model": model_denoiser(model, torch.device("cpu"))}, METRICS)
     # Other noise, the same images.
     assert scores["model"]["mse"].mean() == pytest.approx(trained.best.validation_loss, rel=0.05)
 
 
-def test_the_noisy_target_learns_to_copy_the_noise(images: torch.Tensor) -> None:
+def test_a_long_training_validates_about_fifty_times(images: Part) -> None:
+    seen = Recorder()
+    trained = trainer(images[:240], epochs=120, batch_size=200).run(seen)
+    assert [epoch.epoch for epoch in trained.epochs] == [*range(2, 121, 2)]
+    assert [point.images for point in trained.points] == [epoch.images for epoch in trained.epochs]
+    assert trained.epochs[-1].images == 120 * 200
+    # A state after every validated epoch, and the one between where it is asked for.
+    assert {state["epoch"] for state in seen.states if state["seen"] == 0} == {*range(3, 122, 2)}
+
+
+def test_the_noisy_target_learns_to_copy_the_noise(images: Part) -> None:
     """The mistake of the course page: the loss against the noisy image never falls to that against a clean one."""
     clean, noisy = (trainer(images, epochs=6, target=target).run().best for target in ("clean", "noisy"))
     assert noisy.validation_loss > clean.validation_loss
 
 
-def test_a_compiled_network_trains_the_same(images: torch.Tensor) -> None:
+def test_a_compiled_network_trains_the_same(images: Part) -> None:
     counters.clear()
     # Batches of one size: a smaller one at the end would be compiled anew, which takes half a minute.
     plain = trainer(images, epochs=1, batch_size=20).run()
@@ -110,12 +122,12 @@ def test_a_compiled_network_trains_the_same(images: torch.Tensor) -> None:
     assert compiled.best.validation_loss == pytest.approx(plain.best.validation_loss, rel=0.05)
 
 
-def test_a_diverging_training_says_where(images: torch.Tensor) -> None:
+def test_a_diverging_training_says_where(images: Part) -> None:
     with pytest.raises(PipelineError, match=r"training diverged: the \w+ loss is (nan|inf) in epoch 1 after [\d,]+ im"):
         trainer(images, lr=1e30).run()
 
 
-def test_an_observer_sees_what_the_result_holds(images: torch.Tensor) -> None:
+def test_an_observer_sees_what_the_result_holds(images: Part) -> None:
     seen = Recorder()
     trained = trainer(images, epochs=2).run(seen)
     assert (seen.points, seen.epochs) == (trained.points, trained.epochs)
@@ -139,9 +151,7 @@ def test_an_observer_sees_what_the_result_holds(images: torch.Tensor) -> None:
         ("dncnn:depth=3,width=4", {"crop": 20}),
     ],
 )
-def test_from_any_state_it_ends_with_the_same_weights(
-    model: str, options: dict[str, Any], images: torch.Tensor
-) -> None:
+def test_from_any_state_it_ends_with_the_same_weights(model: str, options: dict[str, Any], images: Part) -> None:
     seen = Recorder()
     whole = trainer(images, model, batch_size=80, **options).run(seen)
     assert len(seen.states) >= 6
@@ -155,7 +165,7 @@ def test_from_any_state_it_ends_with_the_same_weights(
         assert losses[0] == losses[1]
 
 
-def test_after_an_observer_stops_it_the_trainer_can_go_on(images: torch.Tensor) -> None:
+def test_after_an_observer_stops_it_the_trainer_can_go_on(images: Part) -> None:
     class Stopper(Observer):
         def wants_state(self) -> bool:
             return True
