@@ -31,7 +31,9 @@ _WORKERS_NEED = (  # modules of the pipeline
         f"data/formats/{name}.py"
         for name in ("__init__", "arrays", "by_pillow", "deep_png", "picture", "tiff", "tiff_writing")
     ),
-    *("denoising/__init__.py", "denoising/model.py", "denoising/tiling.py"),
+    *("data/transparency.py", "spec.py"),
+    *(f"noise/{name}.py" for name in ("__init__", "cameras", "estimation", "kinds", "ranges")),
+    *(f"denoising/{name}.py" for name in ("__init__", "levels", "model", "tiling")),
 )
 
 

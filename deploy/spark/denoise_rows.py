@@ -56,8 +56,7 @@ class RowModel:
                         yield index, picture
 
             for batch in batches(pictures()):
-                inputs = [picture.pixels for _, picture in batch]
-                denoised = self._model.denoise(inputs, inputs[0].dtype)
+                denoised = self._model.denoise_pictures([picture for _, picture in batch])
                 for (index, picture), pixels in zip(batch, denoised, strict=True):
                     try:
                         data = picture.encode(pixels)

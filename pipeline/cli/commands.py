@@ -272,12 +272,26 @@ def verify_command(folder: Path, runtime: str) -> None:
     type=Number(float, 0, 100),
     help="Variance of Gaussian noise to add first, to try the model.",
 )
+@click.option(
+    "--white",
+    type=Number(float, 0, 3e38, low_allowed=False),
+    help="Pixel value that is white, if not the model's or the largest of its type.",
+)
+@click.option("--black", type=Number(float, -3e38, 3e38), help="Pixel value that is black, if not the model's or 0.")
 @with_options("seed", seed="Seed of the noise that is added.")
-def denoise_command(inputs: tuple[Path, ...], file: str, output: Path, variance: float, seed: int) -> None:
-    """Denoise INPUTS, which are image files and folders of image files. Needs no torch."""
+def denoise_command(
+    inputs: tuple[Path, ...],
+    file: str,
+    output: Path,
+    variance: float,
+    white: float | None,
+    black: float | None,
+    seed: int,
+) -> None:
+    """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
     from pipeline.denoising.command import denoise
 
-    denoise(file, inputs, output, variance, seed)
+    denoise(file, inputs, output, variance, seed, white, black)
 
 
 @cli.command("demo", section=_USE, examples=["artifacts/mnist-blind"])

@@ -14,8 +14,10 @@ import numpy as np
 
 from pipeline.data.finding import find_images
 from pipeline.data.image_files import FORMATS, Picture, read_picture, write_picture
-from pipeline.data.images import psnr_of_error, to_floats
-from pipeline.denoising.model import Model, batches, located_model, open_model
+from pipeline.data.images import Levels, psnr_of_error
+from pipeline.data.transparency import filled
+from pipeline.denoising.levels import Dim
+from pipeline.denoising.model import Model, batches, located_model, open_model, with_hidden
 from pipeline.errors import PipelineError
 from pipeline.files import printable
 
@@ -35,17 +37,27 @@ class Progress:
     skipped: int = 0
     noisy: list[float] = field(default_factory=list)  # PSNR in dB of every image with noise added ...
     denoised: list[float] = field(default_factory=list)  # ... and of its denoised copy
+    dim: Dim = field(default_factory=Dim)
 
 
-def denoise(model: str, inputs: Sequence[Path], output: Path, variance: float, seed: int) -> None:
-    """Write a denoised copy of every image in `inputs` to the folder `output`, under its own name.
+def denoise(
+    model: str,
+    inputs: Sequence[Path],
+    output: Path,
+    variance: float = 0,
+    seed: int = 0,
+    white: float | None = None,
+    black: float | None = None,
+) -> None:
+    """Write a denoised copy of every file in `inputs` to the folder `output`, in its own form and under its own name.
 
     Args:
         model: a hand-off folder, its .onnx file, or an MLflow model URI.
         inputs: image files, and folders that are searched for image files.
         output: a folder; created if it does not exist.
-        variance: of Gaussian noise to add first, for pixels in [0, 1]; 0 for none.
+        variance: of Gaussian noise to add first, where black is 0 and white is 1; 0 for none.
         seed: of that noise; every image gets its own.
+        white, black: the pixel values that stand for 1 and 0, see `pipeline.denoising.levels`.
 
     Raises:
         PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input or
@@ -54,13 +66,15 @@ def denoise(model: str, inputs: Sequence[Path], output: Path, variance: float, s
     jobs = list(_jobs(inputs, output))
     progress = Progress()
     with located_model(model) as path:
-        network = open_model(path)
+        network = open_model(path, white=white, black=black)
         terminal = sys.stderr.isatty()
         with click.progressbar(length=len(jobs), label="denoise", file=sys.stderr, hidden=not terminal) as bar:
             for batch in batches(_pictures(jobs, network, progress)):
                 _denoise_batch(network, batch, variance, seed, progress)
                 bar.update(len(batch))
-    done = f"denoise: {len(jobs) - progress.skipped:,} of {len(jobs):,} files, in {output}"
+    if progress.dim.warning:
+        click.echo(progress.dim.warning, err=True)
+    done = f"denoise: {len(jobs) - progress.skipped:,} of {len(jobs):,} files, in {printable(output)}"
     if progress.noisy:
         noisy, denoised = (sum(values) / len(values) for values in (progress.noisy, progress.denoised))
         done += f"; PSNR to the originals: noisy {noisy:.2f} dB, denoised {denoised:.2f} dB"
@@ -110,6 +124,8 @@ def _pictures(jobs: Sequence[Job], network: Model, progress: Progress) -> Iterat
             click.echo(f"skipped {printable(job.path)}: {' '.join(str(error).split())}", err=True)
             progress.skipped += 1
             continue
+        if not network.levels.is_known(picture.pixels.dtype):
+            progress.dim.look_at(printable(job.path), picture.pixels)
         yield job, picture
 
 
@@ -117,32 +133,35 @@ def _denoise_batch(
     network: Model, batch: Sequence[tuple[Job, Picture]], variance: float, seed: int, progress: Progress
 ) -> None:
     """Denoise and write pictures of one shape and type."""
-    inputs = [picture.pixels for _, picture in batch]
-    dtype = inputs[0].dtype
+    clean = [filled(picture.pixels, picture.alpha) for _, picture in batch]
+    dtype, levels = clean[0].dtype, network.levels.of(clean[0].dtype)
+    inputs = clean
     if variance:
         inputs = [
-            _add_noise(pixels, variance, seed, job.path, network)
-            for (job, _), pixels in zip(batch, inputs, strict=True)
+            _add_noise(pixels, variance, seed, job.path, levels, network.clip_input)
+            for (job, _), pixels in zip(batch, clean, strict=True)
         ]
-    for (job, picture), noisy, pixels in zip(batch, inputs, network.denoise(inputs, dtype), strict=True):
+    denoised = network.denoise(inputs, dtype)
+    for (job, picture), before, noisy, after in zip(batch, clean, inputs, denoised, strict=True):
         if variance:
-            progress.noisy.append(_psnr(noisy, picture.pixels))
-            progress.denoised.append(_psnr(pixels, picture.pixels))
+            progress.noisy.append(_psnr(noisy, before, levels))
+            progress.denoised.append(_psnr(after, before, levels))
+        pixels = with_hidden(picture, after)
         try:
             write_picture(picture, pixels, job.target)
         except OSError as error:
             raise PipelineError(f"cannot write {printable(job.target)}: {error.strerror or error}") from error
 
 
-def _add_noise(pixels: np.ndarray, variance: float, seed: int, path: Path, network: Model) -> np.ndarray:
-    """float32 with noise that depends on the file's name, not on its place among other files."""
+def _add_noise(pixels: np.ndarray, variance: float, seed: int, path: Path, levels: Levels, clip: bool) -> np.ndarray:
+    """Pixels in float32, with noise that depends on the file's name, not on its place among other files."""
     noisy = np.random.default_rng([seed, *os.fsencode(path.name)]).standard_normal(pixels.shape, np.float32)
     noisy *= np.float32(math.sqrt(variance))
-    noisy += to_floats(pixels)
-    return noisy.clip(0, 1, out=noisy) if network.clip_input else noisy
+    noisy += levels.to_floats(pixels)
+    return levels.from_floats(noisy.clip(0, 1, out=noisy) if clip else noisy, np.float32)
 
 
-def _psnr(pixels: np.ndarray, clean: np.ndarray) -> float:
-    """In dB, of pixels clipped to [0, 1]."""
-    difference = to_floats(pixels).clip(0, 1) - to_floats(clean)
+def _psnr(pixels: np.ndarray, clean: np.ndarray, levels: Levels) -> float:
+    """In dB, of pixels clipped to black and white."""
+    difference = levels.to_floats(pixels).clip(0, 1) - levels.to_floats(clean)
     return float(psnr_of_error(float(np.square(difference).mean())))

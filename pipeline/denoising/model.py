@@ -5,14 +5,16 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
 
 from pipeline.data.image_files import Picture
-from pipeline.data.images import to_floats, to_integers
+from pipeline.data.images import Levels
+from pipeline.data.transparency import filled
+from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.tiling import TILE, tiled
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
@@ -31,20 +33,17 @@ class Model:
     halo: int  # pixels; see `pipeline.denoising.tiling`
     accepted: tuple[float, float]  # a noisy image has no values outside this range
     clip_input: bool  # trained on noisy images that were clipped to [0, 1]
+    levels: ChosenLevels = field(default_factory=ChosenLevels)  # which pixel values are white and black
 
     def check(self, picture: Picture) -> None:
         """Make sure that the model can denoise `picture`.
 
         Raises:
-            PipelineError: its values are not those of a noisy image, or it lacks a colour. The message does not name
-                the picture.
+            PipelineError: its values are not those of a noisy image, or it has other channels. The message does not
+                name the picture.
         """
-        pixels, (low, high) = picture.pixels, self.accepted
-        if pixels.dtype == np.float32 and not (pixels.min() >= low and pixels.max() <= high):
-            raise PipelineError(
-                f"its values range from {pixels.min():g} to {pixels.max():g}, but a noisy image on the [0, 1] scale "
-                f"stays within {low:g} to {high:g}; divide it by the value of white"
-            )
+        pixels = picture.pixels
+        self.levels.check(pixels, self.accepted)
         if self.channels not in (1, pixels.shape[1]):
             raise PipelineError(f"it has {pixels.shape[1]} channels, but this model needs {self.channels}")
 
@@ -52,18 +51,28 @@ class Model:
         """Denoised images, one for each input and of its shape. Large ones run in tiles, in bounded memory.
 
         Args:
-            inputs: all of one shape [N, C, H, W], and of the type `dtype` or float32.
-            dtype: of the result: uint8 or uint16, clipped to the range of the type, or float32, not clipped.
+            inputs: pixels, all of one shape [N, C, H, W], of the type `dtype` or float32.
+            dtype: of the result, and of the pixels that the levels are those of: uint8 or uint16, clipped to black and
+                white, or float32, not clipped.
         """
         images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
-        # A model of gray images sees every colour channel as an image of its own.
+        # A model of gray images sees every channel as an image of its own.
         denoised = self._run(images.reshape(-1, self.channels, *images.shape[-2:]), dtype)
         return np.split(denoised.reshape(images.shape), len(inputs))
 
+    def denoise_pictures(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
+        """The pixels of denoised pictures of one shape and type. What is transparent stays as it is, unseen."""
+        inputs = [filled(picture.pixels, picture.alpha) for picture in pictures]
+        return [
+            with_hidden(picture, pixels)
+            for picture, pixels in zip(pictures, self.denoise(inputs, inputs[0].dtype), strict=True)
+        ]
+
     def _run(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        levels = self.levels.of(dtype)
+
         def run(part: np.ndarray) -> np.ndarray:
-            denoised = self.run(to_floats(part))
-            return denoised if dtype == np.float32 else to_integers(denoised, dtype)
+            return levels.from_floats(self.run(levels.to_floats(part)), dtype)
 
         if max(images.shape[-2:]) <= TILE:
             count = max(1, _BATCH_PIXELS // images[0].size)
@@ -71,6 +80,13 @@ class Model:
         else:
             parts = [tiled(run, images[start : start + 1], self.halo) for start in range(len(images))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def with_hidden(picture: Picture, pixels: np.ndarray) -> np.ndarray:
+    """Denoised pixels of a picture, but as they were where it is transparent."""
+    if picture.alpha is None:
+        return pixels
+    return np.where((picture.alpha > 0)[:, np.newaxis], pixels, picture.pixels)
 
 
 @contextmanager
@@ -101,12 +117,14 @@ def located_model(model: str) -> Iterator[Path]:
     yield path
 
 
-def open_model(path: Path, threads: int = 0) -> Model:
+def open_model(path: Path, threads: int = 0, white: float | None = None, black: float | None = None) -> Model:
     """Open an .onnx file in onnxruntime.
 
     Args:
         path: of the file.
         threads: to run on; 0 for one per core.
+        white, black: the pixel values of pictures that stand for 1 and 0. By default what the file says, for pictures
+            of the type that it was trained on, and else the range of their type.
 
     Raises:
         PipelineError: the file cannot be opened, or is not a float model of this pipeline.
@@ -121,13 +139,17 @@ def open_model(path: Path, threads: int = 0) -> Model:
         facts = session.get_modelmeta().custom_metadata_map
         low, high = (float(number) for number in facts["accepted_range"].split())
         halo, clip = int(facts["halo"]), json.loads(facts["clip_input"])
+        trained = Levels(float(facts["white"]), float(facts["black"])) if "pixel_type" in facts else None
     except KeyError as error:
         raise PipelineError(f"--model: {path} was not exported by this pipeline: its metadata lacks {error}") from error
     except Exception as error:  # onnxruntime raises errors of its own
         raise PipelineError(f"--model: {path} cannot be opened: {error}") from error
     if noisy.type != "tensor(float)":
         raise PipelineError(f"--model: {path} takes {noisy.type}; use the float model, {_MODEL}")
-    return Model(lambda images: session.run(None, {noisy.name: images})[0], noisy.shape[1], halo, (low, high), clip)
+    levels = ChosenLevels(white, black, trained, facts.get("pixel_type", ""))
+    return Model(
+        lambda images: session.run(None, {noisy.name: images})[0], noisy.shape[1], halo, (low, high), clip, levels
+    )
 
 
 def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:

@@ -152,7 +152,7 @@ def test_unreadable_files_are_skipped_and_told(trained: Trained, photo: np.ndarr
         "broken.png": "No such file or directory",
         "text.jpg": "it is not in a known image format",
         "empty.png": "it is not in a known image format",
-        "range.npy": "its values range from 0 to 255, but a noisy image on the [0, 1] scale stays within -2 to 3",
+        "range.npy": "its values range from 0 to 255, but a noisy image with white 1 stays within -2 to 3",
         "nan.npy": "it holds NaN or infinity",
         "integers.npy": "it holds int64; allowed are uint8, uint16, and floats on the [0, 1] scale",
         "shape.npy": "it has the shape [2, 5, 7, 9, 11]; allowed are [H, W]",

@@ -53,12 +53,16 @@ def test_every_channel_of_a_colour_image_is_denoised_by_itself(model: Model, dig
 
 def test_pictures_that_are_no_noisy_images_are_refused(model: Model) -> None:
     model.check(picture(value=255))
-    model.check(picture(dtype=np.float32, value=1.2))
+    model.check(picture(dtype=np.float32, value=1))
     for value in (255, -40, np.nan):
-        with pytest.raises(PipelineError, match=r"its values range from .* divide it by the value of white"):
+        with pytest.raises(PipelineError, match=r"its values range from .* pass the value of white: --white N"):
             model.check(picture(dtype=np.float32, value=value))
     colour = Model(model.run, 3, model.halo, model.accepted, model.clip_input)
     colour.check(picture((1, 3, 28, 28)))
+    many = Model(lambda noisy: 1 - noisy, 5, model.halo, model.accepted, model.clip_input)
+    many.check(picture((2, 5, 28, 28)))
+    (inverted,) = many.denoise([np.full((2, 5, 28, 28), 3, np.uint16)], np.dtype(np.uint16))
+    np.testing.assert_array_equal(inverted, np.full((2, 5, 28, 28), 65532))
     with pytest.raises(PipelineError, match="it has 1 channels, but this model needs 3"):
         colour.check(picture())
 

@@ -1,0 +1,115 @@
+"""Which pixel values are white and black in a picture, and whether its pixels can be meant so."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from pipeline.data.images import Levels
+from pipeline.errors import PipelineError
+from pipeline.noise.estimation import noise_sigma
+
+_BITS = (8, 10, 12, 14, 16)  # that cameras have
+_OUTSIDE = 0.01  # share of the pixels that may lie further outside of [0, 1] than noise explains
+_SIGMAS = 3
+_USED = 8  # less than this part of the range of a type is hardly meant to be all of it
+_SMALLEST_SIDE = 3  # pixels: of an image whose noise can be estimated
+
+
+@dataclass(frozen=True)
+class ChosenLevels:
+    """The levels of pictures: what the caller says, else what the model was trained on, else the range of the type."""
+
+    white: float | None = None  # what the caller says ...
+    black: float | None = None
+    trained: Levels | None = None  # ... and what the model says of pixels
+    trained_type: str = ""  # of this type
+
+    def of(self, dtype: np.dtype) -> Levels:
+        """Those of pictures of a type."""
+        levels = self.trained if self.trained and dtype == self.trained_type else Levels.of_type(dtype)
+        return Levels(
+            levels.white if self.white is None else self.white, levels.black if self.black is None else self.black
+        )
+
+    def is_known(self, dtype: np.dtype) -> bool:
+        """Whether they are more than the range of the type."""
+        return self.white is not None or (self.trained is not None and dtype == self.trained_type)
+
+    def check(self, pixels: np.ndarray, accepted: tuple[float, float]) -> None:
+        """Make sure that pixels can be those of a noisy image.
+
+        Args:
+            pixels: uint8, uint16 or float32 [N, C, H, W].
+            accepted: no noisy image has values outside of this range, on the scale where black is 0 and white is 1.
+
+        Raises:
+            PipelineError: they cannot. The message does not name the picture.
+        """
+        levels = self.of(pixels.dtype)
+        if levels.white <= levels.black:
+            raise PipelineError(
+                f"its white, {levels.white:g}, is not above its black, {levels.black:g}; pass --white N"
+            )
+        darkest, brightest = float(pixels.min()), float(pixels.max())
+        if pixels.dtype.kind == "u":
+            if brightest > levels.white:
+                source = "" if self.white is not None else " in the images that the model was trained on"
+                raise PipelineError(
+                    f"its brightest pixel is {brightest:,g}, but white is {levels.white:,g}{source}; "
+                    "pass the value of white: --white N"
+                )
+            return
+        low, high = levels.from_floats(np.array(accepted), np.float32)
+        if not (darkest >= low and brightest <= high):
+            raise PipelineError(
+                f"its values range from {darkest:g} to {brightest:g}, but a noisy image with white {levels.white:g} "
+                f"stays within {low:g} to {high:g}; pass the value of white: --white N"
+            )
+        share = _share_outside(levels.to_floats(pixels))
+        if share > _OUTSIDE:
+            raise PipelineError(
+                f"{share:.0%} of its values lie further outside of {levels.black:g} to {levels.white:g} than its noise "
+                f"explains (they range from {darkest:g} to {brightest:g}); pass the values of white and black: "
+                "--white N --black N"
+            )
+
+
+def _share_outside(floats: np.ndarray) -> float:
+    """The share of values that lie outside of [0, 1] by more than three standard deviations of the noise."""
+    if np.mean((floats < 0) | (floats > 1)) <= _OUTSIDE or min(floats.shape[-2:]) < _SMALLEST_SIDE:
+        return 0.0
+    margin = _SIGMAS * noise_sigma(floats)
+    return float(np.mean((floats < -margin) | (floats > 1 + margin)))
+
+
+@dataclass
+class Dim:
+    """Pictures that use little of the range of their type: perhaps their white is not its end."""
+
+    names: list[str] = field(default_factory=list)
+    brightest: float = 0.0  # pixel of the first one
+    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.uint8))
+
+    def look_at(self, name: str, pixels: np.ndarray) -> None:
+        """Take a picture into account."""
+        brightest = float(pixels.max())
+        if brightest < Levels.of_type(pixels.dtype).white / _USED:
+            if not self.names:
+                self.brightest, self.dtype = brightest, pixels.dtype
+            self.names.append(name)
+
+    @property
+    def warning(self) -> str:
+        """One line; "" if there are none."""
+        if not self.names:
+            return ""
+        white = self.brightest
+        if self.dtype.kind == "u":
+            white = next(level for bits in _BITS if (level := 2**bits - 1) >= white)
+        others = f" (and {len(self.names) - 1:,} more are as dim)" if len(self.names) > 1 else ""
+        return (
+            f"warning: {self.names[0]}: its brightest pixel is {self.brightest:,g} of "
+            f"{Levels.of_type(self.dtype).white:,g}{others}; if white is {white:,g}, pass --white {white:g}"
+        )
