@@ -174,6 +174,21 @@ def test_upright_is_as_pillow_turns_it() -> None:
         np.testing.assert_array_equal(stored(wanted, orientation), planes(COLOUR))
 
 
+def test_inks_are_seen_as_colours_and_what_is_hidden_is_not_seen(tmp_path: Path) -> None:
+    inks = Image.fromarray(RANDOM.integers(0, 256, (40, 50, 4), dtype=np.uint8), mode="CMYK")
+    inks.save(tmp_path / "x.tif")
+    picture = read_picture(tmp_path / "x.tif")
+    assert picture.pixels.shape == (1, 4, 40, 50)
+    difference = picture.upright[0].astype(int) - planes(np.asarray(inks.convert("RGB")))
+    assert np.abs(difference).max() <= 1
+    inks.save(tmp_path / "x.jpg")
+    assert read_picture(tmp_path / "x.jpg").upright.shape == (1, 3, 40, 50)
+    alpha = np.zeros((40, 50), np.uint8)
+    alpha[:, 7] = 255
+    saved(tmp_path / "x.png", np.dstack([np.where(alpha == 0, 200, 10).astype(np.uint8), alpha]))
+    assert (read_picture(tmp_path / "x.png").upright == 10).all()
+
+
 def test_what_would_be_cut_to_eight_bits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.ppm").write_bytes(b"P6 50 40 65535\n" + DEEP[..., :3].astype(">u2").tobytes())
     with pytest.raises(PipelineError, match="it has more than 8 bits per colour, which can be read from PNG and TIFF"):

@@ -60,7 +60,7 @@ def read_by_pillow(file: BinaryIO, form: str) -> Picture:
             if count > 1:
                 info |= {"duration": durations, "loop": image.info.get("loop", 0)}
     pixels, alpha = _alike(frames)
-    return Picture(pixels, alpha, form, partial(_encode, form, alpha, cmyk, info), orientation)
+    return Picture(pixels, alpha, form, partial(_encode, form, alpha, cmyk, info), orientation, cmyk)
 
 
 def _info(image: Image.Image) -> dict[str, Any]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from pipeline.data.transparency import filled
 from pipeline.errors import PipelineError
 
 _INVERSE = {6: 8, 8: 6}  # of the orientations; every other one is its own inverse
@@ -21,11 +22,20 @@ class Picture:
     format: str  # "PNG", "TIFF", …
     encode: Callable[[np.ndarray], bytes]  # from pixels of the same shape and type to the content of a file
     orientation: int = 1  # as EXIF and TIFF define it: 1 is upright
+    is_cmyk: bool = False  # its channels are four inks
 
     @property
     def upright(self) -> np.ndarray:
-        """The pixels, turned as the orientation says."""
-        return turned(self.pixels, self.orientation)
+        """The pixels as they are seen: upright, inks as red, green and blue, and nothing of what is transparent."""
+        pixels = filled(self.pixels, self.alpha)
+        return turned(_without_inks(pixels) if self.is_cmyk else pixels, self.orientation)
+
+
+def _without_inks(pixels: np.ndarray) -> np.ndarray:
+    """Cyan, magenta, yellow and black [N, 4, H, W] in uint8 or uint16 as red, green and blue, as Pillow does it."""
+    white = np.iinfo(pixels.dtype).max
+    paper = white - pixels.astype(np.uint64)
+    return ((paper[:, :3] * paper[:, 3:] + white // 2) // white).astype(pixels.dtype)
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

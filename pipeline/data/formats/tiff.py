@@ -54,7 +54,9 @@ def read_tiff(file: BinaryIO) -> Picture:
     if stacks[0].has_samples and extra and extra[-1] in _ALPHA and pixels.shape[1] > 1:
         pixels, alpha = pixels[:, :-1], pixels[:, -1]
     orientation = int(pages[0].tags.valueof(_ORIENTATION, 1))
-    return Picture(pixels, alpha, "TIFF", partial(encode_tiff, stacks, byteorder, is_big, alpha), orientation)
+    is_cmyk = stacks[0].photometric == _KINDS.SEPARATED and pixels.shape[1] == 4 and pixels.dtype.kind == "u"
+    encode = partial(encode_tiff, stacks, byteorder, is_big, alpha)
+    return Picture(pixels, alpha, "TIFF", encode, orientation, is_cmyk)
 
 
 class _Complaints(logging.Handler):
