@@ -26,7 +26,9 @@ OF_DATA = ("noise", "target", "crop")  # what follows from the data if it is AUT
 OF_KNOWN_LEVEL = ("sure", "r2r")
 # ... and those whose loss is an estimate by small differences: it may be below 0, and bfloat16 is too coarse for it.
 ESTIMATES = ("sure", "self")
-_WHOLE = 128  # pixels: images up to this side are trained on as a whole, if all have one size ...
+_WHOLE = (
+    128  # pixels: images up to this side are trained on as a whole, if all have one size, or too narrow for crops ...
+)
 _CROP = 64  # ... others in crops with sides of this many pixels, or of the smallest image
 SMALLEST_CROP = 32  # pixels
 _DEFAULT = MODELS["autoencoder"].fast
@@ -56,7 +58,7 @@ class DataFacts:
 
     @property
     def crop(self) -> int:
-        if self.one_size and self.largest <= _WHOLE:
+        if self.one_size and (self.largest <= _WHOLE or self.smallest < SMALLEST_CROP):
             return 0
         return min(_CROP, self.smallest)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 import zipfile
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -64,8 +65,8 @@ def format_of(head: bytes) -> str | None:
     return None
 
 
-def read_picture(path: Path) -> Picture:
-    """Read a file of images.
+def read_picture(source: Path | BinaryIO) -> Picture:
+    """Read a file of images, given by its path or open.
 
     - PNG, JPEG, BMP, WebP, GIF, PPM and PGM, JPEG 2000, AVIF: 8 or 16 bits, gray, colour, palettes, alpha; every frame
       of an animation is an image.
@@ -77,7 +78,7 @@ def read_picture(path: Path) -> Picture:
             the file.
     """
     try:
-        with path.open("rb") as file:
+        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
             form = format_of(file.read(HEAD))
             file.seek(0)
             picture = _reader(form)(file)

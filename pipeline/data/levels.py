@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.config import AUTO
 from pipeline.data.images import Levels
 from pipeline.errors import PipelineError
+from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
 
 _BITS = (8, 10, 12, 14, 16)  # of cameras whose pixels are stored in 16
@@ -25,17 +26,23 @@ def white_of_bits(highest: float) -> int:
 
 
 def lie_around_unit(images: Sequence[np.ndarray], levels: Levels = _UNIT) -> bool:
-    """Whether floats lie from black to white: at most 1 % of the pixels outside by more than three sigma of noise.
+    """Whether floats lie from black to white: at most 1 % of them outside by more than three sigma of their noise.
 
     Args:
         images: float32 [C, H, W] each, at least one.
         levels: black and white.
     """
+
+    def share_outside(margin: float) -> float:
+        low, high = levels.black - margin, levels.white + margin
+        outside = sum(int(np.count_nonzero((image < low) | (image > high))) for image in images)
+        return outside / sum(image.size for image in images)
+
+    if share_outside(0) <= _OUTSIDE:
+        return True
     some = [levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
-    limit = _SIGMAS * min(noise_sigma(some), _MOST_SIGMA) * (levels.white - levels.black)
-    low, high = levels.black - limit, levels.white + limit
-    outside = sum(int(np.count_nonzero((image < low) | (image > high))) for image in images)
-    return outside <= _OUTSIDE * sum(image.size for image in images)
+    sigma = min(noise_sigma(some), _MOST_SIGMA) * (levels.white - levels.black)
+    return share_outside(_SIGMAS * sigma) <= _OUTSIDE
 
 
 def find_levels(
@@ -63,13 +70,13 @@ def find_levels(
     if levels.white <= levels.black:
         raise PipelineError(f"--black {black:g} is not below white, which is {levels.white:g}")
     if dtype != np.float32 and highest > levels.white:
-        raise PipelineError(f"--white {levels.white:g}: {name} has brighter pixels, up to {highest:g}")
+        raise PipelineError(f"--white {levels.white:g}: {printable(name)} has brighter pixels, up to {highest:g}")
     if dtype == np.float32 and not lie_around_unit(images, levels):
         middle = (levels.white + levels.black) / 2
         low, high, name = max(ranges, key=lambda found: max(middle - found[0], found[1] - middle))
         raise PipelineError(
-            f"floats must lie around black, {levels.black:g}, to white, {levels.white:g}, but {name} has {low:g} to "
-            f"{high:g}; give the values of a white and a black pixel by --white and --black"
+            f"floats must lie around black, {levels.black:g}, to white, {levels.white:g}, but {printable(name)} has "
+            f"{low:g} to {high:g}; give the values of a white and a black pixel by --white and --black"
         )
     return levels
 

@@ -54,7 +54,8 @@ def _prepare(config: Config, force: bool) -> PreparedData:
         for line in division.lines:
             click.echo(f"prepare: {config.dataset}: {line}")
         labels = source.test_labels() if division.test is not None else None
-        data = write_prepared(config, split(division, config), labels, _facts(config, source))
+        found = {"found": division.lines, "one_capture": division.one_capture}
+        data = write_prepared(config, split(division, config), labels, {**_facts(config, source), **found})
         click.echo(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
     return data
 

@@ -44,8 +44,10 @@ def _check(config: Config, data: PreparedData) -> None:
         for name in PARTS:
             scenes = getattr(data, name).scenes
             if np.bincount(scenes).min() < 2:
+                some = ", ".join(data.manifest.get("one_capture", ()))
                 raise PipelineError(
-                    f"--target noisy2noisy: {config.dataset} has scenes with one capture only; two or more are needed"
+                    "--target noisy2noisy: two or more captures of every scene are needed, and "
+                    f"{config.dataset} has scenes with one only{some and f', such as {some}'}"
                 )
     if config.crop > data.facts.smallest:
         raise PipelineError(

@@ -14,7 +14,7 @@ from pipeline.data.image_files import FORMATS
 from pipeline.data.images import Levels
 from pipeline.data.levels import describe_levels, find_levels
 from pipeline.data.sources import Channels, Division
-from pipeline.data.sources.layouts import Layout, find_layout, match
+from pipeline.data.sources.layouts import NAMED, Layout, find_layout, match
 from pipeline.data.sources.names import CLEAN, NOISY, means_noisy, read_names
 from pipeline.data.sources.reading import read_files, sha256_files
 from pipeline.data.sources.scenes import (
@@ -68,7 +68,7 @@ class ImageFolder:
         scenes = images_of(self._layout.scenes, files, self._group)
         levels = find_levels(
             [image for file in files.values() for image in file.pixels],
-            [(file.lowest, file.highest, printable(name)) for name, file in files.items()],
+            [(file.lowest, file.highest, name) for name, file in files.items()],
             self._white,
             self._black,
         )
@@ -145,6 +145,7 @@ class ImageFolder:
             as_part(test, files, levels) if test else None,
             groups_of(training, files),
             tuple(line for line in lines if line),
+            tuple(printable(scene.name) for scene in scenes if len(scene.captures) == 1)[:NAMED],
         )
 
 

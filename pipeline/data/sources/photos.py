@@ -119,7 +119,7 @@ def _read(path: Path, channels: int) -> np.ndarray:
         if path.suffix == ".npz":
             (array,) = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False).values()
             return array.astype(np.uint8)[np.newaxis]
-        return converted(read_picture(path).pixels, channels)[0]
+        return converted(read_picture(path).upright, channels)[0]
     except (OSError, PipelineError) as error:
         raise PipelineError(f"cannot use {path}: {error}") from error
 

@@ -5,12 +5,13 @@ from __future__ import annotations
 import mmap
 import os
 import tempfile
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
-from typing import TypeVar
+from threading import Lock
+from typing import BinaryIO, TypeVar
 
 import numpy as np
 
@@ -35,7 +36,7 @@ class ImageFile:
     sha256: str  # of the file
     pixels: np.ndarray  # uint8, uint16 or float32 [N, C, H, W]: N images, upright
     sums: tuple[str, ...]  # SHA-256 of the pixels of each image; "" where all pixels of it are equal
-    lowest: float  # of all pixels
+    lowest: float  # pixel of all
     highest: float
 
 
@@ -51,23 +52,17 @@ def read_files(paths: Sequence[Path], channels: Channels, scratch: Path) -> list
     Raises:
         PipelineError: files cannot be read, are too small, or do not have as many channels; it names them all.
     """
-    problems: list[tuple[Path, str]] = []
-    places: list[tuple[ImageFile, int]] = []
     try:
         with tempfile.TemporaryFile(dir=scratch) as file:
-            for path, result in zip(paths, _in_turn(lambda path: _read(path, channels), paths), strict=True):
-                if isinstance(result, str):
-                    problems.append((path, result))
-                elif not problems:
-                    places.append((result, file.tell()))
-                    file.write(result.pixels.data)
+            kept = _Kept(file)
+            results = _in_threads(lambda path: _read(path, channels, kept), paths)
+            problems = [(path, text) for path, text in zip(paths, results, strict=True) if isinstance(text, str)]
             if problems:
                 raise PipelineError(_describe(problems, len(paths)))
-            file.flush()
-            content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+            content = kept.content()
     except OSError as error:
         raise PipelineError(f"cannot write images to {scratch}: {error.strerror or error}") from error
-    return [_mapped(image, content, start) for image, start in places]
+    return [result(content) for result in results if not isinstance(result, str)]
 
 
 def sha256_files(paths: Sequence[Path]) -> list[str]:
@@ -77,7 +72,7 @@ def sha256_files(paths: Sequence[Path]) -> list[str]:
         PipelineError: one cannot be read.
     """
     try:
-        return list(_in_turn(sha256_file, paths))
+        return _in_threads(sha256_file, paths)
     except OSError as error:
         raise PipelineError(f"cannot read {printable(error.filename)}: {error.strerror}") from error
 
@@ -107,31 +102,52 @@ def converted(pixels: np.ndarray, channels: Channels) -> np.ndarray:
     return gray.astype(pixels.dtype)[:, np.newaxis]
 
 
-def _read(path: Path, channels: Channels) -> ImageFile | str:
-    """The content of a file; or what is wrong with it."""
+class _Kept:
+    """Arrays that are kept in a file."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file, self._lock, self._size = file, Lock(), 0
+
+    def add(self, array: np.ndarray) -> int:
+        """Write an array, and return where it begins."""
+        with self._lock:
+            start = self._size
+            self._file.write(array.data)
+            self._size += array.nbytes
+            return start
+
+    def content(self) -> mmap.mmap:
+        """All arrays, mapped from the file."""
+        self._file.flush()
+        return mmap.mmap(self._file.fileno(), 0, access=mmap.ACCESS_READ)
+
+
+def _read(path: Path, channels: Channels, kept: _Kept) -> Callable[[mmap.mmap], ImageFile] | str:
+    """What makes the result for a file, given the content of `kept`; or what is wrong with the file."""
     try:
-        pixels = np.ascontiguousarray(converted(read_picture(path).pixels, channels))
-        height, width = pixels.shape[-2:]
-        if min(height, width) < SMALLEST_SIDE:
-            return (
-                f"it is {height}x{width} pixels (height x width); at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed, "
-                "the window of SSIM"
-            )
-        lowest, highest = (function(axis=(1, 2, 3)) for function in (pixels.min, pixels.max))
-        sums = tuple(
-            "" if low == high else sha256_bytes(image.data)
-            for image, low, high in zip(pixels, lowest, highest, strict=True)
-        )
-        return ImageFile(path, sha256_file(path), pixels, sums, float(lowest.min()), float(highest.max()))
+        data = path.read_bytes()
+    except OSError as error:
+        return f"it cannot be read: {error.strerror}"
+    try:
+        pixels = np.ascontiguousarray(converted(read_picture(BytesIO(data)).upright, channels))
     except PipelineError as error:
         return str(error)
-    except OSError as error:
-        return f"it cannot be read: {error.strerror or error}"
+    height, width = pixels.shape[-2:]
+    if min(height, width) < SMALLEST_SIDE:
+        return (
+            f"it is {height}x{width} pixels (height x width); at least {SMALLEST_SIDE}x{SMALLEST_SIDE} are needed, "
+            "the window of SSIM"
+        )
+    lows, highs = ([function(image).item() for image in pixels] for function in (np.min, np.max))
+    sums = tuple(
+        "" if low == high else sha256_bytes(image.data) for image, low, high in zip(pixels, lows, highs, strict=True)
+    )
+    start, shape, dtype, digest = kept.add(pixels), pixels.shape, pixels.dtype, sha256_bytes(data)
 
+    def result(content: mmap.mmap) -> ImageFile:
+        return ImageFile(path, digest, np.ndarray(shape, dtype, content, start), sums, min(lows), max(highs))
 
-def _mapped(image: ImageFile, content: mmap.mmap, start: int) -> ImageFile:
-    pixels = np.frombuffer(content, image.pixels.dtype, image.pixels.size, start).reshape(image.pixels.shape)
-    return replace(image, pixels=pixels)
+    return result
 
 
 def _describe(problems: list[tuple[Path, str]], count: int) -> str:
@@ -146,17 +162,31 @@ def _describe(problems: list[tuple[Path, str]], count: int) -> str:
     return f"cannot use {len(problems):,} of {count:,} images: {'; '.join(texts)}{more}"
 
 
-def _in_turn(function: Callable[[Path], _Result], paths: Iterable[Path]) -> Iterator[_Result]:
-    """The results for all paths in order, by several threads; few wait to be taken at a time, as they may be large."""
+def _in_threads(function: Callable[[Path], _Result], paths: Sequence[Path]) -> list[_Result]:
+    """The results for all paths."""
+    results: dict[int, _Result] = {}
+    numbers = iter(range(len(paths)))
+
+    def work() -> None:
+        try:
+            for number in numbers:  # the next one that no other thread has
+                results[number] = function(paths[number])
+        except BaseException:
+            _exhaust(numbers)
+            raise
+
     count = min(_THREADS, os.cpu_count() or 1)
-    waiting: deque[Future[_Result]] = deque()
     with ThreadPoolExecutor(count) as threads:
         try:
-            for path in paths:
-                waiting.append(threads.submit(function, path))
-                if len(waiting) > 2 * count:
-                    yield waiting.popleft().result()
-            while waiting:
-                yield waiting.popleft().result()
-        finally:
-            threads.shutdown(cancel_futures=True)
+            for future in [threads.submit(work) for _ in range(count)]:
+                future.result()
+        except BaseException:  # also Ctrl-C, which only this thread sees
+            _exhaust(numbers)
+            raise
+    return [results[number] for number in range(len(paths))]
+
+
+def _exhaust(numbers: Iterator[int]) -> None:
+    """Let threads that take from these end."""
+    for _ in numbers:
+        pass
