@@ -7,7 +7,7 @@ line can list the tables at once.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -16,9 +16,9 @@ if TYPE_CHECKING:
     from pipeline.data.batches import Batch
     from pipeline.noise import Noise
 
-_MASKED = 1 / 16  # share of the pixels that `noise2void` hides
 _SHARE = 0.5  # of the noise, by which `recorrupted` strengthens it in the input; the paper's choice
 _STEP = 0.003  # by how much pixels change where a divergence is measured
+_STRICTNESS = 10  # weight of a squared divergence, where the noise level is not known
 _FLOOR = 1e-8  # added to the mean squared error in the PSNR loss: 80 dB, more than 8-bit images can have
 
 
@@ -28,14 +28,13 @@ class Pair:
 
     noisy: torch.Tensor
     target: torch.Tensor
-    weight: torch.Tensor | None = None  # [N, 1, H, W]: 1 where the output counts, 0 elsewhere; None: everywhere
 
     def __len__(self) -> int:
         return len(self.noisy)
 
     def part(self, images: slice) -> Pair:
         """The pair for some of the images."""
-        return Pair(self.noisy[images], self.target[images], None if self.weight is None else self.weight[images])
+        return Pair(self.noisy[images], self.target[images])
 
     @property
     def input(self) -> torch.Tensor:
@@ -43,32 +42,32 @@ class Pair:
         return self.noisy
 
     def errors(self, output: torch.Tensor) -> torch.Tensor:
-        """Mean squared error of every image, [N], over the pixels with weight."""
-        squared = (output - self.target).square()
-        if self.weight is None:
-            return squared.mean(dim=(1, 2, 3))
-        count = self.weight.sum(dim=(1, 2, 3)).clamp(min=1) * squared.shape[1]
-        return (squared * self.weight).sum(dim=(1, 2, 3)) / count
+        """Mean squared error of every image, [N]."""
+        return (output - self.target).square().mean(dim=(1, 2, 3))
 
 
 @dataclass(frozen=True)
 class Probed:
-    """Noisy images, float [N, C, H, W], that are input and target at once, and a direction to change them in.
+    """Noisy images y, float [N, C, H, W], that are input and target at once, and a direction to change them in.
 
-    The network's divergence, how much of a change of a pixel comes out at the same pixel on average, is the share of
-    the noise that it lets through. It is measured along one random direction (Ramani, Blu and Unser 2008).
+    The network's divergence, divided by the number of pixels here, is how much of a change of a pixel comes out at the
+    same pixel: the share of the noise that is let through. It is measured along one random direction (Ramani, Blu and
+    Unser 2008).
     """
 
     noisy: torch.Tensor
     direction: torch.Tensor  # [N, C, H, W], of mean 0 and variance 1
-    variance: float  # of the noise; 0 where it is not known
+    variances: torch.Tensor  # [N], of the noise
+    is_known: bool  # False where the variances are a rough guess
 
     def __len__(self) -> int:
         return len(self.noisy)
 
     def part(self, images: slice) -> Probed:
         """The same for some of the images."""
-        return Probed(self.noisy[images], self.direction[images], self.variance)
+        return replace(
+            self, noisy=self.noisy[images], direction=self.direction[images], variances=self.variances[images]
+        )
 
     @property
     def input(self) -> torch.Tensor:
@@ -78,20 +77,24 @@ class Probed:
         return torch.cat([self.noisy, self.noisy + _STEP * self.direction])
 
     def errors(self, output: torch.Tensor) -> torch.Tensor:
-        """An estimate of the mean squared error to the clean image, which may be below 0, for every image: [N].
+        """What to minimise for every image, [N], from its distance D = |f(y) - y|^2 / n and divergence d.
 
-        With a known variance, Stein's: |f(y) - y|^2 / n + 2 variance divergence / n - variance. Without one, after
-        UNSURE (Tachella, Davies and Jacques 2024): only networks without divergence, which cannot let noise through,
-        are compared, by |f(y) - y|^2 / n; the variance is left in that. Here the square of the images' mean divergence
-        is a penalty. The denoiser that results is the one that Stein's estimate gives for a variance of as much as
-        the divergence that is left.
+        With known variances v, Stein's estimate of the mean squared error to the clean image: D + 2 v d - v. It is
+        right on average, and may be below 0.
+
+        Without, D + 10 v d^2, d being the mean of the images. UNSURE (Tachella, Davies and Jacques 2024) asks for d =
+        0, the limit for a large factor. What is removed is then the right thing for any v, but too much of it: the
+        best denoiser lets something through, d being its error as a share of v. The factor leaves about a tenth, and
+        v has to be right to a factor of 3 only.
         """
         denoised, moved = output.chunk(2)
         distances = (denoised - self.noisy).square().mean(dim=(1, 2, 3))
         divergences = (self.direction * (moved - denoised)).mean(dim=(1, 2, 3)) / _STEP
-        if self.variance:
-            return distances + 2 * self.variance * divergences - self.variance
-        return distances + divergences * divergences.mean()
+        if self.is_known:
+            return distances + self.variances * (2 * divergences - 1)
+        mean = divergences.mean().detach()
+        # As large as 10 v d^2, and with the same gradient, image by image.
+        return distances + _STRICTNESS * self.variances * mean * (2 * divergences - mean)
 
 
 Target = Callable[["Batch", "Noise", "torch.Generator"], Pair | Probed]
@@ -114,32 +117,19 @@ def noisy2noisy(images: Batch, noise: Noise, generator: torch.Generator) -> Pair
     return Pair(first, noise.copy_of(images.clean, images.second, generator))
 
 
-def noise2void(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
-    """Krull et al. 2019: one noisy image is both input and target.
-
-    A random sixteenth of the pixels is replaced by a neighbour (at the same offset for a whole batch, drawn within 5x5
-    pixels), and the loss covers only those: the network has to predict a pixel from its surroundings, which say
-    nothing about its noise. This holds for noise that is independent from pixel to pixel.
-    """
-    drawn = noise.copy_of(images.clean, images.noisy, generator)
-    masked = drawn[:, :1].new_empty(drawn[:, :1].shape).uniform_(generator=generator) < _MASKED
-    offset = int(drawn.new_empty(1).uniform_(0, 24, generator=generator).item())
-    offset += offset >= 12  # of 0...24, number 12 is the pixel itself
-    neighbour = drawn.roll((offset // 5 - 2, offset % 5 - 2), (2, 3))
-    return Pair(drawn.where(~masked, neighbour), drawn, masked.to(drawn.dtype))
-
-
 def stein(images: Batch, noise: Noise, generator: torch.Generator) -> Probed:
     """Stein 1981, and Soltanayev and Chun 2018 for networks: noisy images, and Gaussian noise of a known level."""
     assert noise.level
     drawn = noise.copy_of(images.clean, images.noisy, generator)
-    return Probed(drawn, _normal(drawn, generator), noise.level**2)
+    return Probed(drawn, _normal(drawn, generator), drawn.new_full((len(drawn),), noise.level**2), True)
 
 
 def unknown_stein(images: Batch, noise: Noise, generator: torch.Generator) -> Probed:
-    """As `stein` for white noise of any level, which need not be known."""
+    """As `stein` for noise whose level is not known: see `Probed.errors`."""
+    from pipeline.models.resunet import noise_level
+
     drawn = noise.copy_of(images.clean, images.noisy, generator)
-    return Probed(drawn, _normal(drawn, generator), 0)
+    return Probed(drawn, _normal(drawn, generator), noise_level(drawn).mean(dim=(1, 2, 3)).square(), False)
 
 
 def recorrupted(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
@@ -162,7 +152,7 @@ TARGETS: dict[str, tuple[Target, str]] = {
     "clean": (clean, "the clean image"),
     "noisy": (noisy, "the same noisy image: the course page's mistake"),
     "noisy2noisy": (noisy2noisy, "a second noisy draw (Noise2Noise)"),
-    "self": (unknown_stein, "the same noisy image, without letting noise through (UNSURE)"),
+    "self": (unknown_stein, "the same noisy image, without letting noise through"),
     "sure": (stein, "the same noisy image, by Stein's unbiased risk estimate"),
     "r2r": (recorrupted, "the same noisy image with other noise (Recorrupted2Recorrupted)"),
 }

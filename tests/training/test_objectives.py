@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -44,6 +45,11 @@ def blurred(images: torch.Tensor) -> torch.Tensor:
     """A denoiser whose divergence is known: every pixel keeps half of itself."""
     kernel = torch.tensor([[0.0, 0.125, 0.0], [0.125, 0.5, 0.125], [0.0, 0.125, 0.0]])
     return functional.conv2d(images, kernel[None, None], padding=1)
+
+
+def blind(images: torch.Tensor) -> torch.Tensor:
+    """What the neighbours say of every pixel."""
+    return 2 * blurred(images) - images
 
 
 def errors(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
@@ -90,16 +96,29 @@ def test_steins_estimate_is_the_error_to_the_clean_image(clean: torch.Tensor, se
     )
 
 
-def test_without_a_level_the_divergence_is_a_penalty(clean: torch.Tensor) -> None:
+def test_without_a_level_the_squared_divergence_is_a_penalty(clean: torch.Tensor) -> None:
     pair = draw("self", clean)
     assert isinstance(pair, Probed)
-    # What keeps half of every pixel has a divergence of a half, what keeps none has none.
-    distance = errors(blurred(pair.noisy), pair.noisy).mean()
-    assert pair.errors(blurred(pair.input)).mean().item() == pytest.approx(distance.item() + 0.25, rel=0.02)
-    blind = blurred(pair.input) - 0.5 * pair.input
-    distance = errors(*blind.chunk(2)[:1], pair.noisy).mean()
-    assert pair.errors(blind).mean().item() == pytest.approx(distance.item(), rel=0.02)
-    assert pair.errors(pair.input).mean().item() == pytest.approx(1, rel=0.02)  # the noisy image is no good answer
+    assert pair.variances.mean().item() == pytest.approx(0.013, rel=0.05)  # a rough guess of 0.01
+    penalty = 10 * pair.variances.mean().item()
+
+    def error(change: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        return pair.errors(change(pair.input)).mean().item()
+
+    def distance(change: Callable[[torch.Tensor], torch.Tensor]) -> float:
+        return errors(change(pair.noisy), pair.noisy).mean().item()
+
+    # What keeps half of every pixel has a divergence of a half, and what leaves out the pixel itself has none.
+    assert error(blurred) == pytest.approx(distance(blurred) + penalty / 4, rel=0.02)
+    assert error(blind) == pytest.approx(distance(blind), rel=0.02)
+    assert error(lambda images: images) == pytest.approx(penalty, rel=0.02)
+
+    # The gradient is that of the penalty on the mean divergence.
+    scale = torch.tensor(0.8, requires_grad=True)
+    pair.errors(scale * pair.input).mean().backward()  # distance (1 - scale)^2 |y|^2, divergence scale
+    assert scale.grad is not None
+    expected = -2 * 0.2 * pair.noisy.square().mean().item() + penalty * 2 * 0.8
+    assert scale.grad.item() == pytest.approx(expected, rel=0.02)
 
 
 @pytest.mark.parametrize("target", TARGETS)
@@ -109,7 +128,7 @@ def test_the_shares_of_several_processes_are_the_whole(target: str, clean: torch
     assert [len(part) for part in parts] == [100, 156]
     assert torch.equal(whole.part(slice(0, len(whole))).input, whole.input)
     if target == "self":  # its penalty is that of the mean divergence of a share
-        mean = sum(part.errors(blurred(part.input)).mean() * len(part) for part in parts) / len(whole)
+        mean = torch.cat([part.errors(blurred(part.input)) for part in parts]).mean()
         assert mean.item() == pytest.approx(whole.errors(blurred(whole.input)).mean().item(), rel=1e-3)
     else:
         together = torch.cat([part.errors(blurred(part.input)) for part in parts])
@@ -145,7 +164,7 @@ def trainer_of(target: str, noisy: np.ndarray, epochs: int = 3) -> Trainer:
     return Trainer(model, batches, validation, make_noise("recorded:sigma=0.1"), recipe, epochs, target=target)
 
 
-@pytest.mark.parametrize(("target", "gain"), [("sure", 5), ("r2r", 5), ("self", 2)])
+@pytest.mark.parametrize(("target", "gain"), [("sure", 5), ("r2r", 5), ("self", 4)])
 def test_a_model_learns_to_denoise_from_single_noisy_images(
     target: str, gain: float, digits: np.ndarray, noisy: np.ndarray
 ) -> None:
