@@ -7,3 +7,7 @@ class PipelineError(Exception):
 
 class ParityError(PipelineError):
     """A file failed a gate, so no hand-off was written."""
+
+
+class QualityError(PipelineError):
+    """A model is no better than doing nothing, or not as good as was asked for, so no hand-off was written."""

@@ -21,6 +21,7 @@ from pipeline.cli.sweep_commands import SWEEP_COMMANDS
 from pipeline.cli.training_plan import TrainingPlan
 from pipeline.cli.types import NAME, RUN_ID, Number, parse_variants
 from pipeline.config import AUTO, DATA, Config
+from pipeline.errors import QualityError
 from pipeline.launcher import stop_with_launcher
 from pipeline.noise import describe_noises, make_noise
 
@@ -61,13 +62,16 @@ def cli() -> None:
 )
 @with_options(
     *("config", *TRAIN, "checkpoint_every", "resume", "force"),
-    *("artifacts_dir", "name", "variant", "register", "parent", "trial"),
+    *("artifacts_dir", "name", "variant", "register", "allow_worse", "min_gain", "min_psnr", "parent", "trial"),
 )
 def run_command(
     artifacts_dir: str,
     name: str,
     variant: str,
     register: str,
+    allow_worse: bool,
+    min_gain: float,
+    min_psnr: float,
     resume: str,
     checkpoint_every: float,
     force: bool,
@@ -79,8 +83,9 @@ def run_command(
 
     Whatever is done already, with the same inputs and source, is reused.
     """
+    from pipeline.scoring.quality import Wanted
     from pipeline.stages.evaluate import evaluate
-    from pipeline.stages.export import export
+    from pipeline.stages.export import check_variants, export
     from pipeline.stages.prepare import prepare
     from pipeline.stages.train import assist, train
 
@@ -89,13 +94,21 @@ def run_command(
     if parent:
         stop_with_launcher()  # a sweep that is killed takes its trials along
     plan = TrainingPlan.of(options, resume)
-    plan = plan.settled(options, prepare(plan.config, force))
-    config = plan.config
+    data = prepare(plan.config, force)
+    variants, wanted = parse_variants(variant), Wanted(allow_worse, min_gain, min_psnr)
+    check_variants(variants, data)
+    plan = plan.settled(options, data)
+    config, refused = plan.config, None
     with plan.open_run(force, parent, trial) as run:
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force)
         folder = Path(artifacts_dir) / (name or config.run_name)
-        export(config, run, folder, parse_variants(variant), register, force)
+        try:
+            export(config, run, folder, variants, register, wanted, force)
+        except QualityError as error:  # the run is finished all the same: its model is trained and scored
+            refused = error
+    if refused:
+        raise refused
     click.echo(f"run: {run.id}; compare runs with: python -m pipeline ui")
 
 
@@ -164,7 +177,7 @@ def evaluate_command(
 @cli.command("export", section=_TRAIN, examples=["--variance 0.01", "--run-id RUN_ID --variant uint8,int8"])
 @with_options(
     *("run_id", "dataset", "data_dir", "noise", "variance", "clip_input", "artifacts_dir", "name"),
-    *("variant", "register", "force"),
+    *("variant", "register", "allow_worse", "min_gain", "min_psnr", "force"),
     run_id="ID of the MLflow run to continue; by default the best finished one on --dataset with --noise.",
     dataset="Dataset whose best run to export.",
     noise="Training noise whose best run to export.",
@@ -183,9 +196,13 @@ def export_command(
     name: str,
     variant: str,
     register: str,
+    allow_worse: bool,
+    min_gain: float,
+    min_psnr: float,
     force: bool,
 ) -> None:
     """Write the best epoch of a run as ONNX, prove it against torch, and pack the hand-off folder."""
+    from pipeline.scoring.quality import Wanted
     from pipeline.stages.export import export
     from pipeline.tracking import opening, queries
 
@@ -197,7 +214,8 @@ def export_command(
         click.echo(f"export: run {run_id}, {best.reason}")
     with opening.continue_run(run_id, data_dir) as (run, config):
         folder = Path(artifacts_dir) / (name or config.run_name)
-        export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register, force)
+        wanted = Wanted(allow_worse, min_gain, min_psnr)
+        export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register, wanted, force)
 
 
 for command in SWEEP_COMMANDS:

@@ -18,7 +18,7 @@ import click
 
 from pipeline import launcher
 from pipeline.cli.help import visible_options
-from pipeline.errors import ParityError, PipelineError
+from pipeline.errors import ParityError, PipelineError, QualityError
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
 
@@ -31,6 +31,7 @@ class ExitCode(IntEnum):
     USAGE_ERROR = 2
     PARITY_FAILED = 3
     UNSENT = 4
+    NOT_GOOD_ENOUGH = 5
     SIGHUP = 129
     SIGINT = 130
     SIGTERM = 143
@@ -42,6 +43,7 @@ MEANINGS = {
     ExitCode.USAGE_ERROR: "Wrong option, argument or hand-off folder; nothing was done.",
     ExitCode.PARITY_FAILED: "The proof of an exported file, or of a hand-off, failed.",
     ExitCode.UNSENT: "Done, but part of the results is not in the tracking store yet.",
+    ExitCode.NOT_GOOD_ENOUGH: "The model is no better than doing nothing, or not as good as asked for.",
     ExitCode.SIGHUP: "Stopped by SIGHUP.",
     ExitCode.SIGINT: "Stopped by SIGINT (Ctrl-C).",
     ExitCode.SIGTERM: "Stopped by SIGTERM.",
@@ -55,6 +57,8 @@ def code_of(error: BaseException) -> int:
             return ExitCode.USAGE_ERROR
         case ParityError():
             return ExitCode.PARITY_FAILED
+        case QualityError():
+            return ExitCode.NOT_GOOD_ENOUGH
         case Stopped():
             return 128 + error.number
         case _:

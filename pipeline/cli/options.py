@@ -205,6 +205,13 @@ OPTIONS: dict[str, Option] = {
         VARIANTS, "Further forms of the file to hand off, separated by commas: uint8, int8, fp16.", "", _HANDOFF
     ),
     "register": Option(NAME, "Name of the registered model to add the file to as a new version.", "", _HANDOFF),
+    "allow_worse": Option(Switch(), "Hand off a model that is no better than doing nothing, too.", False, _HANDOFF),
+    "min_gain": Option(
+        Number(float, 0, 100), "Gain over the clipped input, in dB, below which nothing is handed off.", 0.0, _HANDOFF
+    ),
+    "min_psnr": Option(
+        Number(float, 0, 100), "PSNR on the test images, in dB, below which nothing is handed off.", 0.0, _HANDOFF
+    ),
     "version": Option(Number(int, 0, 1_000_000_000), "Version to promote; 0 for the newest.", 0),
     "margin": Option(Number(float, 0, 100), "Gain in mean test PSNR that is required, in dB.", 0.05),
     "output": Option(_DIRECTORY, "Folder for the page and its figures.", "comparison"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,13 @@ from pipeline.handoff.parity import MAX_ABS, MAX_ABS_UP_TO, Report
 from pipeline.handoff.variants import MAX_LOSS
 from pipeline.handoff.verify import INPUT, IR_VERSION, MANIFEST, MODEL, OPSET, OUTPUT, SUMS
 from pipeline.reports.rendering import render
+from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 
+_HEADS = {
+    PSNR: ["noise", "PSNR of the input", "of the clipped input", "of the output", "SSIM of the output"],
+    ESTIMATED: ["noise", "estimated PSNR of the input", "of the clipped input", "of the output", ""],
+    LEVEL: ["noise", "noise level of the input", "of the clipped input", "of the output", "removed", "its whiteness"],
+}
 TEMPLATES = Path(__file__).parent / "templates"
 
 
@@ -24,15 +31,17 @@ def model_card(description: Description, report: Report, files: Sequence[Mapping
         files: what the manifest says of each ONNX file, the float file first.
     """
     label = description.config.training_noise.label
-    gains = {name: of["denoised"]["psnr"] - of["clipped"]["psnr"] for name, of in description.scores.items()}
+    quality = {name: Quality.of(of) for name, of in description.scores.items()}
     return render(
         TEMPLATES / "model_card.md",
         description=description,
         config=description.config,
         noise=description.config.training_noise,
-        worse=[name for name, gain in gains.items() if gain < 0],
+        worse=[name for name, of in quality.items() if not of.is_better],
+        quality=quality[label],
+        scores=score_table(description.scores, label),
         report=report,
-        files=[{**file, "lost": _lost(file.get("psnr_lost_db", {}), label)} for file in files],
+        files=[_file(file, label) for file in files],
         names={"model": MODEL, "manifest": MANIFEST, "sums": SUMS, "input": INPUT, "output": OUTPUT},
         opset=OPSET,
         ir_version=IR_VERSION,
@@ -40,6 +49,40 @@ def model_card(description: Description, report: Report, files: Sequence[Mapping
         max_abs_up_to=MAX_ABS_UP_TO,
         max_loss=MAX_LOSS,
     )
+
+
+def score_table(scores: Mapping[str, Mapping[str, Mapping[str, float]]], own: str) -> list[list[str]]:
+    """Rows of the scores by noise, the head first; which columns there are depends on what could be measured.
+
+    Args:
+        scores: `{label of the noise: {denoiser: {metric: mean}}}`.
+        own: the label of the noise that the model was trained for.
+    """
+    metric = Quality.of(scores[own]).metric
+    rows = [_HEADS[metric]]
+    for label, of in scores.items():
+        noisy, clipped, denoised = of["noisy"], of["clipped"], of["denoised"]
+        if metric == PSNR:
+            cells = [f"{values['psnr']:.2f} dB" for values in (noisy, clipped, denoised)] + [f"{denoised['ssim']:.4f}"]
+        elif metric == ESTIMATED:
+            both = (Quality.of({"clipped": clipped, "denoised": values}) for values in (noisy, clipped, denoised))
+            cells = ["not known" if math.isnan(one.output) else f"{one.output:.2f} dB" for one in both]
+            cells.append(Quality.of(of).note)
+        else:
+            cells = [f"{values['sigma']:.4f}" for values in (noisy, clipped, denoised)]
+            cells += [f"{denoised['removed']:.4f}", f"{denoised['whiteness']:.3f}"]
+        rows.append([f"{label} (trained for)" if label == own else label, *cells])
+    return rows
+
+
+def _file(file: Mapping[str, Any], label: str) -> dict[str, Any]:
+    """What the manifest says of a file, with its figures as text."""
+    psnr = file.get("test_psnr_db", {}).get(label)
+    return {
+        **file,
+        "psnr": "" if psnr is None else f"{psnr:.3f}",
+        "lost": _lost(file.get("psnr_lost_db", {}), label),
+    }
 
 
 def _lost(losses: Mapping[str, float], label: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +11,20 @@ from typing import Any
 import torch
 
 from pipeline.config import Config
+from pipeline.data.images import EIGHT_BITS, Levels
 from pipeline.noise import GaussianNoise
+from pipeline.scoring.quality import ESTIMATED, PSNR, Quality
 from pipeline.training.checkpoint import Checkpoint
+
+
+def plain(value: float) -> str:
+    """A pixel value as text, all its digits: `4095`, `0.1`."""
+    return str(int(value)) if value == int(value) else repr(value)
+
+
+def plain_thousands(value: float) -> str:
+    """As `plain`, to be read: `4,095`."""
+    return f"{int(value):,}" if value == int(value) else repr(value)
 
 
 @dataclass(frozen=True)
@@ -29,6 +42,8 @@ class Description:
     accepted: tuple[float, float]  # an image with values outside this range is not a noisy image
     scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # {label of the noise: {denoiser: {metric: mean}}}
     commit: str | None  # git commit of the source
+    levels: Levels = EIGHT_BITS  # the pixel values of the training images that became 1 and 0
+    pixel_type: str = "uint8"  # of these pixels: uint8, uint16 or float32
 
     @property
     def summary(self) -> str:
@@ -52,18 +67,52 @@ class Description:
         noise = self.config.training_noise
         return self.config.clip_input or (isinstance(noise, GaussianNoise) and noise.clip.high > 0)
 
+    @property
+    def quality(self) -> Quality:
+        """With the training noise."""
+        return Quality.of(self.scores[self.config.training_noise.label])
+
+    @property
+    def levels_text(self) -> str:
+        """What the pixels of the training images were, and which of their values became 1 and 0."""
+        bits = math.log2(self.levels.white + 1)
+        kind = self.pixel_type
+        if kind == "uint16" and bits < 16 and bits.is_integer():
+            kind = f"{bits:.0f} bits in 16"
+        return f"{kind}: {plain_thousands(self.levels.white)} is white, {plain_thousands(self.levels.black)} is black"
+
+    @property
+    def _bitmap(self) -> dict[str, str]:
+        """What the specification has words for: 8 bits, in gray or RGB."""
+        if self.pixel_type != "uint8" or self.levels != EIGHT_BITS or self.channels not in (1, 3):
+            return {}
+        return {
+            "Image.BitmapPixelFormat": "Gray8" if self.channels == 1 else "Rgb8",
+            "Image.ColorSpaceGamma": "SRGB",
+        }
+
+    @property
+    def _quality(self) -> dict[str, str]:
+        """The quality with the training noise, of the kind that the test images allow."""
+        own, quality = self.scores[self.config.training_noise.label], self.quality
+        if quality.metric == PSNR:
+            return {
+                "test_psnr_db": f"{own['denoised']['psnr']:.4f}",
+                "noisy_psnr_db": f"{own['noisy']['psnr']:.4f}",
+            }
+        if quality.metric == ESTIMATED:
+            return {"test_psnr_estimated_db": f"{quality.output:.4f}", "quality": quality.text}
+        return {"test_noise_level": f"{quality.output:.6f}", "noisy_noise_level": f"{quality.input:.6f}"}
+
     def metadata(self) -> dict[str, str]:
         """For the file's `metadata_props`: the keys that the ONNX specification names for images, then our own.
 
         The same run gives the same values, so that exporting it again gives the same bytes.
         """
         config = self.config
-        own = self.scores[config.training_noise.label]
-        gray = self.channels == 1
-        layout = "1 channel" if gray else f"{self.channels} channels" + (" (RGB)" if self.channels == 3 else "")
+        layout = f"{self.channels} channel{'s' if self.channels > 1 else ''}" + (" (RGB)" if self.channels == 3 else "")
         return {
-            "Image.BitmapPixelFormat": "Gray8" if gray else "Rgb8",
-            "Image.ColorSpaceGamma": "SRGB",
+            **self._bitmap,
             "Image.NominalPixelRange": "Normalized_0_1",
             "description": self.summary,
             "task": "image-denoising",
@@ -78,8 +127,10 @@ class Description:
             "dataset": config.dataset_name,
             "dataset_sha256": self.dataset["digest"],
             "noise": config.training_noise.spec,
-            "test_psnr_db": f"{own['denoised']['psnr']:.4f}",
-            "noisy_psnr_db": f"{own['noisy']['psnr']:.4f}",
+            "white": plain(self.levels.white),
+            "black": plain(self.levels.black),
+            "pixel_type": self.pixel_type,
+            **self._quality,
             "weights_sha256": self.checkpoint.digest,
             "mlflow_run_id": self.run_id,
             "git_commit": self.commit or "unknown",

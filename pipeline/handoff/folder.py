@@ -29,7 +29,7 @@ from pipeline.handoff.variants import VARIANTS, EightBits, VariantFile
 from pipeline.handoff.verify import INPUT, IR_VERSION, MANIFEST, MODEL, OPSET, OUTPUT, SUMS
 from pipeline.noise import Noise
 from pipeline.reports.figures import to_pixels
-from pipeline.scoring.score import PROTOCOL, noisy_batches
+from pipeline.scoring.score import PROTOCOL, noisy_inputs
 
 FILES = Path(__file__).parent / "files"  # copied into every folder unchanged: the example clients and the demo page
 _GOLDEN = "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
@@ -42,8 +42,8 @@ _SAMPLE_IMAGES, _SAMPLE_PIXELS = 10, 500_000  # limits of samples/: images, and 
 class Examples:
     """Test images with what torch makes of them; all float32 [N, C, H, W] unless stated otherwise."""
 
-    clean: np.ndarray  # to look at: at least one image, all of one size
-    noisy: np.ndarray
+    clean: np.ndarray | None  # to look at: all of one size; None where none is known
+    noisy: np.ndarray  # at least one image
     denoised: np.ndarray
     golden_input: np.ndarray  # to check a runtime with
     golden_output: np.ndarray
@@ -53,10 +53,10 @@ class Examples:
 @torch.no_grad()
 def make_examples(model: nn.Module, test: Part, noise: Noise) -> Examples:
     """Denoise some test images with `model`, which is on the CPU and in eval mode."""
-    clean, noisy = next(noisy_batches(test[:_SAMPLE_IMAGES], noise))
+    clean, noisy = next(noisy_inputs(test[:_SAMPLE_IMAGES], noise))
     golden = real_probes(test, noise)[:_GOLDEN_IMAGES]
     return Examples(
-        clean.numpy(),
+        None if clean is None else clean.numpy(),
         noisy.numpy(),
         model(noisy).numpy(),
         golden,
@@ -81,22 +81,26 @@ def pack(folder: Path, description: Description, proof: Proof, examples: Example
     if any(VARIANTS[variant.name].dtype == "uint8" for variant in proof.variants):
         _write_golden(folder / _GOLDEN_8_BITS, to_integers(examples.golden_input), examples.golden_output_8_bits)
 
-    samples = folder / "samples"
-    samples.mkdir()
-    count = min(len(examples.clean), max(1, min(_SAMPLE_IMAGES, _SAMPLE_PIXELS // examples.clean[0].size)))
-    for index in range(count):
-        for name in ("clean", "noisy", "denoised"):
-            pixels = to_pixels(torch.from_numpy(getattr(examples, name)[index]))
-            Image.fromarray(pixels).save(samples / f"{index}_{name}.png")
-
+    count = _write_samples(folder / "samples", examples)
     shutil.copytree(FILES, folder, dirs_exist_ok=True)
     shutil.copy(verify.__file__, folder / "verify.py")
     models = _models(folder, description, proof)
     (folder / "MODEL_CARD.md").write_text(model_card(description, proof.report, models))
-    manifest = _manifest(description, proof, models, count)
+    manifest = _manifest(description, proof, models, count, examples.clean is not None)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     (folder / SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names))
+
+
+def _write_samples(folder: Path, examples: Examples) -> int:
+    """Write the images to look at as PNG files of 8 bits, and return how many of each kind there are."""
+    folder.mkdir()
+    count = min(len(examples.noisy), max(1, min(_SAMPLE_IMAGES, _SAMPLE_PIXELS // examples.noisy[0].size)))
+    for name in ("clean", "noisy", "denoised"):
+        images = getattr(examples, name)
+        for index in range(0 if images is None else count):
+            Image.fromarray(to_pixels(torch.from_numpy(images[index]))).save(folder / f"{index}_{name}.png")
+    return count
 
 
 def _write_golden(folder: Path, noisy: np.ndarray, denoised: np.ndarray) -> None:
@@ -116,7 +120,7 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
             "file": MODEL,
             "test_data": _GOLDEN,
             "tolerance": {"max_abs": MAX_ABS},
-            "test_psnr_db": {config.training_noise.label: proof.report.psnr},
+            "test_psnr_db": {config.training_noise.label: proof.report.value} if proof.report.metric == "psnr" else {},
         },
         *(_variant_entry(made) for made in proof.variants),
     ]
@@ -155,7 +159,7 @@ def _variant_entry(made: VariantFile) -> dict[str, Any]:
 
 
 def _manifest(
-    description: Description, proof: Proof, models: Sequence[Mapping[str, Any]], samples: int
+    description: Description, proof: Proof, models: Sequence[Mapping[str, Any]], samples: int, clean: bool
 ) -> dict[str, Any]:
     config = description.config
     return {
@@ -170,6 +174,9 @@ def _manifest(
         "channels": description.channels,
         "accepted_range": list(description.accepted),
         "halo": description.halo,
+        "white": description.levels.white,
+        "black": description.levels.black,
+        "pixel_type": description.pixel_type,
         "model": {
             "name": config.model_name,
             "parameters": description.parameters,
@@ -184,12 +191,19 @@ def _manifest(
             "input_clipped": config.clip_input,
             "target": config.target,
         },
-        "test": {"images": description.test_images, "protocol": PROTOCOL, "scores": description.scores},
+        "test": {
+            "images": description.test_images,
+            "better_than_doing_nothing": description.quality.is_better,
+            "quality": description.quality.text,
+            "protocol": PROTOCOL,
+            "scores": description.scores,
+        },
         "parity": {
             "max_abs_difference": proof.report.max_abs,
             "limit": MAX_ABS,
             "gates": len(proof.report.gates),
         },
         "samples": samples,
+        "samples_are_clean": clean,
         "fetched": FETCHED,
     }

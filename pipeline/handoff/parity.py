@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -31,8 +31,9 @@ from pipeline.handoff.verify import (
     open_reference,
 )
 from pipeline.noise import Noise
+from pipeline.scoring.evaluation import score_noise
 from pipeline.scoring.metrics import psnr
-from pipeline.scoring.score import noisy_inputs, score
+from pipeline.scoring.score import clipped, identity, noisy_inputs
 
 # The tolerances. All differences are of output pixels, whose range is [0, 1].
 MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: one weight off by 0.1 % makes 1.4e-5
@@ -48,6 +49,13 @@ ORACLE_FLOOR = 1e-6
 MAX_ABS_UP_TO = 16.0
 BATCH_INVARIANCE = 1e-6  # images in one batch against one by one
 PSNR_TOLERANCE = 0.001  # dB, against what `evaluate` logged
+# What is held against what `evaluate` logged, the first that it did: its name, how far it may be off, and its unit.
+LOGGED: dict[str, tuple[str, float, str]] = {
+    "psnr": ("PSNR", PSNR_TOLERANCE, " dB"),
+    "psnr_estimated": ("estimated PSNR", PSNR_TOLERANCE, " dB"),
+    "mse_estimated": ("estimated mean squared error", 1e-6, ""),  # where it is not positive
+    "removed": ("root mean square of what was removed", 1e-5, ""),
+}
 
 SERVING = "onnxruntime ORT_ENABLE_ALL"  # onnxruntime's default, which a consumer gets
 _REFERENCE = "onnx ReferenceEvaluator"
@@ -88,7 +96,14 @@ class Report:
 
     gates: list[Gate]
     max_abs: float  # largest difference from torch where MAX_ABS is the limit; NaN if nothing could be compared
-    psnr: float  # of the file on the test images, in dB; NaN if it could not be measured
+    value: float  # of the file on the test images; NaN if it could not be measured
+    metric: str = "psnr"  # what was measured: a key of `LOGGED`
+
+    @property
+    def quality(self) -> str:
+        """What was measured of the file on the test images, in words."""
+        name, _, unit = LOGGED[self.metric]
+        return f"{name[0].upper()}{name[1:]} of the file on the test images: {self.value:.3f}{unit}"
 
     @property
     def failures(self) -> list[Gate]:
@@ -99,7 +114,7 @@ class Report:
         return {
             "passed": not self.failures,
             "max_abs_difference": self.max_abs,
-            "psnr_db": self.psnr,
+            **({"psnr_db": self.value} if self.metric == "psnr" else {self.metric: self.value}),
             "tolerances": {
                 "max_abs": MAX_ABS,
                 "max_abs_for_inputs_up_to": MAX_ABS_UP_TO,
@@ -118,8 +133,7 @@ class Report:
         lines = [
             "# Parity report",
             "",
-            f"{len(self.gates)} gates, {verdict}. Largest difference from torch: {self.max_abs:.2g}. "
-            f"PSNR of the file on the test images: {self.psnr:.3f} dB.",
+            f"{len(self.gates)} gates, {verdict}. Largest difference from torch: {self.max_abs:.2g}. {self.quality}.",
             "",
             f"Made with torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}.",
             "",
@@ -132,7 +146,7 @@ class Report:
         return "\n".join(lines) + "\n"
 
 
-def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged_psnr: float) -> Report:
+def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged: Mapping[str, float]) -> Report:
     """Hold the file at `path` against the model that it was made from.
 
     Args:
@@ -140,7 +154,7 @@ def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged_psnr: f
         model: the torch model with the weights of the best epoch.
         test: the test images.
         noise: what the model was trained for.
-        logged_psnr: the mean PSNR on the test images, in dB, that `evaluate` logged.
+        logged: the scores of the model on the test images that `evaluate` logged, with this noise.
     """
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     gates = list(check_structure(path, test.images[0].shape[0]))
@@ -166,17 +180,19 @@ def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged_psnr: f
             gates.extend(found)
             largest = np.fmax(largest, difference)
 
-    quality = math.nan
+    metric = next(metric for metric in LOGGED if metric in logged)
+    value = math.nan
     try:
         session = _SESSIONS[SERVING](path)
         gates.append(_batch_invariance(session, noisy[:_INVARIANCE_IMAGES]))
-        quality = _psnr(session, test, noise)
+        value = _score(session, test, noise, metric)
+        name, tolerance, unit = LOGGED[metric]
         gates.append(
-            at_most("PSNR as logged by evaluate", SERVING, abs(quality - logged_psnr), PSNR_TOLERANCE, unit=" dB")
+            at_most(f"{name} as logged by evaluate", SERVING, abs(value - logged[metric]), tolerance, unit=unit)
         )
     except Exception as error:
         gates.append(failed("runs", f"{SERVING}: test images", error))
-    return Report(gates, float(largest), quality)
+    return Report(gates, float(largest), value, metric)
 
 
 def make_probes(noisy: np.ndarray) -> Iterator[Probe]:
@@ -276,6 +292,8 @@ def _batch_invariance(session: Session, images: np.ndarray) -> Gate:
     return at_most("batch equals one by one", where, difference, BATCH_INVARIANCE)
 
 
-def _psnr(session: Session, test: Part, noise: Noise) -> float:
-    denoisers = {"file": lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)}
-    return float(score(test, noise, denoisers, {"psnr": psnr})["file"]["psnr"].mean())
+def _score(session: Session, test: Part, noise: Noise, metric: str) -> float:
+    denoisers = {"denoised": lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)}
+    if metric == "removed":
+        denoisers = {"noisy": identity, "clipped": clipped, **denoisers}
+    return score_noise(test, noise, denoisers, {"psnr": psnr}).summary["denoised"][metric]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -35,7 +35,7 @@ def prove(
     model: nn.Module,
     description: Description,
     data: PreparedData,
-    logged_psnr: float,
+    logged: Mapping[str, float],
     variants: Sequence[str],
 ) -> Proof:
     """Write `model.onnx` and its variants to `folder`, and put each through its gates.
@@ -45,13 +45,13 @@ def prove(
         model: with the weights of the best epoch, on the CPU, in eval mode.
         description: of the model; its facts go into the files.
         data: the test images are for the gates, the training images for calibrating variants.
-        logged_psnr: the mean PSNR on the test images, in dB, that `evaluate` logged.
+        logged: the scores of the model on the test images that `evaluate` logged, with the training noise.
         variants: other forms of the file to write, keys of `pipeline.handoff.variants.VARIANTS`.
     """
     config, path = description.config, folder / MODEL
     noise, metadata = config.training_noise, description.metadata()
     export_onnx(model, description.channels, path, metadata)
-    report = check(path, model, data.test, noise, logged_psnr)
+    report = check(path, model, data.test, noise, logged)
     if report.failures:
         return Proof(report, (), float("nan"))
 

@@ -6,10 +6,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 
 from pipeline.config import CURVE_VARIANCES, RECIPE
-from pipeline.handoff.card import TEMPLATES
+from pipeline.handoff.card import TEMPLATES, score_table
 from pipeline.handoff.description import Description
 from pipeline.handoff.parity import MAX_ABS, Report
 from pipeline.reports.rendering import render
+from pipeline.scoring.quality import PSNR
 from pipeline.training.objectives import TARGETS
 
 CAPTIONS = {  # of the figures of a run
@@ -18,6 +19,11 @@ CAPTIONS = {  # of the figures of a run
     "worst": "The test images with the lowest PSNR",
     "psnr": "Quality from a clean image to far more noise than it was trained on",
     "loss": "The learning curve",
+}
+
+_CAPTIONS_WITHOUT_CLEAN = {
+    "denoised": "The first test images: noisy, denoised, and what was removed",
+    "worst": "The test images that the model is worst on",
 }
 
 
@@ -33,6 +39,7 @@ def run_report(
         baselines: PSNR of classical denoisers, `{name: {label of the noise: dB}}`.
     """
     config, noise = description.config, description.config.training_noise
+    has_clean = description.quality.metric == PSNR
     recipe = [[name, str(value)] for name, value in asdict(config).items() if name in RECIPE]
     origin = {
         "seed": config.seed,
@@ -50,8 +57,9 @@ def run_report(
         noise=noise,
         own=description.scores[noise.label],
         target="" if config.target == "clean" else f", compared with {TARGETS[config.target][1]}",
-        scores=_scores(description.scores, baselines),
-        captions=CAPTIONS,
+        quality=description.quality,
+        scores=_scores(description, baselines),
+        captions=CAPTIONS if has_clean else CAPTIONS | _CAPTIONS_WITHOUT_CLEAN,
         figures=figures,
         parity=parity,
         max_abs=MAX_ABS,
@@ -61,9 +69,10 @@ def run_report(
     )
 
 
-def _scores(
-    scores: Mapping[str, Mapping[str, Mapping[str, float]]], baselines: Mapping[str, Mapping[str, float]]
-) -> Sequence[Sequence[str]]:
+def _scores(description: Description, baselines: Mapping[str, Mapping[str, float]]) -> Sequence[Sequence[str]]:
+    scores = description.scores
+    if description.quality.metric != PSNR:
+        return score_table(scores, description.config.training_noise.label)
     accuracy = any("accuracy" in of["denoised"] for of in scores.values())
     head = ["noise", "input", "clipped", *baselines, "denoised", "SSIM", *(["digits read"] if accuracy else [])]
     rows = [head]

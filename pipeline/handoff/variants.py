@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import io
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +20,7 @@ import onnx_ir
 import torch
 from torch import nn
 
-from pipeline.data.images import Part, to_floats, to_integers
+from pipeline.data.images import Part, psnr_of_error, to_floats, to_integers
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.verify import (
@@ -28,6 +29,7 @@ from pipeline.handoff.verify import (
     RUNTIMES,
     Gate,
     Session,
+    at_least,
     at_most,
     check_structure,
     open_onnxruntime,
@@ -37,6 +39,7 @@ from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import noisy_batches, noisy_inputs
 
 MAX_LOSS = 0.1  # dB of PSNR that a variant may lose
+_LEAST_FIDELITY = 50.0  # dB against the float file, of a variant that only rounds, where no clean images are known
 _TIE = 255 * 1e-5  # on the scale of 255: where torch is this close to a half, the file may round the other way
 _CALIBRATION_IMAGES = 256
 _TORCH_IMAGES = 1000  # run in torch too; the files run on all test images
@@ -77,6 +80,7 @@ class VariantFile:
     gates: list[Gate]
     psnr: dict[str, float] = field(default_factory=dict)  # in dB, on the test images, by label of the noise
     loss: dict[str, float] = field(default_factory=dict)  # in dB, relative to the float file on the same images
+    fidelity: float = math.nan  # in dB, PSNR against the output of the float file, where no clean images are known
     speed: float = 0.0  # images/s, as a multiple of those of the float file
 
 
@@ -95,10 +99,17 @@ def make_variants(names: Sequence[str], original: Original) -> list[VariantFile]
     sound = {name: file for name, file in files.items() if all(gate.passed for gate in file.gates)}
     float_session = open_onnxruntime(original.path)
     sessions = {name: open_onnxruntime(file.path) for name, file in sound.items()}
-    for label, noise in original.noises.items():
-        for name, (psnr_db, lost) in _score(sessions, float_session, original.test, noise).items():
-            sound[name].psnr[label], sound[name].loss[label] = psnr_db, lost
-            sound[name].gates.append(at_most("PSNR lost", f"{sound[name].path.name}: {label}", lost, MAX_LOSS, " dB"))
+    if original.test.clean is None:
+        for name, fidelity in _fidelity(sessions, float_session, original).items():
+            least, file = VARIANTS[name].tolerance.get("psnr", _LEAST_FIDELITY), sound[name].path.name
+            sound[name].fidelity = fidelity
+            sound[name].gates.append(at_least(f"PSNR against {original.path.name}", file, fidelity, least, " dB"))
+    else:
+        for label, noise in original.noises.items():
+            for name, (psnr_db, lost) in _score(sessions, float_session, original.test, noise).items():
+                sound[name].psnr[label], sound[name].loss[label] = psnr_db, lost
+                where = f"{sound[name].path.name}: {label}"
+                sound[name].gates.append(at_most("PSNR lost", where, lost, MAX_LOSS, " dB"))
     for name, file in sound.items():
         if VARIANTS[name].dtype == "uint8":
             file.gates.extend(_check_rounding(file.path.name, sessions[name], float_session, original))
@@ -228,6 +239,19 @@ def _score(
     means = {dtype: float(torch.cat(psnrs).mean()) for dtype, psnrs in reference.items()}
     results = {name: float(torch.cat(psnrs).mean()) for name, psnrs in found.items()}
     return {name: (result, means[VARIANTS[name].dtype] - result) for name, result in results.items()}
+
+
+def _fidelity(sessions: Mapping[str, Session], float_session: Session, original: Original) -> dict[str, float]:
+    """Of each variant, the PSNR in dB of its output against that of the float file for the same pixels."""
+    errors: dict[str, list[float]] = {name: [] for name in sessions}
+    for _, noisy in noisy_inputs(original.test[:_TORCH_IMAGES], original.noise):
+        pixels = to_integers(noisy.numpy())
+        for name, session in sessions.items():
+            is_8_bits = VARIANTS[name].dtype == "uint8"
+            wanted = float_session(to_floats(pixels) if is_8_bits else noisy.numpy()).clip(0, 1)
+            found = to_floats(session(pixels)) if is_8_bits else session(noisy.numpy()).clip(0, 1)
+            errors[name].extend(np.square(found - wanted).mean(axis=(1, 2, 3)).tolist())
+    return {name: float(psnr_of_error(float(np.mean(of)))) for name, of in errors.items()}
 
 
 @torch.no_grad()

@@ -42,9 +42,12 @@ _PALETTE = (
 
 
 def to_pixels(image: torch.Tensor) -> np.ndarray:
-    """uint8 [H, W], or [H, W, 3] in colour, from an image [C, H, W] on the [0, 1] scale, which is clipped."""
+    """uint8 [H, W], or [H, W, 3] in colour, from an image [C, H, W] on the [0, 1] scale, which is clipped.
+
+    Of an image with neither 1 nor 3 channels, the first channel is shown.
+    """
     pixels = to_integers(image.numpy())
-    return pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0)
+    return pixels.transpose(1, 2, 0) if len(pixels) == 3 else pixels[0]
 
 
 def image_strip(rows: Sequence[torch.Tensor], zoom: int = 3) -> np.ndarray:
@@ -66,11 +69,11 @@ def denoising_grid(sample: Sample, title: str) -> Figure:
     removed = noisy - denoised
     spread = 6 * removed.std().clamp(min=1e-3)  # black at -3 standard deviations, white at 3
     return _image_table(
-        f"{title}. {_CAPTION}",
+        _title(title, noisy, clean),
         [
             ("noisy", noisy, clean),
             ("denoised", denoised, clean),
-            ("clean", clean, None),
+            *_clean_row(clean),
             ("removed", removed / spread + 0.5, None),
         ],
     )
@@ -81,19 +84,26 @@ def denoised_by(samples: Mapping[str, Sample], title: str) -> Figure:
     clean, noisy, _ = next(iter(samples.values()))
     rows: list[_Row] = [("noisy", noisy, clean)]
     rows += [(name, denoised, clean) for name, (_, _, denoised) in samples.items()]
-    return _image_table(f"{title}. {_CAPTION}", [*rows, ("clean", clean, None)])
+    return _image_table(_title(title, noisy, clean), [*rows, *_clean_row(clean)])
 
 
 def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
     """The same images at every noise level: a noisy and a denoised row per level, then the clean images."""
-    clean = next(iter(samples.values()))[0]
     rows: list[_Row] = []
-    for label, (_, noisy, denoised) in samples.items():
+    for label, (clean, noisy, denoised) in samples.items():
         rows += [(f"noisy {label}", noisy, clean), ("denoised", denoised, clean)]
-    return _image_table(
-        f"The same test images with every noise; the model was trained on {trained_on}.\n{_CAPTION}",
-        [*rows, ("clean", clean, None)],
-    )
+    title = f"The same test images with every noise; the model was trained on {trained_on}"
+    return _image_table(_title(title, noisy, clean, ".\n"), [*rows, *_clean_row(clean)])
+
+
+def _title(title: str, noisy: torch.Tensor, clean: torch.Tensor | None, end: str = ". ") -> str:
+    if noisy.shape[1] not in (1, 3):
+        title += f", the first of {noisy.shape[1]} channels"
+    return title if clean is None else f"{title}{end}{_CAPTION}"
+
+
+def _clean_row(clean: torch.Tensor | None) -> list[_Row]:
+    return [] if clean is None else [("clean", clean, None)]
 
 
 def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:

@@ -17,6 +17,7 @@ from pipeline.config import CURVE_VARIANCES, REFERENCE_VARIANCES, Config
 from pipeline.data.images import Part
 from pipeline.data.prepared import PreparedData
 from pipeline.data.sources import open_source
+from pipeline.errors import PipelineError
 from pipeline.noise import Noise, make_noise
 from pipeline.scoring.digit_reader import load_classifier
 from pipeline.scoring.metrics import METRICS, Metric
@@ -30,6 +31,7 @@ from pipeline.scoring.score import (
     noisy_copy,
     score,
 )
+from pipeline.scoring.without_clean import estimated_errors, noise_levels, summarize_errors
 
 _SHOWN_IMAGES = 8
 _WORST_IMAGES = 10
@@ -37,8 +39,8 @@ _SHOWN_SIDE = 128  # pixels: the largest side of an image to look at
 _CURVE_PIXELS = 784_000  # pixels to draw the curve from: 1,000 digits
 _OTHER_DATA = "fashion-mnist"
 
-Sample = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
-"""Clean, noisy and denoised images, each float32 [N, C, H, W]."""
+Sample = tuple[torch.Tensor | None, torch.Tensor, torch.Tensor]
+"""Clean, noisy and denoised images, each float32 [N, C, H, W]; None for clean images that are not known."""
 
 Summary = dict[str, dict[str, float]]
 """Mean of every metric over the images, by denoiser: `{denoiser: {metric: mean}}`."""
@@ -50,9 +52,9 @@ class Evaluation:
 
     results: dict[str, Summary]  # by label of the noise
     samples: dict[str, Sample]  # by label of the noise: the first test images
-    worst: list[int]  # indices of the test images with the lowest PSNR at the training noise, lowest first
+    worst: list[int]  # indices of the test images that are worst at the training noise, see `Scored`, worst first
     worst_sample: Sample
-    curve: dict[str, Any]  # number of images, variances of Gaussian noise, and mean PSNR by denoiser at each
+    curve: dict[str, Any] | None  # number of images, variances of Gaussian noise, PSNR by denoiser; None: not asked
     by_class: dict[str, dict[str, float]] | None  # mean PSNR in dB, by label of the noise and class; None: no classes
     other_data: dict[str, Summary]  # by dataset: images of another kind, at the training noise
 
@@ -62,14 +64,25 @@ class Evaluation:
             "protocol": PROTOCOL,
             "results": self.results,
             "worst": self.worst,
-            "curve": self.curve,
+            **({} if self.curve is None else {"curve": self.curve}),
             **({} if self.by_class is None else {"by_class": self.by_class}),
             "other_data": self.other_data,
         }
 
 
+@dataclass(frozen=True)
+class Scored:
+    """The scores of the images of a part, at one noise."""
+
+    summary: Summary
+    badness: np.ndarray  # of `denoised`, float64 [N]: minus the PSNR; or the estimated error; or what was removed
+    psnr: np.ndarray | None  # in dB, of `denoised`, float64 [N]; None without clean images
+
+
 def reference_noises(config: Config) -> list[Noise]:
-    """Gaussian noise at the levels that all runs are scored at."""
+    """Gaussian noise at the levels that all runs with simulated noise are scored at."""
+    if config.training_noise.is_recorded:
+        return []
     return [make_noise("gaussian", f"{variance:g}", config.clip_input) for variance in REFERENCE_VARIANCES]
 
 
@@ -81,22 +94,67 @@ def evaluate_denoiser(denoise: Denoiser, config: Config, data: PreparedData, noi
         config: of the run that trained it.
         data: the data it was trained on.
         noises: to score at; the training noise must be among them.
+
+    Raises:
+        PipelineError: a noise is to be added to clean images, and there are none.
     """
-    own = config.training_noise
+    own, noises = config.training_noise, list(noises)
     denoisers = {"noisy": identity, "clipped": clipped, "denoised": denoise}
     metrics = _metrics(config, data)
-    scores = {noise.label: score(data.test, noise, denoisers, metrics) for noise in noises}
-    worst = np.argsort(scores[own.label]["denoised"]["psnr"])[:_WORST_IMAGES].tolist()
-    first = range(min(_SHOWN_IMAGES, len(data.test)))
+    scores = {noise.label: score_noise(data.test, noise, denoisers, metrics, data.test_labels) for noise in noises}
+    worst = np.argsort(-scores[own.label].badness)[:_WORST_IMAGES].tolist()
     return Evaluation(
-        results={label: _summary(values, data.test_labels) for label, values in scores.items()},
-        samples={noise.label: _sample(data.test, first, noise, denoise) for noise in noises},
+        results={label: scored.summary for label, scored in scores.items()},
+        samples={noise.label: sample(data.test, noise, denoise) for noise in noises},
         worst=worst,
         worst_sample=_sample(data.test, worst, own, denoise),
-        curve=_curve(config, data.test, denoisers),
+        curve=None if all(noise.is_recorded for noise in noises) else _curve(config, data.test, denoisers),
         by_class=None if data.test_labels is None else _by_class(scores, data.test_labels),
         other_data=score_other_data(config, denoisers, own),
     )
+
+
+def score_noise(
+    part: Part,
+    noise: Noise,
+    denoisers: Mapping[str, Denoiser],
+    metrics: Mapping[str, Metric] = METRICS,
+    labels: np.ndarray | None = None,
+) -> Scored:
+    """Score denoisers, `denoised` among them, in the best way that the images allow.
+
+    Against the clean images, where there are any; else against other captures of the same scenes; else by the noise
+    that is left (then `noisy` and `clipped` must be among the denoisers).
+
+    Raises:
+        PipelineError: the part has not what the noise needs: clean images to add it to, or noisy images.
+    """
+    _check(part, noise)
+    part = part.for_noise(noise.is_recorded)
+    if part.noisy is None or part.clean is not None:
+        scores = score(part, noise, denoisers, metrics)
+        psnr = scores["denoised"]["psnr"]
+        return Scored(_summary(scores, labels), -psnr, psnr)
+    if part.layout == "bursts":
+        assert part.scenes is not None
+        errors = estimated_errors(part, noise, denoisers)
+        summary = {name: summarize_errors(of, part.scenes) for name, of in errors.items()}
+        return Scored(summary, np.nan_to_num(errors["denoised"], nan=-np.inf), None)
+    return Scored(*noise_levels(part, noise, denoisers), None)
+
+
+def _check(part: Part, noise: Noise) -> None:
+    if noise.is_recorded and part.noisy is None:
+        raise PipelineError(f"--noise {noise.spec}: the data have no noisy images, only clean ones")
+    if not noise.is_recorded and part.clean is None:
+        raise PipelineError(f"--noise {noise.spec}: the data have no clean images to add noise to; use recorded")
+
+
+def sample(part: Part, noise: Noise, denoise: Denoiser) -> Sample:
+    """The first images to look at, of captures the first one of each scene."""
+    part = part.for_noise(noise.is_recorded)
+    numbers = np.arange(len(part)) if part.scenes is None else np.unique(part.scenes, return_index=True)[1]
+    return _sample(part, numbers[:_SHOWN_IMAGES].tolist(), noise, denoise)
 
 
 def _metrics(config: Config, data: PreparedData) -> dict[str, Metric]:
@@ -117,26 +175,26 @@ def _summary(scores: Scores, labels: np.ndarray | None) -> Summary:
     return summary
 
 
-def _by_class(scores: Mapping[str, Scores], labels: np.ndarray) -> dict[str, dict[str, float]]:
+def _by_class(scores: Mapping[str, Scored], labels: np.ndarray) -> dict[str, dict[str, float]]:
     return {
-        label: {
-            str(of_class): float(values["denoised"]["psnr"][labels == of_class].mean())
-            for of_class in np.unique(labels).tolist()
-        }
-        for label, values in scores.items()
+        label: {str(of_class): float(scored.psnr[labels == of_class].mean()) for of_class in np.unique(labels).tolist()}
+        for label, scored in scores.items()
+        if scored.psnr is not None
     }
 
 
 def _sample(part: Part, indices: Sequence[int], noise: Noise, denoise: Denoiser) -> Sample:
     """Clean, noisy and denoised images, cropped to one size around their centres."""
+    part = part.for_noise(noise.is_recorded)
     side = min(_SHOWN_SIDE, *(min(part.images[index].shape[1:]) for index in indices))
-    rows: list[list[torch.Tensor]] = []
+    cleans, noisies, denoiseds = [], [], []
     for index in indices:
         clean, noisy = noisy_copy(part, index, noise)
-        assert clean is not None
-        rows.append([_centre(image, side) for image in (clean, noisy, denoise(noisy))])
-    clean, noisy, denoised = (torch.cat(column) for column in zip(*rows, strict=True))
-    return clean, noisy, denoised
+        cleans.append(None if clean is None else _centre(clean, side))
+        noisies.append(_centre(noisy, side))
+        denoiseds.append(_centre(denoise(noisy), side))
+    known = [clean for clean in cleans if clean is not None]
+    return torch.cat(known) if known else None, torch.cat(noisies), torch.cat(denoiseds)
 
 
 def _centre(images: torch.Tensor, side: int) -> torch.Tensor:
@@ -146,6 +204,7 @@ def _centre(images: torch.Tensor, side: int) -> torch.Tensor:
 
 def _curve(config: Config, part: Part, denoisers: Mapping[str, Denoiser]) -> dict[str, Any]:
     """Mean PSNR of the first test images over the levels of Gaussian noise."""
+    part = part.for_noise(is_recorded=False)
     few = part[: max(1, _CURVE_PIXELS // part.images[0][0].size)]
     psnr: dict[str, list[float]] = {name: [] for name in denoisers}
     for variance in CURVE_VARIANCES:

@@ -16,6 +16,7 @@ from pipeline.noise import Noise
 from pipeline.reports import figures
 from pipeline.scoring.digit_reader import WEIGHTS
 from pipeline.scoring.evaluation import Evaluation, evaluate_denoiser, has_other_data, reference_noises
+from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.scoring.score import model_denoiser
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.tracking import names
@@ -24,6 +25,12 @@ from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
 from pipeline.training.devices import choose_device
 from pipeline.training.objectives import TARGETS
+
+_WORST = {  # what is said of the worst images, by what the quality is
+    PSNR: "with the lowest PSNR",
+    ESTIMATED: "with the lowest estimated PSNR",
+    LEVEL: "from which most was removed",
+}
 
 
 def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bool = False) -> None:
@@ -60,6 +67,7 @@ def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bo
     with run.together():  # so that a call that is killed and repeated logs nothing twice
         new = {label: summary for label, summary in found.results.items() if label not in known}
         run.log_scores(new, step=checkpoint.images)
+        run.log_tags({names.QUALITY: "better" if Quality.of(found.results[own.label]).is_better else "worse"})
         if not earlier:
             _log_other_data(run, found, own, checkpoint.images)
         _log_figures(run, found, own)
@@ -78,36 +86,57 @@ def _log_other_data(run: OpenRun, found: Evaluation, own: Noise, step: int) -> N
 
 def _log_figures(run: OpenRun, found: Evaluation, own: Noise) -> None:
     sample = found.samples[own.label]
-    run.log_arrays(dict(zip(names.SAMPLE, (part.numpy() for part in sample), strict=True)), names.SAMPLES)
+    known = {name: part.numpy() for name, part in zip(names.SAMPLE, sample, strict=True) if part is not None}
+    run.log_arrays(known, names.SAMPLES)
     run.log_figure(figures.denoising_grid(sample, f"Test images, {own.description}"), "denoised")
-    run.log_figure(figures.noise_levels(found.samples, trained_on=own.description), "noise_levels")
-    title = f"The {len(found.worst)} test images with the lowest PSNR, {own.description}"
-    run.log_figure(figures.denoising_grid(found.worst_sample, title), "worst")
-    run.log_figure(figures.psnr_curve(found.curve, trained_on=own), "psnr")
+    if len(found.samples) > 1:
+        run.log_figure(figures.noise_levels(found.samples, trained_on=own.description), "noise_levels")
+    title = f"The {len(found.worst)} test images {_WORST[Quality.of(found.results[own.label]).metric]}"
+    run.log_figure(figures.denoising_grid(found.worst_sample, f"{title}, {own.description}"), "worst")
+    if found.curve:
+        run.log_figure(figures.psnr_curve(found.curve, trained_on=own), "psnr")
 
 
 def _description(config: Config, parameters: int, images: int, found: Evaluation) -> str:
     noise = config.training_noise
-    psnrs = {name: values["psnr"] for name, values in found.results[noise.label].items()}
+    quality = Quality.of(found.results[noise.label])
     target = "" if config.target == "clean" else f", compared with {TARGETS[config.target][1]}"
+    text = f"{quality.text}, on the {images:,} test images."
+    if quality.metric == PSNR:
+        noisy = found.results[noise.label]["noisy"]["psnr"]
+        text = (
+            f"{quality.output:.2f} dB PSNR on the {images:,} test images; the noisy input has {noisy:.2f} dB and the "
+            f"clipped input {quality.input:.2f} dB."
+        )
     return (
         f"{config.model_name} ({parameters:,} parameters), trained on {config.dataset_name} with {noise.description}"
-        f"{target}: {psnrs['denoised']:.2f} dB PSNR on the {images:,} test images; the noisy input has "
-        f"{psnrs['noisy']:.2f} dB and the clipped input {psnrs['clipped']:.2f} dB."
+        f"{target}: {text}" + (f"\n\n**{quality.verdict}**" if quality.verdict else "")
     )
 
 
 def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None:
     for label in labels:
-        summary = report["results"][label]
-        accuracy = f"; digits read {summary['denoised']['accuracy']:.2%}" if "accuracy" in summary["denoised"] else ""
-        ssim = f"SSIM {summary['denoised']['ssim']:.4f}"
-        click.echo(f"evaluate: {label}: PSNR {_psnrs(summary)}; {ssim}{accuracy}")
-    if "by_class" in report:
-        classes = ", ".join(f"{name}: {value:.1f}" for name, value in report["by_class"][own.label].items())
+        click.echo(f"evaluate: {label}: {_scores(report['results'][label])}")
+    if by_class := report.get("by_class", {}).get(own.label):
+        classes = ", ".join(f"{name}: {value:.1f}" for name, value in by_class.items())
         click.echo(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
     for name, summary in report["other_data"].items():
         click.echo(f"evaluate: {own.label} on {name}: PSNR {_psnrs(summary)}")
+    if verdict := Quality.of(report["results"][own.label]).verdict:
+        click.echo(f"evaluate: {own.label}: {verdict}")
+
+
+def _scores(summary: Mapping[str, Mapping[str, float]]) -> str:
+    denoised = summary["denoised"]
+    if "psnr" in denoised:
+        accuracy = f"; digits read {denoised['accuracy']:.2%}" if "accuracy" in denoised else ""
+        return f"PSNR {_psnrs(summary)}; SSIM {denoised['ssim']:.4f}{accuracy}"
+    if "removed" in denoised:
+        return (
+            f"{Quality.of(summary).text}; removed {denoised['removed']:.4f}, whiteness of it "
+            f"{denoised['whiteness']:.3f} (0 is white noise); there is no PSNR without clean images"
+        )
+    return f"{Quality.of(summary).text}; estimated from other captures of the scenes"
 
 
 def _psnrs(summary: Mapping[str, Mapping[str, float]]) -> str:

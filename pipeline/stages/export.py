@@ -12,24 +12,27 @@ from importlib.metadata import version
 from pathlib import Path
 
 import click
+import numpy as np
 import torch
 from torch import nn
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import ParityError, PipelineError
+from pipeline.errors import ParityError, PipelineError, QualityError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
 from pipeline.handoff import mlflow_loader
 from pipeline.handoff.card import TEMPLATES
 from pipeline.handoff.description import Description
 from pipeline.handoff.folder import FILES, Examples, make_examples, pack
-from pipeline.handoff.parity import MAX_ABS, Report, real_probes
+from pipeline.handoff.parity import LOGGED, MAX_ABS, Report, real_probes
 from pipeline.handoff.proof import Proof, prove
 from pipeline.handoff.report import CAPTIONS, run_report
+from pipeline.handoff.variants import VARIANTS, VariantFile
 from pipeline.handoff.verify import MANIFEST, MODEL, SUMS, verify
 from pipeline.models import count_parameters, other_modules
 from pipeline.models.facts import halo
 from pipeline.reports import rendering
+from pipeline.scoring.quality import Quality, Wanted
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.tracking import names, queries, registry
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
@@ -47,11 +50,17 @@ class _Inputs:
     data: PreparedData
     checkpoint: Checkpoint
     scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # {label of the noise: {denoiser: {metric: mean}}}
-    logged_psnr: float  # in dB, with the training noise
+    logged: Mapping[str, float]  # of them, what the model has with the training noise
 
 
 def export(
-    config: Config, run: OpenRun, folder: Path, variants: Sequence[str] = (), register: str = "", force: bool = False
+    config: Config,
+    run: OpenRun,
+    folder: Path,
+    variants: Sequence[str] = (),
+    register: str = "",
+    wanted: Wanted = Wanted(),  # noqa: B008 frozen
+    force: bool = False,
 ) -> Path:
     """Write the hand-off of `run` to `folder`, completely or not at all, log it to `run`, and return `folder`.
 
@@ -63,9 +72,11 @@ def export(
         folder: of the hand-off; one that is there is replaced.
         variants: other forms of the file to hand off as well, keys of `pipeline.handoff.variants.VARIANTS`.
         register: name of the registered model that it becomes a version of; "" for none.
+        wanted: what the model must be; a hand-off that is in `folder` already stays if this one is not.
         force: export again even if no input changed.
 
     Raises:
+        QualityError: the model is not as good as wanted. Nothing is written or registered.
         ParityError: a file did not pass a gate. The report is logged to the run; nothing is written or registered.
         PipelineError: the run was not evaluated, its data are not prepared, `folder` holds something else, or the
             registry did not take the model.
@@ -73,6 +84,8 @@ def export(
     if folder.exists() and not (folder / SUMS).is_file():
         raise PipelineError(f"{folder} exists and is not a hand-off folder; choose another --name or --artifacts-dir")
     inputs = _read(config, run)
+    check_variants(variants, inputs.data)
+    _check_quality(inputs, wanted)
     parts = _fingerprint(inputs, variants)
     model_id = run.tag(names.MODEL_ID)
     if not force and run.is_done("export", parts) and _is_whole(folder, digest(parts)) and (model_id or not register):
@@ -81,7 +94,7 @@ def export(
         model = inputs.checkpoint.load_model(torch.device("cpu"))
         description = _describe(inputs, model, digest(parts))
         with new_folder(folder) as new:
-            proof = prove(new, model, description, inputs.data, inputs.logged_psnr, variants)
+            proof = prove(new, model, description, inputs.data, inputs.logged, variants)
             if proof.report.failures:
                 raise _rejected(run, proof.report)
             examples = make_examples(model, inputs.data.test, config.training_noise)
@@ -93,14 +106,34 @@ def export(
     return folder
 
 
+def check_variants(variants: Sequence[str], data: PreparedData) -> None:
+    """Raise `PipelineError` for a form of the file that these data cannot have."""
+    for name in variants:
+        dtype = np.dtype(VARIANTS[name].dtype)
+        if dtype != np.float32 and dtype != data.dtype:
+            raise PipelineError(f"--variant {name}: it takes {dtype} pixels, and the data have {data.dtype} ones")
+
+
+def _check_quality(inputs: _Inputs, wanted: Wanted) -> None:
+    refusal = _quality(inputs).refusal(wanted)
+    if refusal:
+        hint = "" if wanted.allow_worse or refusal.startswith("--") else "; --allow-worse writes one all the same"
+        raise QualityError(f"run {inputs.run_id}: {refusal}. No hand-off was written{hint}")
+
+
+def _quality(inputs: _Inputs) -> Quality:
+    return Quality.of(inputs.scores[inputs.config.training_noise.label])
+
+
 def _read(config: Config, run: OpenRun) -> _Inputs:
     data, checkpoint, label = load_training_data(config, run), load_checkpoint(run), config.training_noise.label
-    metric = names.noise_metric("psnr", label)
-    if metric not in run.metrics():
+    metrics = {metric: run.metrics().get(names.noise_metric(metric, label)) for metric in LOGGED}
+    logged = {metric: value for metric, value in metrics.items() if value is not None}
+    if not logged:
         raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
     with run.artifact(names.EVALUATION) as path:
         scores = dict(sorted(json.loads(path.read_text())["results"].items()))
-    return _Inputs(config, run.id, run.tag(names.GIT_COMMIT), data, checkpoint, scores, run.metrics()[metric])
+    return _Inputs(config, run.id, run.tag(names.GIT_COMMIT), data, checkpoint, scores, logged)
 
 
 def _fingerprint(inputs: _Inputs, variants: Sequence[str]) -> Fingerprint:
@@ -114,7 +147,7 @@ def _fingerprint(inputs: _Inputs, variants: Sequence[str]) -> Fingerprint:
         config=sha256_bytes(inputs.config.to_json().encode()),
         data=inputs.data.digest,
         weights=inputs.checkpoint.digest,
-        scores=sha256_bytes(json.dumps([inputs.scores, inputs.logged_psnr]).encode()),
+        scores=sha256_bytes(json.dumps([inputs.scores, inputs.logged]).encode()),
         variants=",".join(variants) or "none",
     )
 
@@ -140,6 +173,8 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str) -> Des
         test_images=len(inputs.data.test),
         halo=halo(model, inputs.data.channels),
         # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.
+        levels=inputs.data.levels,
+        pixel_type=str(inputs.data.dtype),
         accepted=(math.floor(noisy.min()) - 1.0, math.ceil(noisy.max()) + 1.0),
         scores=inputs.scores,
         commit=inputs.commit,
@@ -205,13 +240,19 @@ def _baselines(run: OpenRun) -> dict[str, dict[str, float]]:
 def _print(folder: Path, proof: Proof, label: str) -> None:
     click.echo(
         f"export: {folder}: {len(proof.report.gates)} parity gates passed; largest difference from torch "
-        f"{proof.report.max_abs:.2g} (allowed: {MAX_ABS:g}); PSNR of the file {proof.report.psnr:.2f} dB"
+        f"{proof.report.max_abs:.2g} (allowed: {MAX_ABS:g}). {proof.report.quality}"
     )
     for variant in proof.variants:
         click.echo(
-            f"export: {folder / variant.path.name}: PSNR {variant.psnr[label]:.2f} dB, {variant.loss[label]:.3f} dB "
-            f"lost; {variant.speed:.2f} times as many images/s as {MODEL}"
+            f"export: {folder / variant.path.name}: {_describe_variant(variant, label)}; {variant.speed:.2f} times as "
+            f"many images/s as {MODEL}"
         )
+
+
+def _describe_variant(variant: VariantFile, label: str) -> str:
+    if label in variant.psnr:
+        return f"PSNR {variant.psnr[label]:.2f} dB, {variant.loss[label]:.3f} dB lost"
+    return f"PSNR against {MODEL} {variant.fidelity:.2f} dB"
 
 
 def _register(inputs: _Inputs, model_id: str | None, name: str, onnx_digest: str, parameters: int) -> None:
@@ -219,7 +260,7 @@ def _register(inputs: _Inputs, model_id: str | None, name: str, onnx_digest: str
     if not model_id:
         raise registry.not_registered(name, inputs.run_id, "the tracking store does not answer")
     tags = registry.version_tags(
-        {label: of["denoised"]["psnr"] for label, of in inputs.scores.items()},
+        inputs.scores,
         **{
             names.DATASET: inputs.config.dataset_name,
             names.DATASET_SHA256: inputs.data.digest,
@@ -229,6 +270,7 @@ def _register(inputs: _Inputs, model_id: str | None, name: str, onnx_digest: str
             names.WEIGHTS: inputs.checkpoint.digest,
             names.ONNX_SHA256: onnx_digest,
             names.RUN: inputs.run_id,
+            names.QUALITY: "better" if _quality(inputs).is_better else "worse",
         },
     )
     number = registry.register(model_id, name, inputs.run_id, tags)

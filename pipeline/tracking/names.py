@@ -22,6 +22,7 @@ TEST_IMAGES_SHA256 = "dataset.test.sha256"
 # Tags of a training run: what came out.
 WEIGHTS = "weights"  # digest of the best epoch's; a run that has this tag is trained
 EVALUATION_SHA256 = "test.sha256"  # of the artifact `EVALUATION`
+QUALITY = "quality"  # "better" or "worse" than doing nothing, at the training noise
 PARITY = "parity"  # "passed" or "failed"
 ONNX_SHA256 = "model.onnx.sha256"
 MODEL_ID = "model_id"  # of the logged model
@@ -136,6 +137,6 @@ def choice_tag(trial: str) -> str:
     return f"trial.{trial}"
 
 
-def version_psnr_tag(label: str) -> str:
-    """The tag of a model's version that holds the test PSNR in dB at the noise of a label."""
-    return f"psnr.{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}"
+def version_tag(metric: str, label: str) -> str:
+    """The tag of a model's version that holds a test metric, such as the PSNR in dB, at the noise of a label."""
+    return f"{metric}.{re.sub(r'[^A-Za-z0-9_.-]', '-', label)}"

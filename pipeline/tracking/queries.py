@@ -14,6 +14,9 @@ from pipeline.tracking.store import ask, connect, experiment_id
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
+# What runs are ranked by, the first that they have.
+_RANKED = {"psnr": "test PSNR {:.2f} dB", "psnr_estimated": "estimated PSNR {:.2f} dB", "sigma": "noise level {:.4f}"}
+
 
 def newest_run() -> str:
     """The id of the newest finished training run of the experiment.
@@ -43,25 +46,31 @@ def best_run(dataset: str, noise: Noise) -> Choice:
     Raises:
         PipelineError: there is none.
     """
-    metric = names.noise_metric("psnr", noise.label)
-    runs = [
+    trained = [
         run
         for run in trained_runs()
-        if run.data.tags.get(names.DATASET) == dataset
-        and run.data.tags.get(names.NOISE) == noise.spec
-        and metric in run.data.metrics
+        if run.data.tags.get(names.DATASET) == dataset and run.data.tags.get(names.NOISE) == noise.spec
     ]
-    if not runs:
+    for metric, what in _RANKED.items():
+        name = names.noise_metric(metric, noise.label)
+        if runs := [run for run in trained if name in run.data.metrics]:
+            break
+    else:
         raise PipelineError(
             f"{_experiment()} has no finished and evaluated run on dataset '{dataset}' with {noise.description}; "
             "name a run with --run-id, or choose another --dataset, --noise or --variance"
         )
-    best = max(runs, key=lambda run: run.data.metrics[metric])
-    psnr, count = best.data.metrics[metric], len(runs)
+    if metric == "sigma" and len(runs) > 1:
+        raise PipelineError(
+            f"{len(runs)} finished runs on {dataset} with {noise.description} cannot be ranked, because no PSNR is known "
+            "without clean images or second captures; name one with --run-id"
+        )
+    best = max(runs, key=lambda run: run.data.metrics[name])
+    value, count = best.data.metrics[name], len(runs)
     among = "the only finished run" if count == 1 else f"the highest of {count} finished runs"
     return Choice(
         best.info.run_id,
-        f"{best.info.run_name}: test PSNR {psnr:.2f} dB, {among} on {dataset} with {noise.description}",
+        f"{best.info.run_name}: {what.format(value)}, {among} on {dataset} with {noise.description}",
     )
 
 

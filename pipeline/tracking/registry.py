@@ -121,9 +121,17 @@ def model_file(uri: str) -> Iterator[Path]:
         yield path
 
 
-def version_tags(labels: Mapping[str, float], **facts: str) -> dict[str, str]:
-    """The tags of a model version: `facts`, and the test PSNR by label of the noise."""
+def version_tags(scores: Mapping[str, Mapping[str, Mapping[str, float]]], **facts: str) -> dict[str, str]:
+    """The tags of a model version: `facts`, and of `{label of the noise: {denoiser: {metric: mean}}}` the quality.
+
+    That is the test PSNR, or its estimate, or the noise level that is left, by label of the noise.
+    """
     return {
         **facts,
-        **{names.version_psnr_tag(label): f"{psnr:.4f}" for label, psnr in labels.items()},
+        **{
+            names.version_tag(metric, label): f"{of['denoised'][metric]:.4f}"
+            for label, of in scores.items()
+            for metric in ("psnr", "psnr_estimated", "sigma")
+            if metric in of["denoised"]
+        },
     }

@@ -124,6 +124,7 @@ def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: st
                 *(("--resume", resume.info.run_id) if resume else ("--config", str(config_file))),
                 *("--data-dir", trial.config.data_dir, "--artifacts-dir", artifacts_dir, "--name", trial.name),
                 *("--force", str(force).lower()),
+                "--allow-worse",  # the table of the sweep tells
             ],
             env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
             stdout=subprocess.DEVNULL,

@@ -238,7 +238,7 @@ def test_a_full_disk_and_a_read_only_one(small_disk: Path, tmp_path: Path, cli: 
     (small_disk / "ballast").write_bytes(bytes(250_000))
     calls = [
         ["prepare", "--dataset", "digits", "--data-dir", "disk"],
-        ["run", *train, "--name", "small", "--artifacts-dir", "disk"],
+        ["run", *train, "--name", "small", "--artifacts-dir", "disk", "--allow-worse"],
     ]
     results = run_all(tmp_path, calls)
     check(calls, results, codes=[1])
@@ -260,7 +260,7 @@ def test_a_full_disk_and_a_read_only_one(small_disk: Path, tmp_path: Path, cli: 
     calls = [
         ["prepare", "--dataset", "digits", "--data-dir", "disk"],
         ["run", *train, "--data-dir", "disk", "--force"],
-        ["run", *train, "--artifacts-dir", "disk", "--force"],
+        ["run", *train, "--artifacts-dir", "disk", "--force", "--allow-worse"],
     ]
     results = run_all(tmp_path, calls)
     check(calls, results, codes=[1])

@@ -22,14 +22,14 @@ REPORT = Report([Gate("opset", "model.onnx", "18", "18", True)] * 249, 1.52e-6, 
 
 def describe(psnr: float = 30.1234, **settings: Any) -> Description:
     """A model for noise of variance 0.01 (or `settings`), with a made-up quality."""
-    config = Config(**settings)
+    config, channels = Config(**settings), int(settings.get("channels", 1))
     clean = {"psnr": psnr, "ssim": 0.9635, "accuracy": 0.99}
     scores = {"noisy": {"psnr": 20.011}, "clipped": {"psnr": 22.66}, "denoised": clean}
     return Description(
         config=config,
         run_id="0123abcd",
         fingerprint="f" * 64,
-        checkpoint=Checkpoint("autoencoder", "", 1, 7, 0.001, {"weight": torch.zeros(2)}),
+        checkpoint=Checkpoint("autoencoder", "", channels, 7, 0.001, {"weight": torch.zeros(2)}),
         parameters=16385,
         dataset={"digest": "d" * 64, "licence": "CC BY-SA 3.0", "origin": "Digits & <letters>"},
         test_images=10_000,

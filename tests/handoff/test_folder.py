@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from test_card import describe
 
+from pipeline.data.images import Part
 from pipeline.data.prepared import PreparedData
 from pipeline.handoff.folder import make_examples, pack
 from pipeline.handoff.proof import Proof, prove
@@ -34,7 +35,7 @@ def model() -> torch.nn.Module:
 @pytest.fixture(scope="module")
 def data(digits: np.ndarray) -> PreparedData:
     images = digits[:, np.newaxis]
-    return PreparedData(images[:300], images[300:400], images[-100:], {"digest": "d" * 64})
+    return PreparedData(Part(images[:300]), Part(images[300:400]), Part(images[-100:]), {"digest": "d" * 64})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def test_a_packed_folder_verifies(
     model: torch.nn.Module, data: PreparedData, logged_psnr: float, tmp_path: Path
 ) -> None:
     description = describe()
-    proof = prove(tmp_path, model, description, data, logged_psnr, ["uint8"])
+    proof = prove(tmp_path, model, description, data, {"psnr": logged_psnr}, ["uint8"])
     assert proof.report.failures == []
     assert proof.milliseconds > 0
     assert {gate.where.split(":")[0] for gate in proof.report.gates} >= {"model.onnx", "model_uint8.onnx"}
@@ -62,7 +63,7 @@ def test_a_packed_folder_verifies(
     assert manifest["parity"]["gates"] == len(proof.report.gates)
     assert manifest["samples"] == len(list((tmp_path / "samples").glob("*_noisy.png"))) == 10
     with Image.open(tmp_path / "samples" / "3_clean.png") as image:
-        assert np.array_equal(np.asarray(image), data.test[3][0])
+        assert np.array_equal(np.asarray(image), data.test.images[3][0])
     golden = onnx.load_tensor(str(tmp_path / "test_data_set_uint8" / "output_0.pb"))
     assert np.array_equal(onnx.numpy_helper.to_array(golden), examples.golden_output_8_bits)
     assert (
@@ -73,7 +74,7 @@ def test_a_packed_folder_verifies(
 def test_a_float_file_that_fails_has_no_variants(
     model: torch.nn.Module, data: PreparedData, logged_psnr: float, tmp_path: Path
 ) -> None:
-    proof: Proof = prove(tmp_path, model, describe(), data, logged_psnr + 0.01, ["uint8"])
+    proof: Proof = prove(tmp_path, model, describe(), data, {"psnr": logged_psnr + 0.01}, ["uint8"])
     assert [gate.gate for gate in proof.report.failures] == ["PSNR as logged by evaluate"]
     assert proof.variants == ()
     assert np.isnan(proof.milliseconds)
@@ -81,8 +82,9 @@ def test_a_float_file_that_fails_has_no_variants(
 
 
 def test_golden_images_are_small_however_large_the_images_are(model: torch.nn.Module) -> None:
-    large = np.zeros((3, 1, 512, 512), np.uint8)
+    large = Part(np.zeros((3, 1, 512, 512), np.uint8))
     examples = make_examples(model, large, NOISE)
+    assert examples.clean is not None
     assert examples.clean.shape == examples.noisy.shape == examples.denoised.shape
     assert examples.golden_input.shape == (7, 1, 64, 64)
     assert examples.golden_output_8_bits.dtype == np.uint8

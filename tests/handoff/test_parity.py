@@ -15,6 +15,7 @@ from conftest import Trained
 from onnx import numpy_helper
 from torch import nn
 
+from pipeline.data.images import Part
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.parity import Report, check
 from pipeline.noise import make_noise
@@ -33,11 +34,11 @@ class Exported:
 
     path: Path
     model: nn.Module
-    test: np.ndarray
+    test: Part
     psnr: float
 
     def check(self, path: Path, model: nn.Module | None = None) -> Report:
-        return check(path, model or self.model, self.test, NOISE, self.psnr)
+        return check(path, model or self.model, self.test, NOISE, {"psnr": self.psnr})
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +48,7 @@ def exported(trained: Trained, digits: np.ndarray, tmp_path_factory: pytest.Temp
     cpu = torch.device("cpu")
     model = Checkpoint.load(artifacts / names.CHECKPOINT).load_model(cpu)
     export_onnx(model, 1, path, METADATA)
-    test = digits[-300:, np.newaxis]
+    test = Part(digits[-300:, np.newaxis])
     scores = score(test, NOISE, {"model": model_denoiser(model, cpu)}, {"psnr": psnr})
     return Exported(path, model, test, float(scores["model"]["psnr"].mean()))
 
@@ -57,7 +58,7 @@ def test_a_correct_file_passes_every_gate(exported: Exported) -> None:
     assert report.failures == []
     assert len(report.gates) > 200
     assert 0 < report.max_abs < 1e-5
-    assert report.psnr == pytest.approx(exported.psnr, abs=1e-3)
+    assert report.value == pytest.approx(exported.psnr, abs=1e-3)
     runtimes = {gate.where.split(":")[0] for gate in report.gates}
     levels = ("DISABLE_ALL", "ENABLE_BASIC", "ENABLE_EXTENDED", "ENABLE_ALL")
     assert {f"onnxruntime ORT_{level}" for level in levels} <= runtimes
@@ -89,10 +90,10 @@ class Magnifier(nn.Module):
 
 def test_a_model_that_magnifies_rounding_on_made_up_images(digits: np.ndarray, tmp_path: Path) -> None:
     """Two correct runtimes differ there by more than MAX_ABS, but are no further from float64 than torch is."""
-    model, test = Magnifier().eval(), digits[:300, np.newaxis]
+    model, test = Magnifier().eval(), Part(digits[:300, np.newaxis])
     export_onnx(model, 1, tmp_path / "model.onnx", METADATA)
     scores = score(test, NOISE, {"model": model_denoiser(model, torch.device("cpu"))}, {"psnr": psnr})
-    report = check(tmp_path / "model.onnx", model, test, NOISE, float(scores["model"]["psnr"].mean()))
+    report = check(tmp_path / "model.onnx", model, test, NOISE, {"psnr": float(scores["model"]["psnr"].mean())})
     assert report.failures == []
     assert report.max_abs < 1e-5  # the reported difference is that of the real images
     found = {gate.where: gate for gate in report.gates if gate.gate == "difference from torch"}
@@ -194,7 +195,7 @@ def test_a_stale_checkpoint_is_caught(exported: Exported, tmp_path: Path) -> Non
     """The weights of one step later, whose PSNR is almost the same."""
     stale = copy.deepcopy(exported.model).train()
     optimizer = torch.optim.Adam(stale.parameters(), lr=1e-4)
-    images = torch.from_numpy(exported.test[:64] / np.float32(255))
+    images = exported.test.levels.to_tensor(torch.from_numpy(np.stack([*exported.test[:64].images])))
     nn.functional.mse_loss(stale(images + 0.1 * torch.randn(images.shape)), images).backward()
     optimizer.step()
     export_onnx(stale, 1, tmp_path / "model.onnx", METADATA)
@@ -202,7 +203,7 @@ def test_a_stale_checkpoint_is_caught(exported: Exported, tmp_path: Path) -> Non
 
 
 def test_a_right_export_of_the_wrong_run_is_caught_by_its_psnr(exported: Exported) -> None:
-    report = check(exported.path, exported.model, exported.test, NOISE, exported.psnr + 0.002)
+    report = check(exported.path, exported.model, exported.test, NOISE, {"psnr": exported.psnr + 0.002})
     assert [gate.gate for gate in report.failures] == ["PSNR as logged by evaluate"]
 
 
@@ -229,7 +230,7 @@ def test_an_unreadable_file_is_reported_not_raised(content: bytes | None, export
     path.write_bytes(exported.path.read_bytes()[:-1000] if content is None else content)
     report = exported.check(path)
     assert report.failures
-    assert np.isnan(report.psnr)
+    assert np.isnan(report.value)
     report.to_markdown()
 
 

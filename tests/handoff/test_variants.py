@@ -16,6 +16,7 @@ from conftest import Cli, Trained
 from onnx import numpy_helper
 from PIL import Image
 
+from pipeline.data.images import Part
 from pipeline.handoff.variants import VARIANTS, Original, make_variants
 from pipeline.noise import make_noise
 from pipeline.tracking import names
@@ -29,8 +30,8 @@ def original(trained: Trained, digits: np.ndarray, tmp_path: Path) -> Original:
     model = Checkpoint.load(artifacts / names.CHECKPOINT).load_model(torch.device("cpu"))
     metadata = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
     noise = make_noise("gaussian", "0.01")
-    images = digits[:, np.newaxis]
-    return Original(tmp_path / "model.onnx", model, 1, metadata, images[:300], images[-300:], noise, {"0.01": noise})
+    train, test = Part(digits[:300, np.newaxis]), Part(digits[-300:, np.newaxis])
+    return Original(tmp_path / "model.onnx", model, 1, metadata, train, test, noise, {"0.01": noise})
 
 
 def test_every_variant_is_in_the_folder_and_tells_what_it_costs(trained: Trained) -> None:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from pipeline.config import CURVE_VARIANCES, Config
-from pipeline.data.images import Images
+from pipeline.data.images import Images, Part
 from pipeline.data.prepared import PreparedData
 from pipeline.noise import make_noise
 from pipeline.scoring.evaluation import Evaluation, evaluate_denoiser, reference_noises, score_other_data
@@ -29,7 +29,8 @@ def halve(noisy: torch.Tensor) -> torch.Tensor:
 
 def evaluated(test: Images, labels: np.ndarray | None = None, **options: str) -> Evaluation:
     config = Config(**{"dataset": "a-folder", "noise": "speckle", **options})  # type: ignore[arg-type]
-    data = PreparedData(test, test, test, manifest={}, test_labels=labels)
+    part = Part(test)
+    data = PreparedData(part, part, part, manifest={}, test_labels=labels)
     return evaluate_denoiser(halve, config, data, [*reference_noises(config), config.training_noise])
 
 
@@ -53,15 +54,18 @@ def test_every_noise_has_a_mean_of_every_metric_for_every_denoiser(found: Evalua
 def test_the_worst_images_are_the_ones_with_the_lowest_psnr(found: Evaluation, digits: np.ndarray) -> None:
     psnrs = []
     for index in range(COUNT):
-        clean, noisy = noisy_copy(digits[index, np.newaxis], index, make_noise("speckle"))
+        clean, noisy = noisy_copy(Part(digits[:COUNT, np.newaxis]), index, make_noise("speckle"))
+        assert clean is not None
         psnrs.append(psnr(halve(noisy), clean).item())
     assert found.worst == np.argsort(psnrs)[:10].tolist()
     clean, _, denoised = found.worst_sample
+    assert clean is not None
     assert psnr(denoised, clean).tolist() == pytest.approx(sorted(psnrs)[:10])
 
 
 def test_the_samples_are_the_first_images_the_same_at_every_noise(found: Evaluation, digits: np.ndarray) -> None:
     for label, (clean, noisy, denoised) in found.samples.items():
+        assert clean is not None
         assert torch.equal(clean, torch.from_numpy(digits[:8, np.newaxis]).float() / 255), label
         assert torch.equal(denoised, halve(noisy))
     assert not torch.equal(found.samples["0.01"][1], found.samples["0.1"][1])
@@ -76,6 +80,7 @@ def test_classes_have_their_own_psnr(found: Evaluation) -> None:
 
 
 def test_the_curve_goes_from_a_clean_image_to_far_out_of_range(found: Evaluation) -> None:
+    assert found.curve is not None
     assert found.curve["images"] == COUNT
     assert found.curve["variances"] == list(CURVE_VARIANCES)
     assert found.curve["psnr"]["noisy"][0] == 100
@@ -102,6 +107,7 @@ def test_images_of_several_sizes_are_shown_in_one(digits: np.ndarray) -> None:
     wall = np.tile(digits[0], (6, 6))[np.newaxis]
     images = [wall[:, : 140 + 3 * index, : 150 - index] for index in range(4)]
     clean, noisy, _ = evaluated(images).samples["0.01"]
+    assert clean is not None
     assert clean.shape == noisy.shape == (4, 1, 128, 128)
     assert torch.equal(clean[0, 0], torch.from_numpy(wall[0, 6:134, 11:139].copy()).float() / 255)
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.images import Images
+from pipeline.data.images import Part
 from pipeline.models import build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS
@@ -18,23 +18,27 @@ def test_test_noise_does_not_depend_on_the_batch_or_the_number_of_images(
 ) -> None:
     noise = make_noise("gaussian", "0.01")
     images = digits[:40, np.newaxis]
-    wanted = torch.cat([noisy for _, noisy in noisy_batches(images, noise)])
+    part = Part(images)
+    wanted = torch.cat([noisy for _, noisy in noisy_batches(part, noise)])
     monkeypatch.setattr("pipeline.scoring.score.EVALUATION_BATCH", 7)
-    assert torch.equal(torch.cat([noisy for _, noisy in noisy_batches(images, noise)]), wanted)
-    assert torch.equal(torch.cat([noisy for _, noisy in noisy_batches(images[:9], noise)]), wanted[:9])
+    assert torch.equal(torch.cat([noisy for _, noisy in noisy_batches(part, noise)]), wanted)
+    assert torch.equal(torch.cat([noisy for _, noisy in noisy_batches(part[:9], noise)]), wanted[:9])
     assert not torch.equal(wanted[0] - torch.from_numpy(images[0] / 255), wanted[1] - torch.from_numpy(images[1] / 255))
 
 
 def test_images_of_several_sizes_get_the_noise_of_their_number(digits: np.ndarray) -> None:
     noise = make_noise("poisson")
-    images: Images = [digits[index, np.newaxis, : 28 - index] for index in range(3)]
-    for index, (clean, noisy) in enumerate(noisy_batches(images, noise)):
+    part = Part([digits[index, np.newaxis, : 28 - index] for index in range(3)])
+    for index, (clean, noisy) in enumerate(noisy_batches(part, noise)):
         assert clean.shape == (1, 1, 28 - index, 28)
-        assert all(map(torch.equal, (clean, noisy), noisy_copy(images[index], index, noise)))
+        again = noisy_copy(part, index, noise)
+        assert again[0] is not None
+        assert torch.equal(clean, again[0])
+        assert torch.equal(noisy, again[1])
 
 
 def test_every_image_has_a_value_of_every_metric_for_every_denoiser(digits: np.ndarray) -> None:
-    images, noise = digits[:12, np.newaxis], make_noise("gaussian", "0.01")
+    images, noise = Part(digits[:12, np.newaxis]), make_noise("gaussian", "0.01")
     found = score(images, noise, {"noisy": identity, "clipped": clipped}, METRICS)
     assert set(found) == {"noisy", "clipped"}
     for of_denoiser in found.values():

@@ -14,7 +14,7 @@ from conftest import PROJECT, Result, run_cli, write_digits
 
 from pipeline.tracking import names
 
-RUN = ("run", "--dataset", "digits", "--epochs", "2", "--batch-size", "8", "--name", "small")
+RUN = ("run", "--dataset", "digits", "--epochs", "2", "--batch-size", "8", "--name", "small", "--allow-worse")
 TRAIN = ("train", *RUN[1:7])
 STAGES = ("prepare", "train", "evaluate", "export")
 

@@ -48,7 +48,7 @@ def test_tracking_and_the_standalone_check_agree_on_the_file() -> None:
     ],
 )
 def test_tags_of_versions_hold_only_what_mlflow_allows(label: str, tag: str) -> None:
-    assert names.version_psnr_tag(label) == tag
+    assert names.version_tag("psnr", label) == tag
 
 
 def test_metric_names_hold_only_what_mlflow_allows() -> None:

@@ -77,7 +77,7 @@ def test_a_version_says_what_it_is(trained: Trained, store: Path) -> None:
     assert version.tags[names.WEIGHTS] == manifest["model"]["weights_sha256"]
     for label in ("0.001", "0.01", "0.1"):
         wanted = manifest["test"]["scores"][label]["denoised"]["psnr"]
-        assert float(version.tags[names.version_psnr_tag(label)]) == pytest.approx(wanted, abs=1e-4)
+        assert float(version.tags[names.version_tag("psnr", label)]) == pytest.approx(wanted, abs=1e-4)
     assert aliases(store) == {}
 
 

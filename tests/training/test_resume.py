@@ -78,7 +78,7 @@ def test_killed_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> N
 
 def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli: Cli) -> None:
     # Only the signal saves a state inside an epoch.
-    run = ("run", *TRAIN[1:-1], "1e9", "--name", "small")
+    run = ("run", *TRAIN[1:-1], "1e9", "--name", "small", "--allow-worse")
     assert kill_while_training(folder, *run, seconds=0, number=signal.SIGTERM) == 143
     (stopped,) = runs(folder)
     assert stopped.info.status == "KILLED"
@@ -93,7 +93,7 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
     done = cli("run", "--resume", "true")
     assert done.code == 2
     assert "--resume true works only under `mlflow run . --run-id RUN_ID -P resume=true`" in done.err
-    done = cli("run", "--resume", run_id, "--name", "small")
+    done = cli("run", "--resume", run_id, "--name", "small", "--allow-worse")
     assert done.code == 0, done
     found = re.search(r"train: resuming in epoch (\d+) after ([\d,]+) images", done.out)
     assert found, done.out
