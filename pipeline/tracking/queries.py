@@ -51,7 +51,7 @@ def best_run(dataset: str, noise: Noise) -> Choice:
         for run in trained_runs()
         if run.data.tags.get(names.DATASET) == dataset and run.data.tags.get(names.NOISE) == noise.spec
     ]
-    for metric, what in _RANKED.items():
+    for metric in _RANKED:
         name = names.noise_metric(metric, noise.label)
         if runs := [run for run in trained if name in run.data.metrics]:
             break
@@ -62,15 +62,15 @@ def best_run(dataset: str, noise: Noise) -> Choice:
         )
     if metric == "sigma" and len(runs) > 1:
         raise PipelineError(
-            f"{len(runs)} finished runs on {dataset} with {noise.description} cannot be ranked, because no PSNR is known "
-            "without clean images or second captures; name one with --run-id"
+            f"{len(runs)} finished runs on {dataset} with {noise.description} cannot be ranked, because without clean "
+            "images or second captures no PSNR is known; name one with --run-id"
         )
     best = max(runs, key=lambda run: run.data.metrics[name])
     value, count = best.data.metrics[name], len(runs)
     among = "the only finished run" if count == 1 else f"the highest of {count} finished runs"
     return Choice(
         best.info.run_id,
-        f"{best.info.run_name}: {what.format(value)}, {among} on {dataset} with {noise.description}",
+        f"{best.info.run_name}: {_RANKED[metric].format(value)}, {among} on {dataset} with {noise.description}",
     )
 
 
