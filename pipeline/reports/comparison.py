@@ -24,6 +24,7 @@ class Section:
     title: str
     board: Sequence[Sequence[str]]  # rows of cells, the first one the head
     pictures: Mapping[str, bytes]  # PNG files by name: plots, and "denoised"
+    worse: Sequence[str] = ()  # sentences about runs that are no better than doing nothing
 
 
 def comparison_page(sections: Sequence[Section], differences: Sequence[str]) -> str:

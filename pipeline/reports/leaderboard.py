@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from pipeline.config import REFERENCE_VARIANCES
 from pipeline.errors import PipelineError
 from pipeline.noise import make_noise
+from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.tracking import names
 
 if TYPE_CHECKING:
@@ -39,12 +40,17 @@ class EvaluatedRun:
     params: Mapping[str, str]
     tags: Mapping[str, str]
     noise: str  # what it was trained with, in words
-    psnr: float  # dB, mean over the test images with that noise
-    ssim: float  # likewise
-    levels: Mapping[str, Mapping[str, float]]  # "psnr" and "ssim" at each of `LEVELS`
+    quality: Quality  # on the test images with that noise
+    scores: Mapping[str, float]  # all metrics of the output on these images
+    levels: Mapping[str, Mapping[str, float]]  # "psnr" and "ssim" at each of `LEVELS`; empty for recorded noise
     parameters: int
     seconds: float  # training took
     milliseconds: float | None  # per image, in onnxruntime on one thread; None: not measured
+
+    @property
+    def psnr(self) -> float:
+        """In dB, or its estimate; NaN where there is no PSNR."""
+        return math.nan if self.quality.metric == LEVEL else self.quality.output
 
     @property
     def group(self) -> tuple[str, str]:
@@ -66,15 +72,16 @@ def read_run(run: Run) -> EvaluatedRun:
         raise PipelineError("it holds no model")
     clip_input = params.get("clip_input", "False") == "True"
     noise = make_noise(params["noise"], params["variance"], clip_input)
-    labels = [noise.label, *(make_noise("gaussian", level, clip_input).label for level in LEVELS)]
-    wanted = [names.noise_metric(metric, label) for metric in _METRICS for label in labels]
-    missing = [name for name in wanted if name not in metrics]
+    levels = {} if noise.is_recorded else {level: make_noise("gaussian", level, clip_input).label for level in LEVELS}
+    scores = _scores(metrics, noise.label)
+    has_psnr = not scores["denoised"].keys() & {LEVEL, "mse_estimated"}
+    wanted = [names.noise_metric(metric, label) for metric in _METRICS for label in (noise.label, *levels.values())]
+    missing = [name for name in wanted if name not in metrics] if has_psnr else []
     if missing:
         raise PipelineError(f"it was not evaluated: it has no {missing[0]}")
-    broken = [name for name in wanted if not math.isfinite(metrics[name])]
+    broken = [name for name, value in metrics.items() if name.startswith("test/") and not math.isfinite(value)]
     if broken:
         raise PipelineError(f"it has a {broken[0]} of {metrics[broken[0]]}")
-    values = {metric: [metrics[names.noise_metric(metric, label)] for label in labels] for metric in _METRICS}
     return EvaluatedRun(
         id=run.info.run_id,
         name=run.info.run_name,
@@ -82,22 +89,41 @@ def read_run(run: Run) -> EvaluatedRun:
         params=params,
         tags=tags,
         noise=noise.description,
-        psnr=values["psnr"][0],
-        ssim=values["ssim"][0],
-        levels={metric: dict(zip(LEVELS, of[1:], strict=True)) for metric, of in values.items()},
+        quality=Quality.of(scores),
+        scores=scores["denoised"],
+        levels={
+            metric: {level: metrics[names.noise_metric(metric, label)] for level, label in levels.items()}
+            for metric in _METRICS
+        },
         parameters=int(params[names.PARAMETERS]),
         seconds=metrics[names.TRAIN_SECONDS],
         milliseconds=metrics.get(names.MILLISECONDS),
     )
 
 
+def _scores(metrics: Mapping[str, float], label: str) -> dict[str, dict[str, float]]:
+    """The scores at the noise of a label, as `evaluate` found them: `{denoiser: {metric: mean}}`."""
+    suffix = f"/{label}"
+    scores: dict[str, dict[str, float]] = {"denoised": {}, "noisy": {}, "clipped": {}}
+    for name, value in metrics.items():
+        if name.startswith("test/") and name.endswith(suffix):
+            metric, _, denoiser = name.removeprefix("test/").removesuffix(suffix).rpartition("_")
+            if denoiser not in scores or not metric:
+                metric, denoiser = name.removeprefix("test/").removesuffix(suffix), "denoised"
+            scores[denoiser][metric] = value
+    return scores
+
+
 def grouped(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:
-    """Runs on the same data and noise together, best first; the largest group first."""
+    """Runs on the same data and noise together, best first; the largest group first.
+
+    Runs without a PSNR cannot be ranked, and stay in their order.
+    """
     groups: defaultdict[tuple[str, str], list[EvaluatedRun]] = defaultdict(list)
     for run in runs:
         groups[run.group].append(run)
     for of_group in groups.values():
-        of_group.sort(key=lambda run: -run.psnr)
+        of_group.sort(key=lambda run: 0.0 if math.isnan(run.psnr) else -run.psnr)
     return sorted(groups.values(), key=len, reverse=True)
 
 
@@ -111,21 +137,25 @@ def pareto(runs: Sequence[EvaluatedRun], cost: Callable[[EvaluatedRun], float]) 
 
 
 def leaderboard(runs: Sequence[EvaluatedRun]) -> list[list[str]]:
-    """The table of one group as rows, header first; every parameter in which the runs differ has a column."""
+    """The table of one group as rows, header first; every parameter in which the runs differ has a column.
+
+    Which figures of quality there are depends on whether there are clean images, other captures, or neither.
+    """
     differing = [name for name in differing_params(runs) if name not in ("seed", "model", "size", "parameters")]
     front = {run.id for run in pareto(runs, lambda run: run.parameters)}
-    head = ["", "run", "model", "seed", "PSNR", "SSIM", *(f"PSNR at {level}" for level in LEVELS)]
+    figures = _FIGURES[runs[0].quality.metric]
+    levels = [level for level in LEVELS if level in runs[0].levels["psnr"]]
+    head = ["", "run", "model", "seed", *(name for name, _ in figures), *(f"PSNR at {level}" for level in levels)]
     rows = [[*head, "parameters", "ms/image", "training", "run id", *differing]]
     for place, run in enumerate(runs, 1):
         rows.append(
             [
-                f"{place}{' *' if run.id in front else ''}",
+                "" if math.isnan(run.psnr) else f"{place}{' *' if run.id in front else ''}",
                 run.name,
                 run.model,
                 run.params["seed"],
-                f"{run.psnr:.2f}",
-                f"{run.ssim:.4f}",
-                *(f"{run.levels['psnr'][level]:.2f}" for level in LEVELS),
+                *(text(run) for _, text in figures),
+                *(f"{run.levels['psnr'][level]:.2f}" for level in levels),
                 f"{run.parameters:,}",
                 "" if run.milliseconds is None else f"{run.milliseconds:.3f}",
                 f"{run.seconds:.0f} s",
@@ -134,6 +164,37 @@ def leaderboard(runs: Sequence[EvaluatedRun]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def _gain(run: EvaluatedRun) -> str:
+    """Over the clipped input; runs of early versions do not know it."""
+    return "" if math.isnan(run.quality.gain) else f"{run.quality.gain:+.2f}"
+
+
+# The columns of the quality, by what it is.
+_FIGURES: dict[str, list[tuple[str, Callable[[EvaluatedRun], str]]]] = {
+    PSNR: [
+        ("PSNR", lambda run: f"{run.psnr:.2f}"),
+        ("gain", _gain),
+        ("SSIM", lambda run: f"{run.scores['ssim']:.4f}"),
+    ],
+    ESTIMATED: [
+        ("estimated PSNR", lambda run: "not known" if math.isnan(run.psnr) else f"{run.psnr:.2f}"),
+        ("gain", _gain),
+        ("", lambda run: run.quality.note),
+    ],
+    LEVEL: [
+        ("noise before", lambda run: f"{run.quality.input:.4f}"),
+        ("noise after", lambda run: f"{run.quality.output:.4f}"),
+        ("removed", lambda run: f"{run.scores['removed']:.4f}"),
+        ("its whiteness", lambda run: f"{run.scores['whiteness']:.3f}"),
+    ],
+}
+
+
+def worse_than_nothing(runs: Sequence[EvaluatedRun]) -> list[str]:
+    """A line for every run that is no better than doing nothing."""
+    return [f"{run.name} ({run.id[:8]}): {run.quality.verdict}" for run in runs if run.quality.verdict]
 
 
 def differing_params(runs: Sequence[EvaluatedRun]) -> list[str]:
@@ -155,6 +216,8 @@ def difference(former: EvaluatedRun, latter: EvaluatedRun, all_runs: Sequence[Ev
     lines = _changes(former, latter)
     if former.group != latter.group:
         return [*lines, "the data or the noise differ, so the PSNRs cannot be compared"]
+    if math.isnan(former.psnr) or math.isnan(latter.psnr):
+        return [*lines, f"{former.quality.text}, and {latter.quality.text}: without a PSNR, they cannot be ranked"]
     change = latter.psnr - former.psnr
     return [
         *lines,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -54,6 +55,9 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     tables = [f"{_title(group)}\n\n{markdown_table(board)}" for group, board in zip(groups, boards, strict=True)]
     click.echo("\n" + "\n".join(tables), nl=False)
     click.echo(NOTE)
+    worse = [line for group in groups for line in leaderboard.worse_than_nothing(group)]
+    if worse:
+        click.echo("\n".join(worse))
 
     lines: list[str] = []
     if len(ids) == 2 and len(entries) == 2:
@@ -64,7 +68,8 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     try:
         output.mkdir(parents=True, exist_ok=True)
         sections = [
-            Section(_title(group), board, dict(_draw(group))) for group, board in zip(groups, boards, strict=True)
+            Section(_title(group), board, dict(_draw(group)), leaderboard.worse_than_nothing(group))
+            for group, board in zip(groups, boards, strict=True)
         ]
         files = {
             f"{name}{number}.png": png
@@ -79,7 +84,7 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     with opening.start_comparison(f"compare-{len(entries)}-runs", data_dir) as run:
         for name in files:
             run.log_file(output / name, names.COMPARISON)
-        run.describe("\n\n".join(tables))
+        run.describe("\n\n".join([*tables, *worse]))
     click.echo(f"compare: {output / names.COMPARISON_PAGE}, and in run {run.id}")
 
 
@@ -114,15 +119,18 @@ def _draw(group: Sequence[EvaluatedRun]) -> list[tuple[str, bytes]]:
     for entry in group:  # the best is the first
         best.setdefault(entry.model, entry)
     shown = dict(list(best.items())[:_SHOWN])
-    units = {"psnr": "PSNR in dB", "ssim": "SSIM"}
+    units = {"psnr": "PSNR in dB", "ssim": "SSIM"} if group[0].levels["psnr"] else {}
     # The classical denoisers had their input as it is.
     clipped = group[0].params.get("clip_input") == "True"
-    baselines = {} if clipped else queries.baselines(group[0].group[0], list(units))
+    baselines = {} if clipped or not units else queries.baselines(group[0].group[0], list(units))
     drawn = [
         *((metric, _by_noise(shown, baselines, metric, unit)) for metric, unit in units.items()),
-        ("parameters", _by_cost(group, lambda entry: entry.parameters, "parameters", "Quality by parameters")),
     ]
-    timed = [entry for entry in group if entry.milliseconds is not None]
+    ranked = [entry for entry in group if not math.isnan(entry.psnr)]
+    if ranked:
+        cost = _by_cost(ranked, lambda entry: entry.parameters, "parameters", "Quality by parameters")
+        drawn.append(("parameters", cost))
+    timed = [entry for entry in ranked if entry.milliseconds is not None]
     if timed:
         unit = "milliseconds per image, in onnxruntime on one thread of the machine that exported it"
         drawn.append(("time", _by_cost(timed, lambda entry: entry.milliseconds or 0.0, unit, "Quality by time")))
@@ -165,7 +173,10 @@ def _samples(entries: Mapping[str, EvaluatedRun]) -> dict[str, Sample]:
         for name, entry in entries.items():
             try:
                 with np.load(store.download(entry.id, names.SAMPLES, folder), allow_pickle=False) as arrays:
-                    clean, noisy, denoised = (torch.from_numpy(arrays[part]) for part in names.SAMPLE)
+                    clean, noisy, denoised = (
+                        torch.from_numpy(arrays[part]) if part in arrays or part != "clean" else None
+                        for part in names.SAMPLE
+                    )
             except PipelineError as error:  # deleted: the rest is worth showing
                 click.echo(f"compare: no pictures: {error}")
                 continue

@@ -72,7 +72,8 @@ def _row(trial: MlflowRun, choice: Mapping[str, Any], searched: Sequence[str]) -
     """The loss of a trial to sort by, infinite if it has not finished, and its row in the table."""
     loss = _loss(trial)
     own = store.read_config(trial.info.run_id).training_noise.label
-    psnr = trial.data.metrics.get(names.noise_metric("psnr", own))
+    values = (trial.data.metrics.get(names.noise_metric(metric, own)) for metric in ("psnr", "psnr_estimated"))
+    psnr = next((value for value in values if value is not None), None)
     # A search that was resumed with other options may hold choices that lack some of them.
     chosen = [f"{choice.get(option, '')}" for option in searched]
     end = "" if loss is not None else "pruned" if names.PRUNED in trial.data.tags else trial.info.status.lower()

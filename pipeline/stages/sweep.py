@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 import tempfile
 from collections import defaultdict
@@ -14,6 +15,7 @@ import click
 
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
+from pipeline.scoring.quality import LEVEL, NAMES, Quality
 from pipeline.tracking import names, store
 from pipeline.tracking.run import OpenRun
 from pipeline.trials.running import Trial, run_trials, running_elsewhere
@@ -57,10 +59,9 @@ class _Result:
     parameters: int  # of the network
     seconds: float  # that its training took
 
-    def psnr(self, level: str, image: str = "denoised") -> float:
-        """Mean PSNR in dB on the test images with noise of this level."""
-        psnr: float = self.report["results"][level][image]["psnr"]
-        return psnr
+    def quality(self, level: str) -> Quality:
+        """On the test images with noise of this level."""
+        return Quality.of(self.report["results"][level])
 
 
 def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
@@ -81,19 +82,25 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     everyone = [result for group in groups.values() for result in group]
     first = everyone[0]
     levels = [level for level in first.report["results"] if all(level in one.report["results"] for one in everyone)]
+    metric = first.quality(levels[0]).metric
     for name, group in groups.items():
         for level in levels:
-            mean, deviation = _spread([result.psnr(level) for result in group])
-            run.log_metrics(
-                {
-                    names.noise_metric(f"psnr_mean_{names.metric_text(name)}", level): mean,
-                    names.noise_metric(f"psnr_std_{names.metric_text(name)}", level): deviation,
-                }
-            )
+            spread = _spread([result.quality(level).output for result in group])
+            for what, value in zip(("mean", "std"), spread, strict=True):
+                if math.isfinite(value):
+                    key = names.noise_metric(f"{metric}_{what}_{names.metric_text(name)}", level)
+                    run.log_metrics({key: value})
     table = _table(groups, levels)
     run.log_text(table, names.SWEEP_TABLE)
     run.describe(table)
-    curve = first.report["curve"]
+    if "curve" in first.report:
+        _log_curves(run, groups)
+    unit = "" if metric == LEVEL else " in dB"
+    click.echo(f"sweep: {NAMES[metric]}{unit} on the test images, by noise (run {run.id})\n{table}", nl=False)
+
+
+def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
+    curve = next(iter(groups.values()))[0].report["curve"]
     curves = {}
     for name, group in groups.items():
         by_level = zip(*(result.report["curve"]["psnr"]["denoised"] for result in group), strict=True)
@@ -101,7 +108,6 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     curves[_CLIPPED] = curve["psnr"]["clipped"]
     title = f"Gaussian noise, {curve['images']:,} test images, mean over seeds"
     run.log_figure(quality_comparison(curve["variances"], curves, title), names.SWEEP)
-    click.echo(f"sweep: PSNR in dB on the test images, by noise (run {run.id})\n{table}", nl=False)
 
 
 def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> str:
@@ -109,16 +115,24 @@ def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> st
     first = next(iter(groups.values()))[0]
     rows = [
         ["", *levels, "seeds", "parameters", "training"],
-        [_CLIPPED, *(f"{first.psnr(level, 'clipped'):.2f}" for level in levels), "", "", ""],
+        [_CLIPPED, *(_cell(first.quality(level), first.quality(level).input) for level in levels), "", "", ""],
     ]
     for name, group in groups.items():
         cells = []
         for level in levels:
-            mean, deviation = _spread([result.psnr(level) for result in group])
-            cells.append(f"{mean:.2f}" + (f" ± {deviation:.2f}" if len(group) > 1 else ""))
+            mean, deviation = _spread([result.quality(level).output for result in group])
+            quality = group[0].quality(level)
+            cells.append(_cell(quality, mean) + (f" ± {_cell(quality, deviation)}" if len(group) > 1 else ""))
         seconds = statistics.mean(result.seconds for result in group)
         rows.append([name, *cells, str(len(group)), f"{group[0].parameters:,}", f"{seconds:.0f} s"])
     return markdown_table(rows)
+
+
+def _cell(quality: Quality, value: float) -> str:
+    """A figure of the same kind as `quality`, as text."""
+    if math.isnan(value):
+        return "not known"
+    return f"{value:.4f}" if quality.metric == LEVEL else f"{value:.2f}"
 
 
 def _spread(values: Sequence[float]) -> tuple[float, float]:

@@ -9,7 +9,15 @@ import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from pipeline.errors import PipelineError
-from pipeline.reports.leaderboard import EvaluatedRun, difference, grouped, leaderboard, pareto, read_run
+from pipeline.reports.leaderboard import (
+    EvaluatedRun,
+    difference,
+    grouped,
+    leaderboard,
+    pareto,
+    read_run,
+    worse_than_nothing,
+)
 from pipeline.tracking import names
 
 
@@ -50,7 +58,7 @@ def read(*arguments: Any, **options: Any) -> EvaluatedRun:
 def test_what_is_read_of_a_run() -> None:
     found = read(7, 31.5, metrics={names.noise_metric("psnr", "0.1"): 22.0, names.MILLISECONDS: 0.25})
     assert (found.id, found.name, found.model) == (f"{7:032x}", "run-7", "unet")
-    assert (found.psnr, found.ssim, found.parameters, found.seconds) == (31.5, 0.9, 1000, 12.0)
+    assert (found.psnr, found.scores["ssim"], found.parameters, found.seconds) == (31.5, 0.9, 1000, 12.0)
     assert found.levels["psnr"] == {"0.001": 31.5, "0.01": 31.5, "0.1": 22.0}
     assert found.noise == "gaussian noise of variance 0.01"
     assert found.milliseconds == 0.25
@@ -113,14 +121,14 @@ def test_the_table_has_a_column_for_what_differs() -> None:
     ]
     head, first, second, third = leaderboard(runs)
     assert head == [
-        *("", "run", "model", "seed", "PSNR", "SSIM", "PSNR at 0.001", "PSNR at 0.01", "PSNR at 0.1"),
+        *("", "run", "model", "seed", "PSNR", "gain", "SSIM", "PSNR at 0.001", "PSNR at 0.01", "PSNR at 0.1"),
         *("parameters", "ms/image", "training", "run id", "lr"),
     ]
     assert first == [
-        *("1 *", "run-1", "unet", "3", "31.23", "0.9000", "31.23", "31.23", "31.23"),
+        *("1 *", "run-1", "unet", "3", "31.23", "", "0.9000", "31.23", "31.23", "31.23"),
         *("1,000", "0.124", "12 s", "00000000", "0.1"),
     ]
-    assert (second[0], second[9:11], second[-1]) == ("2 *", ["900", ""], "0.2")
+    assert (second[0], second[10:12], second[-1]) == ("2 *", ["900", ""], "0.2")
     assert third[0] == "3"  # two others are better with fewer parameters
 
 
@@ -154,4 +162,50 @@ def test_a_gain_counts_if_it_is_more_than_twice_the_spread_over_seeds(gain: floa
     line = difference(former[0], latter[0], [*former, *latter, *others])[-1]
     assert line == (
         f"over 2 and 2 seeds: 30.05 -> {30.05 + gain:.2f} dB, {size} than twice the spread over seeds (0.10 dB)"
+    )
+
+
+def recorded(number: int, scores: dict[str, float]) -> EvaluatedRun:
+    metrics = {names.noise_metric(name, "recorded"): value for name, value in scores.items()}
+    return read(number, params={"noise": "recorded"}, metrics=metrics)
+
+
+def test_runs_on_bursts_have_estimates() -> None:
+    scores = {
+        "mse_estimated": 0.001,
+        "psnr_estimated": 30.0,
+        "psnr_standard_error": 0.12,
+        "mse_estimated_clipped": 0.01,
+    }
+    runs = [
+        recorded(1, {**scores, "psnr_estimated_clipped": 20.0}),
+        recorded(2, {"mse_estimated": -1e-6, "psnr_at_least": 41.5, "mse_estimated_clipped": 0.01}),
+    ]
+    head, first, second = leaderboard(grouped(runs)[0])
+    assert head[4:7] == ["estimated PSNR", "gain", ""]
+    assert not any("at 0.01" in name for name in head)
+    assert (first[4], "lower bound" in first[6]) == ("41.50", True)
+    assert second[4:7] == ["30.00", "+10.00", "standard error 0.12 dB"]
+
+
+def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
+    before = {f"{name}_{of}": 0.1 for name in ("sigma", "contrast", "noise") for of in ("noisy", "clipped")}
+    good = {"sigma": 0.01, "contrast": 0.3, "removed": 0.1, "whiteness": 0.02}
+    runs = [recorded(1, {**before, **good}), recorded(2, {**before, **good, "removed": 0.3})]
+    head, first, second = leaderboard(grouped(runs)[0])
+    assert head[4:8] == ["noise before", "noise after", "removed", "its whiteness"]
+    assert first[0] == second[0] == ""
+    assert second[4:8] == ["0.1000", "0.0100", "0.3000", "0.020"]
+    (line,) = worse_than_nothing(runs)
+    assert line.startswith(
+        "run-2 (00000000): The output is no better than the clipped input: what was removed (0.3000)"
+    )
+    assert "cannot be ranked" in difference(*runs, runs)[-1]
+
+
+def test_a_run_that_is_worse_than_doing_nothing_is_named() -> None:
+    clipped = {names.noise_metric("psnr_clipped", "0.01"): 22.66}
+    (line,) = worse_than_nothing([read(1, 30.0, metrics=clipped), read(2, 12.0, metrics=clipped), read(3, 12.0)])
+    assert line == (
+        "run-2 (00000000): The output is no better than the clipped input: PSNR 12.00 dB, clipped input 22.66 dB."
     )
