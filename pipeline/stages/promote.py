@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from contextlib import ExitStack
+import re
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,18 +12,23 @@ import click
 import numpy as np
 import torch
 
+from pipeline.data.images import psnr_of_error
 from pipeline.data.prepared import PreparedData, load_prepared
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, QualityError
 from pipeline.handoff.verify import open_onnxruntime
 from pipeline.noise import Noise
+from pipeline.scoring.evaluation import Scored, score_noise
 from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.score import Denoiser, score
-from pipeline.tracking import names, registry
+from pipeline.scoring.quality import LEVEL, Quality
+from pipeline.scoring.score import Denoiser, clipped, identity
+from pipeline.scoring.without_clean import errors_of_scenes
+from pipeline.tracking import names, queries, registry
 from pipeline.tracking.store import read_config
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion
 
+BASELINE_MARGIN = 0.5  # dB by which a classical denoiser may be better than a champion on the same test images
 _BENCHMARK = (names.DATASET, names.DATASET_SHA256, names.NOISE)  # tags in which two versions must agree to be compared
 
 
@@ -38,14 +43,32 @@ class Comparison:
     @classmethod
     def of(cls, challenger: np.ndarray, champion: np.ndarray) -> Comparison:
         """From the PSNR of every image, float64 [N] each, in the same order."""
-        differences = challenger - champion
-        error = float(differences.std(ddof=1) / math.sqrt(len(differences))) if len(differences) > 1 else math.nan
-        return cls(float(challenger.mean()), float(champion.mean()), error)
+        return cls(float(challenger.mean()), float(champion.mean()), _standard_error(challenger - champion))
+
+    @classmethod
+    def of_errors(cls, challenger: np.ndarray, champion: np.ndarray) -> Comparison:
+        """From the mean squared error of every scene as it was estimated, float64 [N] each, in the same order.
+
+        Raises:
+            PipelineError: an error is too small to be estimated.
+        """
+        means = float(challenger.mean()), float(champion.mean())
+        if min(means) <= 0:
+            raise PipelineError(
+                "the errors are too small to be estimated on these test images: which is better is not known"
+            )
+        relative = champion / means[1] - challenger / means[0]
+        psnrs = (float(psnr_of_error(mean)) for mean in means)
+        return cls(*psnrs, 10 / math.log(10) * _standard_error(relative))
 
     @property
     def difference(self) -> float:
         """By how much the challenger is better, in dB."""
         return self.challenger - self.champion
+
+
+def _standard_error(values: np.ndarray) -> float:
+    return float(values.std(ddof=1) / math.sqrt(len(values))) if len(values) > 1 else math.nan
 
 
 @dataclass(frozen=True)
@@ -68,6 +91,8 @@ def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -
 
     Raises:
         PipelineError: there is no such version, or the two cannot be compared. No alias has moved.
+        QualityError: the version is worse than its clipped input, or by more than `BASELINE_MARGIN` worse than a
+            classical denoiser that was scored on the same test images. No alias has moved.
         ParityError: a file is not the one that passed the gates. No alias has moved.
     """
     challenger = registry.find_version(name, number)
@@ -87,15 +112,19 @@ def _decide(
             raise PipelineError(
                 f"{_title(version)} has no tag {missing[0]}: only versions made by `export --register` can be compared"
             )
+    if champion is not None and champion.version == challenger.version:
+        return Decision({}, f"{title} is the champion already")
+    alike = champion is not None and all(challenger.tags[key] == champion.tags[key] for key in _BENCHMARK)
+    trial = None if force and not alike else _Trial.of(challenger, data_dir)
+    if trial and not force and (why_not := trial.why_not()):
+        raise QualityError(f"{title} does not become the champion: {why_not}; --force promotes it anyway")
     if champion is None:
         with registry.model_file(_uri(challenger)):  # raises if the file is damaged
             return Decision({names.PROMOTED: "first champion"}, f"{title} is the first champion")
-    if champion.version == challenger.version:
-        return Decision({}, f"{title} is the champion already")
 
     reason, text = "forced", "not compared"
-    if not force or all(challenger.tags[key] == champion.tags[key] for key in _BENCHMARK):
-        compared = _compare(challenger, champion, data_dir)
+    if trial and (not force or trial.is_ranked):
+        compared = trial.against(champion)
         text = (
             f"{compared.challenger:.3f} dB against {compared.champion:.3f} dB of version {champion.version}, "
             f"{compared.difference:+.3f} dB (standard error {compared.error:.3f}), margin {margin:g} dB, "
@@ -116,31 +145,77 @@ def _decide(
     )
 
 
-def _compare(challenger: ModelVersion, champion: ModelVersion, data_dir: str) -> Comparison:
-    for key in _BENCHMARK:
-        if challenger.tags[key] != champion.tags[key]:
+@dataclass(frozen=True)
+class _Trial:
+    """A challenger, scored on its test images."""
+
+    version: ModelVersion
+    noise: Noise
+    data: PreparedData
+    scored: Scored
+
+    @classmethod
+    def of(cls, version: ModelVersion, data_dir: str) -> _Trial:
+        config = replace(read_config(version.run_id), data_dir=data_dir)
+        data = load_prepared(config)
+        if data.digest != version.tags[names.DATASET_SHA256]:
             raise PipelineError(
-                f"{_title(challenger)} and the champion, version {champion.version}, cannot be compared: "
-                f"{key} is {challenger.tags[key]} and {champion.tags[key]}; --force promotes it anyway"
+                f"{_title(version)} was scored on other data: its dataset digest is "
+                f"{version.tags[names.DATASET_SHA256]}, but {config.dataset} in {data_dir} has {data.digest}"
             )
-    config = replace(read_config(challenger.run_id), data_dir=data_dir)
-    data = load_prepared(config)
-    if data.digest != challenger.tags[names.DATASET_SHA256]:
-        raise PipelineError(
-            f"{_title(challenger)} was scored on other data: its dataset digest is "
-            f"{challenger.tags[names.DATASET_SHA256]}, but {config.dataset} in {data_dir} has {data.digest}"
+        return cls(version, config.training_noise, data, _score(version, data, config.training_noise))
+
+    @property
+    def is_ranked(self) -> bool:
+        """Whether there is a PSNR to compare."""
+        return Quality.of(self.scored.summary).metric != LEVEL
+
+    def why_not(self) -> str:
+        """Why it cannot be a champion, whatever others there are: doing nothing is better, or a classical denoiser."""
+        quality = Quality.of(self.scored.summary)
+        if quality.fault or self.scored.psnr is None:
+            return quality.verdict.rstrip(".")
+        for name, of in queries.baselines(self.data.test_digest, ["psnr"]).items():
+            psnr = of["psnr"].get(self.noise.label, -math.inf)
+            # On the images that the classical denoiser was scored on, which are the first ones.
+            count = int(re.findall(r"\d+", name)[-1])
+            own = float(self.scored.psnr[:count].mean())
+            if psnr - own > BASELINE_MARGIN:
+                return (
+                    f"it has {own:.2f} dB, and the classical denoiser {name} {psnr:.2f} dB on the same images, more "
+                    f"than {BASELINE_MARGIN:g} dB better"
+                )
+        return ""
+
+    def against(self, champion: ModelVersion) -> Comparison:
+        """Compared with the champion on the same images."""
+        both = f"{_title(self.version)} and the champion, version {champion.version},"
+        for key in _BENCHMARK:
+            if self.version.tags[key] != champion.tags[key]:
+                raise PipelineError(
+                    f"{both} cannot be compared: {key} is {self.version.tags[key]} and {champion.tags[key]}; "
+                    "--force promotes it anyway"
+                )
+        if not self.is_ranked:
+            raise PipelineError(
+                f"{both} cannot be ranked, because no PSNR is known without clean images or second captures; --force "
+                "promotes it anyway"
+            )
+        theirs = _score(champion, self.data, self.noise)
+        if self.scored.psnr is not None and theirs.psnr is not None:
+            return Comparison.of(self.scored.psnr, theirs.psnr)
+        assert self.data.test.scenes is not None
+        return Comparison.of_errors(
+            errors_of_scenes(self.scored.badness, self.data.test.scenes),
+            errors_of_scenes(theirs.badness, self.data.test.scenes),
         )
-    return Comparison.of(*_score([challenger, champion], data, config.training_noise))
 
 
-def _score(versions: list[ModelVersion], data: PreparedData, noise: Noise) -> list[np.ndarray]:
-    """The PSNR in dB of every test image, float64 [N], with the file of each version."""
-    denoisers: dict[str, Denoiser] = {}
-    with ExitStack() as stack:
-        for version in versions:
-            denoisers[version.version] = _denoiser(stack.enter_context(registry.model_file(_uri(version))))
-        scores = score(data.test, noise, denoisers, {"psnr": METRICS["psnr"]})
-    return [scores[version.version]["psnr"] for version in versions]
+def _score(version: ModelVersion, data: PreparedData, noise: Noise) -> Scored:
+    """The scores of the file of a version on the test images."""
+    with registry.model_file(_uri(version)) as path:
+        denoisers = {"noisy": identity, "clipped": clipped, "denoised": _denoiser(path)}
+        return score_noise(data.test, noise, denoisers, {"psnr": METRICS["psnr"]})
 
 
 def _denoiser(path: Path) -> Denoiser:
