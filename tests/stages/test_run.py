@@ -225,7 +225,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert done.code == 0, done.err
     assert client.get_run(run.info.run_id).info.end_time == ended
     assert f"evaluate: run {run.info.run_id}" in done.out
-    done = cli("export", "--dataset", "digits")
+    done = cli("export", "--dataset", "digits", "--allow-worse")
     assert done.code == 0, done.err
     assert f"export: run {run.info.run_id}, autoencoder-digits-var0.01-seed0: test PSNR" in done.out
     assert "the only finished run on digits with gaussian noise of variance 0.01" in done.out
@@ -241,12 +241,12 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
 def _export_again(cli: Cli, folder: Path, run: Run) -> None:
     """It gives the same file, byte for byte, and does not replace a folder that is not a hand-off."""
     handoff = folder / "artifacts" / "again"
-    assert cli("export", "--run-id", run.info.run_id, "--name", "again").code == 0
+    assert cli("export", "--run-id", run.info.run_id, "--name", "again", "--allow-worse").code == 0
     first = folder / "artifacts" / "autoencoder-digits-var0.01-seed0" / "model.onnx"
     assert (handoff / "model.onnx").read_bytes() == first.read_bytes()
 
     (folder / "artifacts" / "mine").mkdir()
-    done = cli("export", "--run-id", run.info.run_id, "--name", "mine")
+    done = cli("export", "--run-id", run.info.run_id, "--name", "mine", "--allow-worse")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "is not a hand-off folder" in done.err
 
@@ -257,7 +257,7 @@ def _export_with_another_psnr(cli: Cli, folder: Path, run: Run, client: mlflow.M
     metric = names.noise_metric("psnr", "0.01")
     client.log_metric(run.info.run_id, metric, run.data.metrics[metric] + 0.01, step=10**6)
     before = (handoff / "manifest.json").read_bytes()
-    done = cli("export", "--run-id", run.info.run_id, "--name", "again")
+    done = cli("export", "--run-id", run.info.run_id, "--name", "again", "--allow-worse")
     assert (done.code, len(done.err.splitlines())) == (3, 1)
     assert "PSNR as logged by evaluate" in done.err
     assert (handoff / "manifest.json").read_bytes() == before

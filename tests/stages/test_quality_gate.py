@@ -1,0 +1,151 @@
+"""The quality gate: what is no better than doing nothing is scored, named, and not handed off."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, Result, write_digits
+from mlflow.entities import Run
+from PIL import Image
+
+from pipeline.cli.exits import ExitCode
+from pipeline.tracking import names
+
+BAD = ("--dataset", "digits", "--epochs", 1, "--batch-size", 64)  # seven steps: a gray rectangle
+
+
+def the_runs(folder: Path) -> list[Run]:
+    return list(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"]))
+
+
+def artifact(folder: Path, run: Run, name: str) -> str:
+    return (folder / "mlruns" / "0" / run.info.run_id / "artifacts" / name).read_text()
+
+
+def write_npy(folder: Path, images: np.ndarray) -> None:
+    """Each image as a file of an array [H, W], for `prepare`."""
+    folder.mkdir(parents=True)
+    for number, image in enumerate(images):
+        np.save(folder / f"{number:03}.npy", image)
+
+
+def check_refused(done: Result, why: str) -> None:
+    assert done.code == ExitCode.NOT_GOOD_ENOUGH, done
+    assert len(done.err.splitlines()) == 1
+    assert why in done.err
+    assert "No hand-off was written" in done.err
+
+
+def test_a_gray_rectangle_is_not_handed_off(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:300])
+    (tmp_path / "artifacts" / "mine").mkdir(parents=True)
+    (tmp_path / "artifacts" / "mine" / "SHA256SUMS").write_text("of an earlier model\n")
+    done = cli("run", *BAD, "--name", "mine", "--register", "digits")
+    check_refused(done, "The output is no better than the clipped input: PSNR")
+    assert "--allow-worse" in done.err
+    assert "evaluate: 0.01: The output is no better than the clipped input: " in done.out
+    assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == ["mine", "SHA256SUMS"]
+    (run,) = the_runs(tmp_path)
+    assert run.info.status == "FINISHED"  # its model is trained and scored
+    assert run.data.tags[names.QUALITY] == "worse"
+    assert "**The output is no better than the clipped input" in run.data.tags[names.NOTE]
+    assert names.PARITY not in run.data.tags
+
+    # Allowed, it is handed off, and every text says what it is.
+    done = cli("run", *BAD, "--name", "mine", "--register", "digits", "--allow-worse")
+    assert done.code == 0, done
+    folder = tmp_path / "artifacts" / "mine"
+    assert "**The output is no better than the clipped input" in (folder / "MODEL_CARD.md").read_text()
+    assert json.loads((folder / "manifest.json").read_text())["test"]["better_than_doing_nothing"] is False
+    assert "<strong>The output is no better than the clipped input" in artifact(tmp_path, run, names.REPORT)
+    done = cli("compare")
+    assert "The output is no better than the clipped input" in done.out
+    assert "The output is no better than the clipped input" in (tmp_path / "comparison" / "comparison.html").read_text()
+
+    # It stays a gate for what is there already.
+    check_refused(cli("export", "--dataset", "digits", "--name", "mine"), "The output is no better")
+    done = cli("promote", "digits")
+    assert done.code == ExitCode.NOT_GOOD_ENOUGH, done
+    assert "digits version 1 does not become the champion: The output is no better than the clipped input" in done.err
+    done = cli("promote", "digits", "--force")
+    assert (done.code, done.out) == (0, "promote: digits version 1 is the first champion\n"), done
+
+
+def test_more_can_be_asked_for(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:600])
+    good = ("--dataset", "digits", "--epochs", 6, "--batch-size", 8, "--name", "good")
+    done = cli("run", *good, "--min-gain", 30)
+    check_refused(done, "--min-gain 30: the gain is ")
+    assert "--allow-worse" not in done.err
+    check_refused(cli("export", "--dataset", "digits", "--min-psnr", 60), "--min-psnr 60: the PSNR is ")
+    done = cli("run", *good, "--min-gain", 1, "--min-psnr", 24)
+    assert done.code == 0, done
+    assert "evaluate: reusing" in done.out
+
+
+@pytest.mark.parametrize("kind", ["pairs", "bursts", "noisy"])
+def test_every_layout_is_scored_in_its_own_way(kind: str, cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    random = np.random.default_rng(0)
+    clean = digits[:40].astype(np.float32) / 255
+    draws = [clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32) for _ in range(3)]
+    twelve = [np.rint(np.clip(draw, 0, 1) * 4095).astype(np.uint16) for draw in draws]
+    if kind == "pairs":
+        write_npy(tmp_path / "mine" / "clean", np.rint(clean * 4095).astype(np.uint16))
+        write_npy(tmp_path / "mine" / "noisy", twelve[0])
+    elif kind == "bursts":
+        for number in range(len(clean)):
+            write_npy(tmp_path / "mine" / f"scene{number:03}", np.stack([draw[number] for draw in twelve]))
+    else:
+        write_npy(tmp_path / "mine" / "noisy", twelve[0])
+    train = ("--dataset", "mine", "--epochs", 1, "--batch-size", 8, "--name", "mine")
+    done = cli("run", *train)
+    check_refused(done, "The output is no better than the clipped input")
+    (run,) = the_runs(tmp_path)
+    report = json.loads(artifact(tmp_path, run, names.EVALUATION))
+    assert set(report["results"]) == {"recorded"}
+    assert "curve" not in report
+    found = report["results"]["recorded"]["denoised"]
+    wanted = {"pairs": "psnr", "bursts": "psnr_estimated", "noisy": "sigma"}[kind]
+    assert [key for key in ("psnr", "psnr_estimated", "sigma") if key in found] == [wanted]
+    assert names.noise_metric(wanted, "recorded") in run.data.metrics
+    assert "100.0" not in done.out
+
+    done = cli("run", *train, "--allow-worse", "--register", "mine", "--variant", "int8")
+    assert done.code == 0, done
+    folder = tmp_path / "artifacts" / "mine"
+    assert cli("verify", folder).code == 0
+    manifest = json.loads((folder / "manifest.json").read_text())
+    assert (manifest["white"], manifest["black"], manifest["pixel_type"]) == (4095, 0, "uint16")
+    samples = {path.name.split("_")[1] for path in (folder / "samples").iterdir()}
+    assert samples == {"noisy.png", "denoised.png"} | ({"clean.png"} if kind == "pairs" else set())
+    card = (folder / "MODEL_CARD.md").read_text()
+    assert "12 bits in 16: 4,095 is white, 0 is black" in card
+    assert {"pairs": "PSNR of the input", "bursts": "estimated PSNR of the input", "noisy": "noise level"}[kind] in card
+    version = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_model_version("mine", "1")
+    assert names.version_tag(wanted, "recorded") in version.tags
+    assert cli("compare").code == 0
+    done = cli("promote", "mine")
+    assert (done.code, "does not become the champion" in done.err) == (5, True), done
+    done = cli("run", *train, "--variant", "uint8")
+    assert (done.code, done.err) == (
+        1,
+        "Error: --variant uint8: it takes uint8 pixels, and the data have uint16 ones\n",
+    )
+
+
+def test_noise_of_another_kind_needs_clean_images(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    (tmp_path / "mine" / "noisy").mkdir(parents=True)
+    random = np.random.default_rng(0)
+    for number, digit in enumerate(digits[:30]):
+        noisy = np.clip(digit + 25 * random.standard_normal(digit.shape), 0, 255).astype(np.uint8)
+        Image.fromarray(noisy).save(tmp_path / "mine" / "noisy" / f"{number}.png")
+    assert cli("prepare", "--dataset", "mine").code == 0
+    done = cli("train", "--dataset", "mine", "--epochs", 1, "--batch-size", 8)
+    assert done.code == 0, done
+    done = cli("evaluate", "--noise", "poisson")
+    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert "the data have no clean images to add noise to; use recorded" in done.err
