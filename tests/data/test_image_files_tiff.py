@@ -143,11 +143,31 @@ def test_what_tifffile_cannot_read_by_itself_pillow_reads(compression: str, tmp_
 
 
 def test_what_neither_reads_names_the_package(tmp_path: Path) -> None:
-    written(tmp_path / "x.tif", DEEP[..., :3], photometric="rgb")
+    for array, tag, value, said in (
+        (DEEP[..., :3], "Compression", 5, "16 bits, compression LZW"),  # which tifffile cannot write by itself either
+        (DEEP[..., :3], "BitsPerSample", (12, 12, 12), "12 bits, compression NONE"),
+    ):
+        written(tmp_path / "x.tif", array, photometric="rgb")
+        with tifffile.TiffFile(tmp_path / "x.tif", mode="r+") as file:
+            file.pages.first.tags[tag].overwrite(value)
+        with pytest.raises(PipelineError, match=rf"its pixels \({said}\) need another package; run: pip install ima"):
+            read_picture(tmp_path / "x.tif")
+
+
+def test_packed_twelve_bits_are_all_read(tmp_path: Path) -> None:
+    array = DEEP[..., 0] % 4096
+    even, odd = array[:, ::2], array[:, 1::2]
+    packed = np.stack([even >> 4, (even & 15) << 4 | odd >> 8, odd & 255], axis=-1).astype(np.uint8).reshape(40, 75)
+    written(tmp_path / "x.tif", np.pad(packed, ((0, 0), (0, 25))).reshape(40, 50, 2).view(np.uint16)[..., 0])
+    content = bytearray((tmp_path / "x.tif").read_bytes())
+    with tifffile.TiffFile(tmp_path / "x.tif") as file:
+        (start,) = file.pages.first.dataoffsets
+    content[start : start + packed.size] = packed.tobytes()
+    (tmp_path / "x.tif").write_bytes(content)
     with tifffile.TiffFile(tmp_path / "x.tif", mode="r+") as file:
-        file.pages.first.tags["Compression"].overwrite(5)  # which tifffile cannot write by itself either
-    with pytest.raises(PipelineError, match="are compressed as LZW, which needs another package; run: pip install"):
-        read_picture(tmp_path / "x.tif")
+        file.pages.first.tags["BitsPerSample"].overwrite(12)
+    for picture in again(tmp_path / "x.tif"):
+        np.testing.assert_array_equal(picture.pixels[0, 0], array)
 
 
 def test_copies_and_masks_in_a_file_are_no_images(tmp_path: Path) -> None:
@@ -178,6 +198,8 @@ def test_every_bad_file_says_what_is_wrong(tmp_path: Path) -> None:
     assert said(GRAY, DEEP[..., 0]) == "its pages differ: page 1 is 40x50 uint8, page 2 is 40x50 uint16"
     assert "page 2 is 40x50 uint8 with 3 channels" in said(GRAY, COLOUR)
     assert said(np.full((40, 50), np.inf, np.float32)) == "it holds NaN or infinity"
+    infinite = [np.full((40, 50), value, np.float32) for value in (0, 0, np.nan)]
+    assert said(*infinite) == "it holds NaN or infinity in image 3 of 3"
     assert "it holds int16; allowed are" in said(GRAY.astype(np.int16))
     many = np.zeros((40, 50, 65), np.uint8)
     assert "it has 65 channels; at most 64 are allowed" in said(many, photometric="minisblack", planarconfig="contig")

@@ -22,7 +22,7 @@ from typing import BinaryIO
 
 import numpy as np
 
-from pipeline.data.formats.picture import Picture, checked, joined
+from pipeline.data.formats.picture import Picture, check_finite, checked, joined
 from pipeline.data.images import MAX_CHANNELS, SMALLEST_SIDE
 from pipeline.errors import PipelineError
 
@@ -120,6 +120,7 @@ def _to_images(array: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | N
     order = _order(array.shape, what)
     full, axes = _ORDERS[order]
     images = np.ascontiguousarray(numbers.reshape(full(array.shape)).transpose(axes))
+    check_finite(images, what)
     if order in ("HWC", "NHWC") and images.shape[1] == 4:
         return images[:, :3], images[:, 3]
     return images, None

@@ -12,13 +12,16 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pipeline.data.formats.deep_png import encode_deep, is_deep, read_deep
-from pipeline.data.formats.picture import Picture, checked, joined
+from pipeline.data.formats.picture import Picture, check_finite, joined
 from pipeline.errors import PipelineError
 
 # Large images are denoised in tiles, so Pillow's own limit of 0.18 gigapixels is too low; still, a small file must not
 # claim more memory than machines have.
 MAX_PIXELS = 2**30
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # from where on Pillow warns; it refuses twice this
+# What it warns of, such as a date that it cannot parse, does not concern the pixels.
+warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 _LOSSLESS: dict[str, dict[str, Any]] = {
     # As close to the pixels as the format allows: compression artefacts would be blamed on the model.
@@ -40,26 +43,27 @@ def read_by_pillow(file: BinaryIO, form: str) -> Picture:
     Raises:
         PipelineError: its pixels are of a kind that is not supported.
     """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
-        with Image.open(file, formats=(form,)) as image:
-            if is_deep(image):
-                pixels, alpha = read_deep(file)
-                image.load()
-                orientation = _orientation(image)
-                return Picture(pixels, alpha, form, partial(encode_deep, alpha, _info(image)), orientation)
-            _check_depth(image)
-            # A JPEG file with more images in it, which some cameras write, holds previews or other views.
-            count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
-            frames, durations = [], []
-            for number in range(count):
-                image.seek(number)
-                durations.append(image.info.get("duration", 0))
-                frames.append(_planes(image))
-            info, orientation, cmyk = _info(image), _orientation(image), image.mode == "CMYK"
-            if count > 1:
-                info |= {"duration": durations, "loop": image.info.get("loop", 0)}
+    with Image.open(file, formats=(form,)) as image:
+        if is_deep(image):
+            if getattr(image, "n_frames", 1) > 1:
+                raise PipelineError("it is an animation with 16 bits per colour; save its frames as files of their own")
+            pixels, alpha = read_deep(file)
+            image.load()
+            orientation = _orientation(image)
+            return Picture(pixels, alpha, form, partial(encode_deep, alpha, _info(image)), orientation)
+        _check_depth(image)
+        # A JPEG file with more images in it, which some cameras write, holds previews or other views.
+        count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
+        frames, durations = [], []
+        for number in range(count):
+            image.seek(number)
+            durations.append(image.info.get("duration", 0))
+            frames.append(_planes(image))
+        info, orientation, cmyk = _info(image), _orientation(image), image.mode == "CMYK"
+        if count > 1:
+            info |= {"duration": durations, "loop": image.info.get("loop", 0)}
     pixels, alpha = _alike(frames)
+    check_finite(pixels)
     return Picture(pixels, alpha, form, partial(_encode, form, alpha, cmyk, info), orientation, cmyk)
 
 
@@ -91,7 +95,7 @@ def pillow_array(image: Image.Image) -> np.ndarray:
     if image.mode == "I" and image.format == "PPM":
         return np.asarray(image).astype(np.uint16)  # scaled to 65,535 by Pillow
     if image.mode == "F":
-        return checked(np.asarray(image, np.float32))
+        return np.asarray(image, np.float32)
     raise PipelineError(f"it has pixels of the kind {image.mode}; allowed are 8 or 16 bits, gray or colour")
 
 

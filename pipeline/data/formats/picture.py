@@ -58,22 +58,32 @@ def checked(pixels: np.ndarray, what: str = "it") -> np.ndarray:
     """Numbers of any shape as uint8, uint16 or float32, in the byte order of this machine.
 
     Args:
-        what: holds these numbers, for the message: "it", or "page 3".
+        what: holds these numbers, for the message: "it", or "its array 'a'".
 
     Raises:
-        PipelineError: they are of another type, not finite, or there are none.
+        PipelineError: they are of another type, or there are none.
     """
     if pixels.size == 0:
         raise PipelineError(f"{what} is empty: its shape is {list(pixels.shape)}")
     if pixels.dtype.kind == "f":
-        with np.errstate(over="ignore"):
-            pixels = pixels.astype(np.float32, copy=False)
-        if not np.isfinite(pixels).all():
-            raise PipelineError(f"{what} holds NaN or infinity")
-        return pixels
+        with np.errstate(over="ignore"):  # what is too large for float32 becomes infinite, and is found then
+            return pixels.astype(np.float32, copy=False)
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     raise PipelineError(f"{what} holds {pixels.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale")
+
+
+def check_finite(images: np.ndarray, what: str = "it") -> None:
+    """Make sure that images [N, C, H, W] have no NaN or infinity.
+
+    Raises:
+        PipelineError: one has; the message says which one.
+    """
+    if images.dtype.kind == "f" and not np.isfinite(images).all():
+        first = int(np.argmin(np.isfinite(images).all(axis=(1, 2, 3))))
+        raise PipelineError(
+            f"{what} holds NaN or infinity" + (f" in image {first + 1} of {len(images)}" if len(images) > 1 else "")
+        )
 
 
 def joined(pixels: np.ndarray, alpha: np.ndarray | None) -> np.ndarray:

@@ -17,7 +17,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.formats.by_pillow import pillow_array
-from pipeline.data.formats.picture import Picture, checked, stored
+from pipeline.data.formats.picture import Picture, check_finite, checked, stored
 from pipeline.data.formats.tiff_writing import Page, Stack, encode_tiff, inverted
 from pipeline.errors import PipelineError
 
@@ -50,6 +50,7 @@ def read_tiff(file: BinaryIO) -> Picture:
     stacks = [stack for _, stack in read]
     images = [stack.to_images(array) for array, stack in read]
     pixels = checked(np.concatenate(images) if len(images) > 1 else images[0])
+    check_finite(pixels)
     extra, alpha = stacks[0].extrasamples, None
     if stacks[0].has_samples and extra and extra[-1] in _ALPHA and pixels.shape[1] > 1:
         pixels, alpha = pixels[:, :-1], pixels[:, -1]
@@ -148,7 +149,7 @@ def _load(series: tifffile.TiffPageSeries, pages: Sequence[tifffile.TiffPage], f
     if keyframe.photometric != _KINDS.YCBCR and keyframe.bitspersample not in (2, 4):
         try:
             return series.asarray()
-        except (ValueError, ImportError) as error:  # the latter for a compression of newer versions of Python
+        except (ValueError, ImportError, NotImplementedError) as error:
             if isinstance(error, ValueError) and "imagecodecs" not in str(error):
                 raise
     planes = [_page_by_pillow(file, page) for page in pages]
@@ -159,7 +160,7 @@ def _page_by_pillow(file: BinaryIO, page: tifffile.TiffPage) -> np.ndarray:
     """The pixels of a page as they are stored."""
     kind = getattr(page.compression, "name", page.compression)
     needed = PipelineError(
-        f"its pixels are compressed as {kind}, which needs another package; run: pip install imagecodecs"
+        f"its pixels ({page.bitspersample} bits, compression {kind}) need another package; run: pip install imagecodecs"
     )
     file.seek(0)
     try:
