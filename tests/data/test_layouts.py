@@ -268,8 +268,8 @@ def test_as_many_channels_as_the_data_have(tmp_path: Path) -> None:
     assert "9.npy: it has 5 channels, which --channels 1 does not allow; use --channels 5, or auto" in _message(
         lambda: prepared(tmp_path / "mine", channels=1)
     )
-    np.save(tmp_path / "mine" / "3.npy", np.zeros((1, 65, 32, 32), np.float32))
-    assert "3.npy: it has 65 channels; at most 64 are allowed" in _message(lambda: prepared(tmp_path / "mine"))
+    np.save(tmp_path / "mine" / "3.npy", np.zeros((1, 65, 70, 70), np.float32))
+    assert "3.npy: it has 65 channels" in _message(lambda: prepared(tmp_path / "mine"))
 
 
 @pytest.mark.parametrize("group", ["folder", r"(cell\d)_", r"cell\d"])
