@@ -42,7 +42,7 @@ class DataFacts:
     has_clean: bool = True
     images: int = 48_000  # to train on
     pixels: int = 48_000 * 784  # height x width of all of them together
-    smallest: int = 28  # pixels: the smallest side
+    smallest: int = 28  # pixels: the smallest side of an image to train on or to validate
     largest: int = 28
     one_size: bool = True
 

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import torch
 
-from benchmarks.speed import growth, inference, job, loop, quality, scale, startup
+from benchmarks.speed import growth, inference, job, loop, preparing, quality, scale, startup
 
 TABLES = {
     "quality": quality.table,
@@ -27,6 +27,7 @@ TABLES = {
     "overhead": job.overhead,
     "inference": inference.table,
     "startup": startup.table,
+    "preparing": preparing.table,
     "job": job.main_job,
     "growth": growth.table,
     "sweep": scale.sweep,

@@ -15,8 +15,8 @@ from pipeline.noise.estimation import noise_sigma
 _BITS = (8, 10, 12, 14, 16)  # of cameras whose pixels are stored in 16
 _OUTSIDE = 0.01  # share of float pixels that may lie outside of [0, 1] by more than noise explains
 _SIGMAS = 3.0  # of the noise that explain it
+_SMALLEST_SIDE = 3  # pixels: of an image whose noise can be estimated
 _IMAGES = 100  # that noise is estimated from
-_UNIT = Levels(1.0)
 _MOST_SIGMA = 1.0  # of the noise that is taken to explain it: images in [0, 255] can have noise of 10
 
 
@@ -25,24 +25,27 @@ def white_of_bits(highest: float) -> int:
     return next(2**bits - 1 for bits in _BITS if highest <= 2**bits - 1)
 
 
-def lie_around_unit(images: Sequence[np.ndarray], levels: Levels = _UNIT) -> bool:
-    """Whether floats lie from black to white: at most 1 % of them outside by more than three sigma of their noise.
+def share_outside(images: Sequence[np.ndarray], levels: Levels) -> float:
+    """The share of floats that lie further outside of black to white than noise explains; 0 if it is at most 1 %.
+
+    Noise explains three times its standard deviation, which is estimated, and taken to be at most white less black.
 
     Args:
         images: float32 [C, H, W] each, at least one.
         levels: black and white.
     """
 
-    def share_outside(margin: float) -> float:
+    def share(margin: float) -> float:
         low, high = levels.black - margin, levels.white + margin
         outside = sum(int(np.count_nonzero((image < low) | (image > high))) for image in images)
-        return outside / sum(image.size for image in images)
+        found = outside / sum(image.size for image in images)
+        return found if found > _OUTSIDE else 0.0
 
-    if share_outside(0) <= _OUTSIDE:
-        return True
+    found = share(0)
+    if not found or min(images[0].shape[-2:]) < _SMALLEST_SIDE:
+        return 0.0
     some = [levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
-    sigma = min(noise_sigma(some), _MOST_SIGMA) * (levels.white - levels.black)
-    return share_outside(_SIGMAS * sigma) <= _OUTSIDE
+    return share(_SIGMAS * min(noise_sigma(some), _MOST_SIGMA) * (levels.white - levels.black))
 
 
 def find_levels(
@@ -71,7 +74,7 @@ def find_levels(
         raise PipelineError(f"--black {black:g} is not below white, which is {levels.white:g}")
     if dtype != np.float32 and highest > levels.white:
         raise PipelineError(f"--white {levels.white:g}: {printable(name)} has brighter pixels, up to {highest:g}")
-    if dtype == np.float32 and not lie_around_unit(images, levels):
+    if dtype == np.float32 and share_outside(images, levels):
         middle = (levels.white + levels.black) / 2
         low, high, name = max(ranges, key=lambda found: max(middle - found[0], found[1] - middle))
         raise PipelineError(

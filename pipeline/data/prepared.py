@@ -78,10 +78,8 @@ class PreparedData:
         # In an array, all are as large as the first.
         images = self.train.images
         shapes = [image.shape[1:] for image in (images[:1] if isinstance(images, np.ndarray) else images)]
-        others = (part.images for part in (self.validation, self.test))
-        smallest = min(
-            min(image.shape[1:]) for part in others for image in (part[:1] if isinstance(part, np.ndarray) else part)
-        )
+        others = self.validation.images
+        smallest = min(min(image.shape[1:]) for image in (others[:1] if isinstance(others, np.ndarray) else others))
         return DataFacts(
             layout=self.layout,
             has_clean=self.train.clean is not None,

@@ -7,14 +7,10 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from pipeline.data.images import Levels
+from pipeline.data.levels import share_outside, white_of_bits
 from pipeline.errors import PipelineError
-from pipeline.noise.estimation import noise_sigma
 
-_BITS = (8, 10, 12, 14, 16)  # that cameras have
-_OUTSIDE = 0.01  # share of the pixels that may lie further outside of [0, 1] than noise explains
-_SIGMAS = 3
 _USED = 8  # less than this part of the range of a type is hardly meant to be all of it
-_SMALLEST_SIDE = 3  # pixels: of an image whose noise can be estimated
 
 
 @dataclass(frozen=True)
@@ -67,21 +63,13 @@ class ChosenLevels:
                 f"its values range from {darkest:g} to {brightest:g}, but a noisy image with white {levels.white:g} "
                 f"stays within {low:g} to {high:g}; pass the value of white: --white N"
             )
-        share = _share_outside(levels.to_floats(pixels))
-        if share > _OUTSIDE:
+        share = share_outside([*pixels], levels)
+        if share:
             raise PipelineError(
                 f"{share:.0%} of its values lie further outside of {levels.black:g} to {levels.white:g} than its noise "
                 f"explains (they range from {darkest:g} to {brightest:g}); pass the values of white and black: "
                 "--white N --black N"
             )
-
-
-def _share_outside(floats: np.ndarray) -> float:
-    """The share of values that lie outside of [0, 1] by more than three standard deviations of the noise."""
-    if np.mean((floats < 0) | (floats > 1)) <= _OUTSIDE or min(floats.shape[-2:]) < _SMALLEST_SIDE:
-        return 0.0
-    margin = _SIGMAS * noise_sigma(floats)
-    return float(np.mean((floats < -margin) | (floats > 1 + margin)))
 
 
 @dataclass
@@ -107,7 +95,7 @@ class Dim:
             return ""
         white = self.brightest
         if self.dtype.kind == "u":
-            white = next(level for bits in _BITS if (level := 2**bits - 1) >= white)
+            white = white_of_bits(white)
         others = f" (and {len(self.names) - 1:,} more are as dim)" if len(self.names) > 1 else ""
         return (
             f"warning: {self.names[0]}: its brightest pixel is {self.brightest:,g} of "

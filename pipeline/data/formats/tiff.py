@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import logging
 import math
+import threading
 from collections.abc import Sequence
 from functools import partial
 from typing import Any, BinaryIO
@@ -66,9 +67,12 @@ class _Complaints(logging.Handler):
     def __init__(self) -> None:
         super().__init__(logging.ERROR)
         self.first = ""
+        self._thread = threading.get_ident()  # others read other files
 
     def emit(self, record: logging.LogRecord) -> None:
-        if "series raised" not in record.getMessage():  # a description that it cannot parse: the pages are still there
+        if (
+            record.thread == self._thread and "series raised" not in record.getMessage()
+        ):  # a description that it cannot parse: the pages are still there
             self.first = self.first or record.getMessage()
 
     def check(self) -> None:

@@ -24,6 +24,7 @@ from pipeline.data.sources.scenes import (
     check_apart,
     describe,
     describe_equal,
+    describe_shared,
     groups_of,
     images_of,
 )
@@ -138,6 +139,7 @@ class ImageFolder:
             f"{describe(scenes, everything)}{self._layout.remarks}; {depth}",
             *(found.left_out for found in self._found.values()),
             describe_equal(training, files),
+            describe_shared(training, validation, files),
         ]
         return Division(
             as_part(training, files, levels),

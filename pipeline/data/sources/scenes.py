@@ -196,13 +196,7 @@ def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages], fi
     Raises:
         PipelineError: images for testing are equal to others, or in a group with others.
     """
-    known = {digest: image for scene in training for digest, image in sums_of(scene, files).items()}
-    both = [
-        f"{printable(image.file)} and {printable(known[digest].file)}"
-        for scene in test
-        for digest, image in sums_of(scene, files).items()
-        if digest in known
-    ]
+    both = _equal(training, test, files)
     if both:
         raise PipelineError(f"test images are equal to images to train on, {len(both):,} in all: {_few(both)}")
     members = {scene.group: scene for scene in training if scene.group}
@@ -215,6 +209,25 @@ def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages], fi
         raise PipelineError(
             f"--group: test images are in a group with images to train on, {len(both):,} in all: {_few(both)}"
         )
+
+
+def describe_shared(training: Sequence[SceneImages], validation: Sequence[SceneImages], files: Files) -> str:
+    """One line on images that are for training and for validation; "" if there are none."""
+    both = _equal(training, validation, files)
+    return f"warning: equal images in training and validation: {len(both):,}: {_few(both)}" if both else ""
+
+
+def _equal(some: Sequence[SceneImages], others: Sequence[SceneImages], files: Files) -> list[str]:
+    """The names of the images of `others` that are equal to one of `some`, and of that one."""
+    if not others:
+        return []
+    known = {digest: image for scene in some for digest, image in sums_of(scene, files).items()}
+    return [
+        f"{printable(image.file)} and {printable(known[digest].file)}"
+        for scene in others
+        for digest, image in sums_of(scene, files).items()
+        if digest in known
+    ]
 
 
 def _few(pairs: list[str]) -> str:
