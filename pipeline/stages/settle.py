@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 import click
 import numpy as np
 
-from pipeline.config import AUTO, OF_DATA, Config
+from pipeline.config import AUTO, OF_DATA, OF_KNOWN_LEVEL, Config
 from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.errors import PipelineError
+from pipeline.noise.estimation import noise_sigma
+
+_IMAGES = 1000  # to train on, that the noise level is estimated from
+_LEAST_SIGMA = 1e-4  # of noise that there is
 
 
 def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
@@ -21,11 +26,27 @@ def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
     """
     config = Config.from_options(data.facts, **options)
     _check(config, data)
+    if config.target in OF_KNOWN_LEVEL and not config.training_noise.level:
+        config = replace(config, noise=f"{config.noise}:sigma={_estimated_level(config, data):.4g}")
     chosen = [f"--{name} {getattr(config, name)}" for name in (*OF_DATA, "epochs") if options[name] == AUTO]
     if chosen:
         images = config.epochs * data.facts.per_epoch(config.crop)
         click.echo(f"train: {' '.join(chosen)} ({images:,} images in all)")
     return config
+
+
+def _estimated_level(config: Config, data: PreparedData) -> float:
+    """The standard deviation of the noise of the training images, on the [0, 1] scale."""
+    images = data.train.images
+    some = [data.train.levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
+    sigma = noise_sigma(some)
+    if sigma < _LEAST_SIGMA:
+        raise PipelineError(
+            f"--target {config.target}: no noise was found in {config.dataset}; give its standard deviation, for "
+            "pixels from 0 to 1, with --noise recorded:sigma=NUMBER, or use --target self"
+        )
+    click.echo(f"train: the noise has a standard deviation of {sigma:.4g}, estimated from {len(some):,} images")
+    return sigma
 
 
 def _check(config: Config, data: PreparedData) -> None:
