@@ -12,6 +12,8 @@ from pipeline.errors import PipelineError
 from pipeline.files import printable
 
 _SYSTEM = {"@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini"}  # what file managers and disk stations leave
+# Raw files of cameras that begin as TIFF files do; they are none that can be read here.
+_RAW = {".3fr", ".arw", ".cr2", ".dcr", ".dng", ".erf", ".iiq", ".kdc", ".mef", ".mos", ".nef", ".nrw", ".pef", ".srw"}
 _NAMED = 3  # files of a kind that a message names; it counts the others
 
 
@@ -116,8 +118,9 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
 
 
 def _sort_in(path: Path, found: Found) -> None:
-    named_so = path.suffix.lower() in SUFFIXES
-    (found.images if named_so or format_of(_head(path)) else found.others).append(path)
+    suffix = path.suffix.lower()
+    is_image = suffix in SUFFIXES or (suffix not in _RAW and format_of(_head(path)) is not None)
+    (found.images if is_image else found.others).append(path)
 
 
 def _head(path: Path) -> bytes:

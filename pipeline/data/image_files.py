@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -41,6 +42,7 @@ _SIGNATURES = {
     b"\xff\x4f\xff\x51": "JPEG2000",
     b"\x93NUMPY": "NPY",
 }
+_BITMAPS = {struct.pack("<I", size) for size in (12, 40, 52, 56, 64, 108, 124)}  # sizes of a BMP file's second header
 
 
 def format_of(head: bytes) -> str | None:
@@ -55,9 +57,9 @@ def format_of(head: bytes) -> str | None:
         return "WEBP"
     if head[4:8] == b"ftyp" and head[8:12] in (b"avif", b"avis"):
         return "AVIF"
-    if head[:2] == b"BM" and head[6:10] == bytes(4):
+    if head[:2] == b"BM" and head[14:18] in _BITMAPS:
         return "BMP"
-    if head[:1] == b"P" and head[1:2] in b"123456f" and head[2:3].isspace():
+    if re.match(rb"P[1-6f]\s+[#\d-]", head):
         return "PPM"
     if head[:4] == b"PK\3\4":
         (length,) = struct.unpack("<H", head[26:28].ljust(2, b"\0"))

@@ -29,15 +29,19 @@ def test_images_are_known_by_their_content_or_meant_by_their_name(tmp_path: Path
     np.save(tmp_path / "d.npy", np.zeros(3))
     np.savez(tmp_path / "e.zip", a=np.zeros(3))
     (tmp_path / "empty.png").write_bytes(b"")
+    (tmp_path / "f").write_bytes(b"P5 28 28 255\n" + bytes(784))
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "g", "BMP")
+    Image.fromarray(np.zeros((28, 28), np.uint8)).save(tmp_path / "photo.NEF", "TIFF")
+    (tmp_path / "zz.txt").write_text("P5 is not done yet")
     for name in ("paper.pdf", "weights.h5", "notes.txt", "z.zip"):
         (tmp_path / name).write_bytes(b"%PDF-1.7 of no interest" if "pdf" in name else b"PK\3\4 something else")
     (tmp_path / "broken.png").symlink_to("nowhere")
     (tmp_path / "broken.txt").symlink_to("nowhere")
     os.mkfifo(tmp_path / "pipe.log")
     found = find_images(tmp_path)
-    images = ["a.png", "broken.png", "c.dat", "d.npy", "deep/er/b.JPG", "e.zip.npz", "empty.png", "no suffix"]
+    images = ["a.png", "broken.png", "c.dat", "d.npy", "deep/er/b.JPG", "e.zip.npz", "empty.png", "f", "g", "no suffix"]
     assert names(found) == images
-    assert found.left_out == "left out: 6 files that are not images: broken.txt, notes.txt, paper.pdf, …"
+    assert found.left_out == "left out: 8 files that are not images: broken.txt, notes.txt, paper.pdf, …"
     assert find_images(tmp_path / "deep").left_out == ""
 
 

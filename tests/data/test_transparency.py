@@ -9,9 +9,10 @@ from pipeline.data.transparency import filled
 
 def test_hidden_pixels_are_what_is_visible_around_them() -> None:
     random = np.random.default_rng(0)
-    for dtype, white in ((np.uint8, 255), (np.uint16, 65535), (np.float32, 1)):
-        pixels = (random.random((2, 3, 37, 50)) * white).astype(dtype)
-        alpha = np.where(random.random((2, 37, 50)) < 0.2, white, 0).astype(dtype)
+    kinds: list[tuple[type, int]] = [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1)]
+    for dtype, white in kinds:
+        pixels: np.ndarray = (random.random((2, 3, 37, 50)) * white).astype(dtype)
+        alpha: np.ndarray = np.where(random.random((2, 37, 50)) < 0.2, white, 0).astype(dtype)
         alpha[:, :20, :20] = 0
         found = filled(pixels, alpha)
         assert (found.shape, found.dtype) == (pixels.shape, dtype)

@@ -70,7 +70,7 @@ def test_what_is_hidden_does_not_change_what_is_visible(colour: np.ndarray, tmp_
     alpha = np.where(visible, 255, 0).astype(np.uint8)
     names = []
     for name, hidden in {"lime": (0, 255, 0), "black": (0, 0, 0), "white": (255, 255, 255)}.items():
-        array = np.where(visible[..., np.newaxis], colour, np.uint8(hidden))
+        array = np.where(visible[..., np.newaxis], colour, np.array(hidden, np.uint8))
         Image.fromarray(np.dstack([array, alpha])).save(tmp_path / f"{name}.png")
         names.append(f"{name}.png")
     lime, *others = denoise(cli, tmp_path, *names)
