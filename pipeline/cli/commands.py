@@ -9,7 +9,7 @@ import os
 import sys
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, Literal, NoReturn
 
 import click
 
@@ -151,27 +151,51 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
     click.echo(f"train: run {run.id}")
 
 
-@cli.command("evaluate", section=_TRAIN, examples=["", "--run-id RUN_ID --noise poisson:peak=30 --clip-input"])
+@cli.command(
+    "evaluate",
+    section=_TRAIN,
+    examples=["", "--run-id RUN_ID --noise poisson:peak=30 --clip-input", "--dataset my-photos"],
+)
 @with_options(
-    *("run_id", "data_dir", "noise", "variance", "clip_input", "device", "force"),
+    *("run_id", "dataset", "data_dir", "noisy", "white", "black", "noise", "variance", "clip_input", "device", "force"),
+    defaults={"dataset": ""},
     run_id="ID of the MLflow run to continue; by default the newest finished one.",
+    dataset="Other dataset to score the model on, by name or a folder of images; by default the run's own.",
     noise="Further noise to score with; by default only the training noise and the reference levels.",
     clip_input="Clip the input of the model to [0, 1] for this noise.",
     device="Device to compute on.",
 )
 def evaluate_command(
-    run_id: str, noise: str, variance: str, clip_input: bool, data_dir: str, device: str, force: bool
+    run_id: str,
+    dataset: str,
+    data_dir: str,
+    noisy: str,
+    white: float | Literal["auto"],
+    black: float,
+    noise: str,
+    variance: str,
+    clip_input: bool,
+    device: str,
+    force: bool,
 ) -> None:
-    """Score the best epoch of a run on the test images."""
+    """Score the best epoch of a run on its test images, or on another dataset."""
     from pipeline.stages.evaluate import evaluate
+    from pipeline.stages.evaluate_elsewhere import evaluate_elsewhere
     from pipeline.tracking import opening, queries
 
+    other = Config(dataset=dataset, data_dir=data_dir, noisy=noisy, white=white, black=black)
+    if not dataset and other != Config(dataset="", data_dir=data_dir):
+        raise click.UsageError("--noisy, --white and --black are those of the images of --dataset, which is not given")
     run_id = run_id or queries.newest_run()
     click.echo(f"evaluate: run {run_id}")
     is_asked = noise != AUTO or variance != Config.variance or clip_input
     also = [make_noise("gaussian" if noise == AUTO else noise, variance, clip_input)] if is_asked else []
     with opening.continue_run(run_id, data_dir) as (run, config):
-        evaluate(replace(config, data_dir=data_dir, device=device), run, also, force)
+        config = replace(config, data_dir=data_dir, device=device)
+        if dataset:
+            evaluate_elsewhere(config, run, other, also, force)
+        else:
+            evaluate(config, run, also, force)
 
 
 @cli.command("export", section=_TRAIN, examples=["--variance 0.01", "--run-id RUN_ID --variant uint8,int8"])

@@ -136,6 +136,8 @@ class Dataset(click.ParamType):
     name = "name or folder"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value == "" == getattr(param, "default", None):
+            return ""
         if not is_dataset(value):
             self.fail(describe_unknown(value), param, ctx)
         return value

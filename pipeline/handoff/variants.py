@@ -101,9 +101,9 @@ def make_variants(names: Sequence[str], original: Original) -> list[VariantFile]
     sessions = {name: open_onnxruntime(file.path) for name, file in sound.items()}
     if original.test.clean is None:
         for name, fidelity in _fidelity(sessions, float_session, original).items():
-            least, file = VARIANTS[name].tolerance.get("psnr", _LEAST_FIDELITY), sound[name].path.name
-            sound[name].fidelity = fidelity
-            sound[name].gates.append(at_least(f"PSNR against {original.path.name}", file, fidelity, least, " dB"))
+            least, made = VARIANTS[name].tolerance.get("psnr", _LEAST_FIDELITY), sound[name]
+            made.fidelity = fidelity
+            made.gates.append(at_least(f"PSNR against {original.path.name}", made.path.name, fidelity, least, " dB"))
     else:
         for label, noise in original.noises.items():
             for name, (psnr_db, lost) in _score(sessions, float_session, original.test, noise).items():

@@ -173,17 +173,14 @@ def _samples(entries: Mapping[str, EvaluatedRun]) -> dict[str, Sample]:
         for name, entry in entries.items():
             try:
                 with np.load(store.download(entry.id, names.SAMPLES, folder), allow_pickle=False) as arrays:
-                    clean, noisy, denoised = (
-                        torch.from_numpy(arrays[part]) if part in arrays or part != "clean" else None
-                        for part in names.SAMPLE
-                    )
+                    clean = torch.from_numpy(arrays["clean"]) if "clean" in arrays else None
+                    found[name] = clean, torch.from_numpy(arrays["noisy"]), torch.from_numpy(arrays["denoised"])
             except PipelineError as error:  # deleted: the rest is worth showing
                 click.echo(f"compare: no pictures: {error}")
                 continue
             except (OSError, ValueError, KeyError, BadZipFile):
                 click.echo(f"compare: no pictures: {names.SAMPLES} of run {entry.id} is damaged")
                 continue
-            found[name] = clean, noisy, denoised
     return found
 
 

@@ -116,7 +116,7 @@ def _description(config: Config, parameters: int, images: int, found: Evaluation
 
 def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None:
     for label in labels:
-        click.echo(f"evaluate: {label}: {_scores(report['results'][label])}")
+        click.echo(f"evaluate: {label}: {describe_scores(report['results'][label])}")
     if by_class := report.get("by_class", {}).get(own.label):
         classes = ", ".join(f"{name}: {value:.1f}" for name, value in by_class.items())
         click.echo(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
@@ -126,7 +126,8 @@ def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None
         click.echo(f"evaluate: {own.label}: {verdict}")
 
 
-def _scores(summary: Mapping[str, Mapping[str, float]]) -> str:
+def describe_scores(summary: Mapping[str, Mapping[str, float]]) -> str:
+    """The scores at one noise, `{denoiser: {metric: mean}}`, for the terminal."""
     denoised = summary["denoised"]
     if "psnr" in denoised:
         accuracy = f"; digits read {denoised['accuracy']:.2%}" if "accuracy" in denoised else ""

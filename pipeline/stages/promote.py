@@ -58,8 +58,8 @@ class Comparison:
                 "the errors are too small to be estimated on these test images: which is better is not known"
             )
         relative = champion / means[1] - challenger / means[0]
-        psnrs = (float(psnr_of_error(mean)) for mean in means)
-        return cls(*psnrs, 10 / math.log(10) * _standard_error(relative))
+        ours, theirs = (float(psnr_of_error(mean)) for mean in means)
+        return cls(ours, theirs, 10 / math.log(10) * _standard_error(relative))
 
     @property
     def difference(self) -> float:

@@ -112,6 +112,16 @@ def other_data_metric(data: str, name: str, label: str) -> str:
     return f"test-{data}/{name}/{label}"
 
 
+def other_data_tag(data: str, label: str) -> str:
+    """The tag of a run whose model is "better" or "worse" than doing nothing on images of another kind."""
+    return f"{QUALITY}.{data}.{label}"
+
+
+def other_data_file(data: str) -> str:
+    """The artifact that holds what `evaluate --dataset` found."""
+    return f"test-{data}.json"
+
+
 def metric_text(name: str) -> str:
     """`name` with what MLflow does not allow in the name of a metric replaced by `-`."""
     return re.sub(r"[^\w. -]", "-", name)

@@ -98,7 +98,7 @@ def test_every_layout_is_scored_in_its_own_way(kind: str, cli: Cli, tmp_path: Pa
         write_npy(tmp_path / "mine" / "noisy", twelve[0])
     elif kind == "bursts":
         for number in range(len(clean)):
-            write_npy(tmp_path / "mine" / f"scene{number:03}", np.stack([draw[number] for draw in twelve]))
+            write_npy(tmp_path / "mine" / "noisy" / f"scene{number:03}", np.stack([draw[number] for draw in twelve]))
     else:
         write_npy(tmp_path / "mine" / "noisy", twelve[0])
     train = ("--dataset", "mine", "--epochs", 1, "--batch-size", 8, "--name", "mine")

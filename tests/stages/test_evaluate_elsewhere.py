@@ -1,0 +1,91 @@
+"""evaluate --dataset: the model of a run on images that it has nothing to do with."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import mlflow
+import numpy as np
+import pytest
+from conftest import Cli, run_cli, write_digits
+from PIL import Image
+
+from pipeline.tracking import names
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Path:
+    """A folder with an evaluated run whose data are gone."""
+    folder = tmp_path_factory.mktemp("elsewhere")
+    write_digits(folder / "digits", digits[:300])
+    for command in ("prepare", "train", "evaluate"):
+        options = ("--epochs", 2, "--batch-size", 8) if command == "train" else ()
+        given = () if command == "evaluate" else ("--dataset", "digits")
+        done = run_cli(command, *given, *options, cwd=folder)
+        assert done.code == 0, done
+    shutil.rmtree(folder / "digits")
+    shutil.rmtree(folder / "data" / "prepared")
+    return folder
+
+
+def write_pairs(folder: Path, clean: np.ndarray, seed: int = 0) -> None:
+    """16-bit pairs, with 1,023 as white."""
+    random = np.random.default_rng(seed)
+    noisy = clean / 255 + 0.1 * random.standard_normal(clean.shape)
+    for name, images in (("gt", clean / 255), ("noisy", noisy.clip(0, 1))):
+        (folder / name).mkdir(parents=True)
+        for number, image in enumerate(images):
+            Image.fromarray(np.rint(image * 1023).astype(np.uint16)).save(folder / name / f"{number}.png")
+
+
+def test_other_data_are_scored_by_their_own_levels_and_the_run_stays(folder: Path, digits: np.ndarray) -> None:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (before,) = client.search_runs(["0"])
+    write_pairs(folder / "scans", digits[500:520])
+    done = run_cli("evaluate", "--dataset", "scans", cwd=folder)
+    assert done.code == 0, done
+    assert "10 bits" in done.out
+    assert "evaluate: scans: recorded: PSNR noisy 2" in done.out
+    (after,) = client.search_runs(["0"])
+    found = {name: value for name, value in after.data.metrics.items() if name.startswith("test-scans/")}
+    assert found["test-scans/psnr_clipped/recorded"] == pytest.approx(22.7, abs=0.5)
+    assert found["test-scans/psnr/recorded"] != found["test-scans/psnr_clipped/recorded"]
+    assert {**before.data.metrics, **found} == after.data.metrics
+    tag = names.other_data_tag("scans", "recorded")
+    assert after.data.tags[tag] in ("better", "worse")
+    assert {key: value for key, value in after.data.tags.items() if key != tag} == before.data.tags
+    artifacts = folder / "mlruns" / "0" / after.info.run_id / "artifacts"
+    assert (artifacts / names.figure_file("test-scans-recorded")).is_file()
+    report = json.loads((artifacts / names.other_data_file("scans")).read_text())
+    assert report["images"] == 20  # all: the model has seen none of them
+
+    done = run_cli("evaluate", "--dataset", "scans", cwd=folder)
+    assert "evaluate: scans: reusing the results of run" in done.out
+    done = run_cli("evaluate", "--dataset", "scans", "--variance", 0.1, cwd=folder)
+    assert "evaluate: scans: 0.1: PSNR noisy 10." in done.out
+    history = client.get_metric_history(after.info.run_id, "test-scans/psnr/recorded")
+    assert len(history) == 1
+    shutil.rmtree(folder / "scans")
+    write_pairs(folder / "scans", digits[500:510])
+    done = run_cli("evaluate", "--dataset", "scans", "--white", 2046, cwd=folder)
+    assert "reusing" not in done.out
+    clipped = "test-scans/psnr_clipped/recorded"
+    (again,) = client.search_runs(["0"])
+    assert again.data.metrics[clipped] == pytest.approx(found[clipped] + 20 * np.log10(2), abs=0.5)
+
+
+def test_what_does_not_fit_is_refused_in_one_line(folder: Path, cli: Cli) -> None:
+    (folder / "four").mkdir()
+    np.save(folder / "four" / "stack.npy", np.zeros((4, 20, 20), np.uint8).repeat(1, 0)[np.newaxis])
+    wrong = {
+        ("--dataset", "four"): ("4 channels", 1),
+        ("--dataset", "nowhere"): ("'nowhere' is neither an existing folder of images nor one of", 2),
+        ("--white", "255"): ("--noisy, --white and --black are those of the images of --dataset", 2),
+        ("--dataset", "mnist", "--noise", "recorded"): ("the data have no noisy images, only clean ones", 1),
+    }
+    for words, (said, code) in wrong.items():
+        done = run_cli("evaluate", *words, cwd=folder)
+        assert (done.code, len(done.err.splitlines())) == (code, 1), done
+        assert said in done.err
