@@ -78,6 +78,9 @@ def block_matching(image: np.ndarray, sigma: float, factor: float) -> np.ndarray
     """BM3D (Dabov et al. 2007; Makinen et al. 2020) for `factor` times the noise."""
     import bm3d
 
+    if image.ndim == 3 and image.shape[2] != 3:
+        channels = [bm3d.bm3d(channel, factor * sigma) for channel in np.moveaxis(image, 2, 0)]
+        return np.stack(channels, axis=2)
     return (bm3d.bm3d if image.ndim == 2 else bm3d.bm3d_rgb)(image, factor * sigma)
 
 
@@ -127,25 +130,34 @@ def tune(name: str, pairs: Sequence[tuple[torch.Tensor, torch.Tensor]], sigma: f
     return max(BASELINES[name].parameters, key=quality)
 
 
+def _deviation(pairs: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> float:
+    """The standard deviation of recorded noise."""
+    squares = [(noisy - clean).square().mean(dim=(1, 2, 3)) for clean, noisy in pairs]
+    return float(torch.cat(squares).mean().sqrt())
+
+
 def score_baseline(
     name: str, validation: Part, test: Part
 ) -> tuple[dict[str, float], dict[str, dict[str, dict[str, float]]]]:
-    """Tune and score the baseline `name` at every reference level.
+    """Tune and score the baseline `name`: with the noise of the images, or else at every reference level.
 
     Args:
         name: a key of `BASELINES`.
-        validation: images to choose the parameter on, at each level by itself.
+        validation: images to choose the parameter on, at each level by itself. With noise of their own, its standard
+            deviation is measured on them, too.
         test: images to score on.
 
     Returns:
-        The chosen parameter by variance, and the scores `{label of the noise: {"denoised": {metric: mean}}}`.
+        The chosen parameter by label of the noise, and the scores `{label of the noise: {"denoised": {metric: mean}}}`.
     """
     parameters, results = {}, {}
-    for variance in REFERENCE_VARIANCES:
-        noise = make_noise("gaussian", f"{variance:g}")
-        sigma = variance**0.5
-        pairs = list(noisy_batches(validation[:_TUNING_IMAGES], noise))
-        parameter = parameters[f"{variance:g}"] = tune(name, pairs, sigma)
+    few = validation[:_TUNING_IMAGES]
+    levels = {make_noise("gaussian", f"{variance:g}"): variance**0.5 for variance in REFERENCE_VARIANCES}
+    if few.noisy is not None:
+        levels = {(recorded := make_noise("recorded")): _deviation([*noisy_batches(few, recorded)])}
+    for noise, sigma in levels.items():
+        pairs = list(noisy_batches(few, noise))
+        parameter = parameters[noise.label] = tune(name, pairs, sigma)
         denoisers = {"denoised": baseline_denoiser(name, sigma, parameter)}
         results[noise.label] = {"denoised": means(score(test, noise, denoisers, METRICS)["denoised"])}
     return parameters, results

@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.config import Config
+from pipeline.errors import PipelineError
 from pipeline.scoring.classical import BASELINES, missing, score_baseline
 from pipeline.scoring.score import PROTOCOL
 from pipeline.stages.prepare import prepare
@@ -12,13 +13,22 @@ from pipeline.tracking import names, opening
 
 
 def score_baselines(config: Config, count: int) -> None:
-    """Score every installed baseline on the first `count` test images, at the reference levels, and log each as a run.
+    """Score every installed baseline on the first `count` test images, and log each as a run.
+
+    With the noise of the images where they have any, else at the reference levels.
 
     Args:
         config: names the dataset and the seed of its split.
         count: test images to score on.
+
+    Raises:
+        PipelineError: there are no clean images.
     """
     data = prepare(config)
+    if data.test.clean is None or data.validation.clean is None:
+        raise PipelineError(
+            f"the classical denoisers are tuned and scored against clean images, and {config.dataset} has none"
+        )
     test = data.test[:count]
     for name in BASELINES:
         if reason := missing(name):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,15 +13,17 @@ import torch
 from PIL import Image
 from test_card import describe
 
-from pipeline.data.images import Part
+from pipeline.data.images import Levels, Part
 from pipeline.data.prepared import PreparedData
 from pipeline.handoff.folder import make_examples, pack
+from pipeline.handoff.parity import check
 from pipeline.handoff.proof import Proof, prove
 from pipeline.handoff.verify import verify
 from pipeline.models import build_model
 from pipeline.noise import make_noise
+from pipeline.scoring.evaluation import score_noise
 from pipeline.scoring.metrics import psnr
-from pipeline.scoring.score import model_denoiser, score
+from pipeline.scoring.score import clipped, identity, model_denoiser, score
 
 NOISE = make_noise("gaussian", "0.01")
 
@@ -88,3 +91,52 @@ def test_golden_images_are_small_however_large_the_images_are(model: torch.nn.Mo
     assert examples.clean.shape == examples.noisy.shape == examples.denoised.shape
     assert examples.golden_input.shape == (7, 1, 64, 64)
     assert examples.golden_output_8_bits.dtype == np.uint8
+
+
+def recorded(channels: int, dtype: str, levels: Levels, *, bursts: bool) -> Part:
+    """Captures without clean images, with faint noise."""
+    random = np.random.default_rng(0)
+    scenes = np.repeat(np.arange(12), 2 if bursts else 1)
+    floats = random.uniform(0.2, 0.8, (12, channels, 24, 24))[scenes] + 0.05 * random.standard_normal(
+        (len(scenes), channels, 24, 24)
+    )
+    return Part(None, levels.from_floats(floats.astype(np.float32), dtype), scenes, levels)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        (recorded(1, "uint16", Levels(4095), bursts=True), "12 bits in 16: 4,095 is white, 0 is black"),
+        (recorded(5, "uint16", Levels(65535), bursts=False), "uint16: 65,535 is white, 0 is black"),
+        (recorded(2, "float32", Levels(2.5, -0.5), bursts=False), "float32: 2.5 is white, -0.5 is black"),
+    ],
+)
+def test_recorded_noise_of_any_depth_and_channels_is_proved_and_packed(part: Part, said: str, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    channels = part.images[0].shape[0]
+    model = build_model("dncnn:depth=3,width=4", channels=channels).eval()
+    noise = make_noise("recorded")
+    denoise = model_denoiser(model, torch.device("cpu"))
+    summary = score_noise(part, noise, {"noisy": identity, "clipped": clipped, "denoised": denoise}).summary
+    facts = {"levels": part.levels, "pixel_type": str(part.images[0].dtype), "scores": {"recorded": summary}}
+    description = replace(describe(noise="recorded", channels=channels), **facts)
+    data = PreparedData(part, part, part, {"digest": "d" * 64})
+    proof = prove(tmp_path, model, description, data, summary["denoised"], ["int8", "fp16"])
+    assert proof.report.failures == []
+    assert [made.fidelity > 40 for made in proof.variants] == [True, True]
+    pack(tmp_path, description, proof, make_examples(model, part, noise))
+    assert [gate for gate in verify(tmp_path, ["onnxruntime"]) if not gate.passed] == []
+
+    assert not list((tmp_path / "samples").glob("*clean*"))
+    with Image.open(tmp_path / "samples" / "0_noisy.png") as image:
+        assert (image.mode, image.size) == ("L", (24, 24))
+    props = {entry.key: entry.value for entry in onnx.load(tmp_path / "model.onnx").metadata_props}
+    assert (float(props["white"]), float(props["black"])) == (part.levels.white, part.levels.black)
+    assert props["pixel_type"] == str(part.images[0].dtype)
+    assert "Image.BitmapPixelFormat" not in props
+    assert "test_psnr_db" not in props
+    assert said in (tmp_path / "MODEL_CARD.md").read_text()
+    # A file that is another model is found without a PSNR, too.
+    wrong = {metric: value * 1.01 for metric, value in summary["denoised"].items()}
+    report = check(tmp_path / "model.onnx", model, part, noise, wrong)
+    assert [gate.gate.endswith("as logged by evaluate") for gate in report.failures] == [True]

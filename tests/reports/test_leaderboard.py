@@ -200,7 +200,7 @@ def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
     assert line.startswith(
         "run-2 (00000000): The output is no better than the clipped input: what was removed (0.3000)"
     )
-    assert "cannot be ranked" in difference(*runs, runs)[-1]
+    assert "cannot be ranked" in difference(runs[0], runs[1], runs)[-1]
 
 
 def test_a_run_that_is_worse_than_doing_nothing_is_named() -> None:

@@ -10,7 +10,7 @@ import pytest
 import torch
 from conftest import Cli, write_digits
 
-from pipeline.data.images import Part
+from pipeline.data.images import Levels, Part
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.errors import PipelineError
 from pipeline.noise import make_noise
@@ -91,6 +91,25 @@ def test_tuning_takes_the_parameter_with_the_highest_psnr(digits: np.ndarray, mo
     assert set(parameters) == set(results) == {"0.001", "0.01", "0.1"}
     assert set(parameters.values()) <= {0.5, 0.9, 1.2}
     assert set(results["0.01"]["denoised"]) == {"mse", "psnr", "psnr_pooled", "ssim"}
+
+
+def test_recorded_noise_is_measured_on_the_validation_images(
+    digits: np.ndarray, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    told = []
+
+    def spy(image: np.ndarray, sigma: float, factor: float) -> np.ndarray:
+        told.append(sigma)
+        return image
+
+    monkeypatch.setitem(BASELINES, "spy", Baseline(spy, (1,), (), ""))
+    clean = digits[:20, np.newaxis].astype(np.float32) / 255
+    noisy = clean + 0.07 * np.random.default_rng(0).standard_normal(clean.shape).astype(np.float32)
+    part = Part(clean, noisy, np.arange(20), Levels(1))
+    parameters, results = score_baseline("spy", part[:12], part[12:])
+    assert parameters == {"recorded": 1}
+    assert results["recorded"]["denoised"]["psnr"] > 20
+    assert sorted(set(told)) == pytest.approx([0.07], rel=0.05)
 
 
 def test_the_reader_reads_clean_digits_and_not_noisy_ones(digits: np.ndarray) -> None:

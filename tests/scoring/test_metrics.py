@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.data.images import psnr_of_error
+from pipeline.data.images import Levels, psnr_of_error
 from pipeline.denoising.command import _psnr as psnr_of_denoise
 from pipeline.handoff.verify import psnr_between
 from pipeline.scoring.metrics import METRICS, psnr
@@ -49,7 +49,7 @@ def test_psnr_is_one_formula_wherever_it_is_taken() -> None:
     for spread in (0.0, 1e-6, 0.003, 0.1, 0.7):
         noisy = (clean + spread * (images(1, seed=1) - 0.5)).clamp(0, 1)
         here = psnr(noisy, clean).item()
-        assert psnr_of_denoise(noisy.numpy(), clean.numpy()) == pytest.approx(here, abs=1e-4)
+        assert psnr_of_denoise(noisy.numpy(), clean.numpy(), Levels(1)) == pytest.approx(here, abs=1e-4)
         assert min(psnr_between(noisy.numpy(), clean.numpy()), 100) == pytest.approx(here, abs=1e-4)
         error = (noisy.double() - clean.double()).square().mean().item()
         assert psnr_of_error(error) == pytest.approx(min(100, -10 * math.log10(max(error, 1e-10))), abs=1e-9)

@@ -13,10 +13,11 @@ from PIL import Image
 
 session = onnxruntime.InferenceSession(Path(__file__).parents[1] / "model.onnx")
 channels = session.get_inputs()[0].shape[1]
-image, black, white, dtype = Image.open(sys.argv[1]), 0.0, 255.0, np.uint8
+image: Image.Image = Image.open(sys.argv[1])
+dtype, black, white = "uint8", 0.0, 255.0
 if channels == 1 and image.mode.startswith("I;16"):
-    facts, dtype = session.get_modelmeta().custom_metadata_map, np.uint16
-    black, white = float(facts.get("black", 0)), float(facts.get("white", 65535))
+    facts = session.get_modelmeta().custom_metadata_map
+    dtype, black, white = "uint16", float(facts.get("black", 0)), float(facts.get("white", 65535))
 else:
     image = image.convert("L" if channels == 1 else "RGB")
 pixels = np.asarray(image, np.float32).reshape(image.height, image.width, channels)
