@@ -6,6 +6,7 @@ Imports no torch, so that the command line can list the kinds at once.
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import fields
 from typing import Any
 
@@ -13,7 +14,16 @@ from pipeline.noise.kinds import HIGHEST, NOISES, Clipped, GaussianNoise, Noise
 from pipeline.noise.ranges import DRAWS, Range
 from pipeline.spec import split_spec, unknown
 
-__all__ = ["NOISES", "Clipped", "GaussianNoise", "Noise", "describe_noises", "make_noise", "parse_variance"]
+__all__ = [
+    "NOISES",
+    "Clipped",
+    "GaussianNoise",
+    "Noise",
+    "describe_noises",
+    "make_noise",
+    "parse_variance",
+    "without_level",
+]
 
 
 def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:
@@ -48,6 +58,11 @@ def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:
     noise = NOISES[name](**values)
     noise.check()
     return Clipped(noise) if clip else noise
+
+
+def without_level(spec: str) -> str:
+    """The spec of a noise, without what is only known about it: recorded noise of a known level is the same noise."""
+    return re.sub(r"^recorded:\S+", "recorded", spec)
 
 
 def parse_variance(text: str) -> Range:

@@ -88,7 +88,7 @@ def read_run(run: Run) -> EvaluatedRun:
         model=tags[names.MODEL],
         params=params,
         tags=tags,
-        noise=noise.description,
+        noise=make_noise("recorded", clip=clip_input).description if noise.is_recorded else noise.description,
         quality=Quality.of(scores),
         scores=scores["denoised"],
         levels={

@@ -16,7 +16,7 @@ from pipeline.data.images import psnr_of_error
 from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.errors import PipelineError, QualityError
 from pipeline.handoff.verify import open_onnxruntime
-from pipeline.noise import Noise
+from pipeline.noise import Noise, without_level
 from pipeline.scoring.evaluation import Scored, score_noise
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.quality import LEVEL, Quality
@@ -114,7 +114,7 @@ def _decide(
             )
     if champion is not None and champion.version == challenger.version:
         return Decision({}, f"{title} is the champion already")
-    alike = champion is not None and all(challenger.tags[key] == champion.tags[key] for key in _BENCHMARK)
+    alike = champion is not None and _benchmark(challenger) == _benchmark(champion)
     trial = None if force and not alike else _Trial.of(challenger, data_dir)
     if trial and not force and (why_not := trial.why_not()):
         raise QualityError(f"{title} does not become the champion: {why_not}; --force promotes it anyway")
@@ -190,25 +190,30 @@ class _Trial:
     def against(self, champion: ModelVersion) -> Comparison:
         """Compared with the champion on the same images."""
         both = f"{_title(self.version)} and the champion, version {champion.version},"
-        for key in _BENCHMARK:
-            if self.version.tags[key] != champion.tags[key]:
+        theirs = _benchmark(champion)
+        for key, value in _benchmark(self.version).items():
+            if value != theirs[key]:
                 raise PipelineError(
-                    f"{both} cannot be compared: {key} is {self.version.tags[key]} and {champion.tags[key]}; "
-                    "--force promotes it anyway"
+                    f"{both} cannot be compared: {key} is {value} and {theirs[key]}; --force promotes it anyway"
                 )
         if not self.is_ranked:
             raise PipelineError(
                 f"{both} cannot be ranked, because no PSNR is known without clean images or second captures; --force "
                 "promotes it anyway"
             )
-        theirs = _score(champion, self.data, self.noise)
-        if self.scored.psnr is not None and theirs.psnr is not None:
-            return Comparison.of(self.scored.psnr, theirs.psnr)
+        scored = _score(champion, self.data, self.noise)
+        if self.scored.psnr is not None and scored.psnr is not None:
+            return Comparison.of(self.scored.psnr, scored.psnr)
         assert self.data.test.scenes is not None
         return Comparison.of_errors(
             errors_of_scenes(self.scored.badness, self.data.test.scenes),
-            errors_of_scenes(theirs.badness, self.data.test.scenes),
+            errors_of_scenes(scored.badness, self.data.test.scenes),
         )
+
+
+def _benchmark(version: ModelVersion) -> dict[str, str]:
+    """What two versions must agree in to be compared."""
+    return {key: without_level(version.tags[key]) for key in _BENCHMARK}
 
 
 def _score(version: ModelVersion, data: PreparedData, noise: Noise) -> Scored:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
-from pipeline.noise import Noise
+from pipeline.noise import Noise, without_level
 from pipeline.tracking import names
 from pipeline.tracking.store import ask, connect, experiment_id
 
@@ -49,7 +49,8 @@ def best_run(dataset: str, noise: Noise) -> Choice:
     trained = [
         run
         for run in trained_runs()
-        if run.data.tags.get(names.DATASET) == dataset and run.data.tags.get(names.NOISE) == noise.spec
+        if run.data.tags.get(names.DATASET) == dataset
+        and without_level(run.data.tags.get(names.NOISE, "")) == without_level(noise.spec)
     ]
     for metric in _RANKED:
         name = names.noise_metric(metric, noise.label)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.noise import NOISES, Clipped, Noise, describe_noises, make_noise, parse_variance
+from pipeline.noise import NOISES, Clipped, Noise, describe_noises, make_noise, parse_variance, without_level
 from pipeline.noise.ranges import Range
 
 SPECS = [name for name in NOISES if name != "camera"]
@@ -254,3 +254,15 @@ def _neighbours(noise: torch.Tensor) -> float:
     """Correlation of pixels side by side."""
     pairs = torch.stack([noise[..., 1:].flatten(), noise[..., :-1].flatten()])
     return torch.corrcoef(pairs)[0, 1].item()
+
+
+@pytest.mark.parametrize(
+    ("spec", "same"),
+    [
+        ("recorded:sigma=0.0985", "recorded"),
+        ("recorded:sigma=0.0985 clipped", "recorded clipped"),
+        ("gaussian:variance=0.01", "gaussian:variance=0.01"),
+    ],
+)
+def test_recorded_noise_of_a_known_level_is_the_same_noise(spec: str, same: str) -> None:
+    assert without_level(spec) == same

@@ -165,6 +165,9 @@ def test_a_gain_counts_if_it_is_more_than_twice_the_spread_over_seeds(gain: floa
     )
 
 
+KNOWN = ("recorded", "recorded:sigma=0.1")
+
+
 def recorded(number: int, scores: dict[str, float]) -> EvaluatedRun:
     metrics = {names.noise_metric(name, "recorded"): value for name, value in scores.items()}
     return read(number, params={"noise": "recorded"}, metrics=metrics)
@@ -186,6 +189,13 @@ def test_runs_on_bursts_have_estimates() -> None:
     assert not any("at 0.01" in name for name in head)
     assert (first[4], "lower bound" in first[6]) == ("41.50", True)
     assert second[4:7] == ["30.00", "+10.00", "standard error 0.12 dB"]
+
+
+def test_a_level_that_is_known_makes_no_other_noise() -> None:
+    scores = {"mse_estimated": 0.001, "psnr_estimated": 30.0, "mse_estimated_clipped": 0.01}
+    metrics = {names.noise_metric(name, "recorded"): value for name, value in scores.items()}
+    runs = [read(number, params={"noise": noise}, metrics=metrics) for number, noise in enumerate(KNOWN)]
+    assert [len(group) for group in grouped(runs)] == [2]
 
 
 def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
