@@ -188,6 +188,22 @@ def test_what_looks_like_pairs_and_is_not_is_never_silent(tmp_path: Path, capsys
     assert "as there is no folder of clean ones beside low" in capsys.readouterr().out
 
 
+def test_images_of_one_scene_that_show_different_things_are_a_warning(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_all(tmp_path / "bursts", "", "noisy/{scene}/{capture}.png", captures=3)
+    prepared(tmp_path / "bursts")
+    assert "warning" not in capsys.readouterr().out
+    for scene in TEN:
+        write(tmp_path / "days" / "noisy" / str(scene % 3) / f"{scene}.png", picture(scene))
+    prepared(tmp_path / "days")
+    said = capsys.readouterr().out
+    assert "bursts: 3 scenes with 3 to 4 captures each" in said
+    assert (
+        "warning: these should show one scene each, and hardly resemble each other: noisy/0/9.png and noisy/0/0" in said
+    )
+
+
 def test_every_page_of_a_stack_is_an_image(tmp_path: Path) -> None:
     for stack in range(3):
         scenes = range(4 * stack, 4 * stack + 4)

@@ -70,9 +70,8 @@ class _Complaints(logging.Handler):
         self._thread = threading.get_ident()  # others read other files
 
     def emit(self, record: logging.LogRecord) -> None:
-        if (
-            record.thread == self._thread and "series raised" not in record.getMessage()
-        ):  # a description that it cannot parse: the pages are still there
+        # A description that it cannot parse does not count: the pages are still there.
+        if record.thread == self._thread and "series raised" not in record.getMessage():
             self.first = self.first or record.getMessage()
 
     def check(self) -> None:

@@ -25,6 +25,7 @@ from pipeline.data.sources.scenes import (
     describe,
     describe_equal,
     describe_shared,
+    describe_unlike,
     groups_of,
     images_of,
 )
@@ -140,6 +141,7 @@ class ImageFolder:
             *(found.left_out for found in self._found.values()),
             describe_equal(training, files),
             describe_shared(training, validation, files),
+            describe_unlike(scenes, files),
         ]
         return Division(
             as_part(training, files, levels),

@@ -15,6 +15,9 @@ from pipeline.data.sources.reading import ImageFile
 from pipeline.errors import PipelineError
 from pipeline.files import printable
 
+_LOOKED_AT = 50  # scenes, or a few more, whose images are compared
+_BLOCK = 8  # pixels
+_ALIKE = 0.3  # correlation of blocks above which images may show the same; below it lies what is unrelated
 FOLDER = "folder"  # the value of --group that is not a pattern
 
 
@@ -228,6 +231,28 @@ def _equal(some: Sequence[SceneImages], others: Sequence[SceneImages], files: Fi
         for digest, image in sums_of(scene, files).items()
         if digest in known
     ]
+
+
+def describe_unlike(scenes: Sequence[SceneImages], files: Files) -> str:
+    """A warning where the images of most scenes show different things; "" if they do not."""
+    several = [scene for scene in scenes if len(scene.images) > 1]
+    looked_at = several[:: max(1, len(several) // _LOOKED_AT)]
+    unlike = []
+    for scene in looked_at:
+        one, other = (_coarse(files[image.file].pixels[image.page]) for image in (scene.images[0], scene.images[-1]))
+        if one.std() and other.std() and np.corrcoef(one, other)[0, 1] < _ALIKE:
+            unlike.append(f"{printable(scene.images[-1].file)} and {printable(scene.images[0].file)}")
+    if 2 * len(unlike) <= len(looked_at):
+        return ""
+    return f"warning: these should show one scene each, and hardly resemble each other: {_few(unlike)}"
+
+
+def _coarse(image: np.ndarray) -> np.ndarray:
+    """The means of blocks of an image [C, H, W], in which there is little noise, one after the other."""
+    side = max(1, min(_BLOCK, *(size // 4 for size in image.shape[1:])))
+    height, width = (size // side for size in image.shape[1:])
+    blocks = image[:, : height * side, : width * side].reshape(-1, height, side, width, side)
+    return blocks.mean(axis=(2, 4), dtype=np.float64).ravel()
 
 
 def _few(pairs: list[str]) -> str:
