@@ -57,7 +57,7 @@ class Probed:
 
     noisy: torch.Tensor
     direction: torch.Tensor  # [N, C, H, W], of mean 0 and variance 1
-    variances: torch.Tensor  # [N], of the noise
+    variances: torch.Tensor  # of the noise: [N, 1, H, W], or [N, 1, 1, 1] where all pixels have the same
     is_known: bool  # False where the variances are a rough guess
 
     def __len__(self) -> int:
@@ -88,13 +88,15 @@ class Probed:
         v has to be right to a factor of 3 only.
         """
         denoised, moved = output.chunk(2)
-        distances = (denoised - self.noisy).square().mean(dim=(1, 2, 3))
-        divergences = (self.direction * (moved - denoised)).mean(dim=(1, 2, 3)) / _STEP
+        distances = (denoised - self.noisy).square()
+        divergences = self.direction * (moved - denoised) / _STEP
         if self.is_known:
-            return distances + self.variances * (2 * divergences - 1)
-        mean = divergences.mean().detach()
-        # As large as 10 v d^2, and with the same gradient, image by image.
-        return distances + _STRICTNESS * self.variances * mean * (2 * divergences - mean)
+            terms = self.variances * (2 * divergences - 1)
+        else:
+            # As large as 10 v d^2, and with its gradient; but a pixel with more noise than others counts more.
+            mean = divergences.mean().detach()
+            terms = _STRICTNESS * self.variances * mean * (2 * divergences - mean)
+        return (distances + terms).mean(dim=(1, 2, 3))
 
 
 Target = Callable[["Batch", "Noise", "torch.Generator"], Pair | Probed]
@@ -121,15 +123,15 @@ def stein(images: Batch, noise: Noise, generator: torch.Generator) -> Probed:
     """Stein 1981, and Soltanayev and Chun 2018 for networks: noisy images, and Gaussian noise of a known level."""
     assert noise.level
     drawn = noise.copy_of(images.clean, images.noisy, generator)
-    return Probed(drawn, _normal(drawn, generator), drawn.new_full((len(drawn),), noise.level**2), True)
+    return Probed(drawn, _normal(drawn, generator), drawn.new_full((len(drawn), 1, 1, 1), noise.level**2), True)
 
 
 def unknown_stein(images: Batch, noise: Noise, generator: torch.Generator) -> Probed:
-    """As `stein` for noise whose level is not known: see `Probed.errors`."""
+    """As `stein` for noise that is white, but whose level is not known and may depend on the place."""
     from pipeline.models.resunet import noise_level
 
     drawn = noise.copy_of(images.clean, images.noisy, generator)
-    return Probed(drawn, _normal(drawn, generator), noise_level(drawn).mean(dim=(1, 2, 3)).square(), False)
+    return Probed(drawn, _normal(drawn, generator), noise_level(drawn).square(), False)
 
 
 def recorrupted(images: Batch, noise: Noise, generator: torch.Generator) -> Pair:
