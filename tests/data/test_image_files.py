@@ -285,6 +285,8 @@ def test_every_bad_file_says_what_is_wrong(tmp_path: Path) -> None:
     header = chunk(b"IHDR", struct.pack(">II5B", 60_000, 60_000, 8, 0, 0, 0, 0))
     assert said("x.png", png[:8] + header + png[33:]) == "it claims to have more than 1,073,741,824 pixels"
     assert said("x.npy", np.full((40, 50), np.nan)) == "it holds NaN or infinity"
+    large = chunk(b"IHDR", struct.pack(">II5B", 13_500, 13_500, 8, 0, 0, 0, 0))  # which is fine, if it were true
+    assert "claims" not in said("x.png", png[:8] + large + png[33:])
     third = np.where(np.arange(5)[:, None, None] == 2, np.inf, np.zeros((5, 40, 50)))
     assert said("x.npy", third) == "it holds NaN or infinity in image 3 of 5"
     assert said("x.npz", {"a": GRAY / 255, "b": third}) == "its array 'b' holds NaN or infinity in image 3 of 5"

@@ -216,6 +216,11 @@ def test_every_bad_file_says_what_is_wrong(tmp_path: Path) -> None:
             path.write_bytes(whole[: int(len(whole) * share)])
             assert "it is damaged" in (text := said()) or "it cannot be read" in text or "it holds no pages" in text
     path.write_bytes(whole)
+    with tifffile.TiffFile(path) as tiff:
+        second = tiff.pages[1].offset
+    path.write_bytes(whole[:second])  # what is left is a whole page
+    assert "it is damaged" in said()
+    path.write_bytes(whole)
     with tifffile.TiffFile(path, mode="r+") as tiff:
         tiff.pages[1].aspage().tags["StripByteCounts"].overwrite(0)
     assert said() == "its page 2 is empty"
