@@ -84,6 +84,7 @@ class Config:
     clip_input: bool = False  # clip noisy images to [0, 1], in training and in tests, as storing them does
     model: str = "autoencoder"  # NAME[:key=value,…], a name in `pipeline.models.MODELS`
     size: str = ""  # one of the sizes of the model; "" for its default
+    start: str = ""  # the model whose weights to start from: a run's ID, an MLflow model, a hand-off; "" for fresh ones
     target: str = "clean"  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
     crop: int = 0  # side of the random crops to train on, in pixels; 0 for whole images
     recipe: str = "fast"  # a name in `pipeline.models.RECIPES`, from which the next ones come where they are AUTO
@@ -122,7 +123,9 @@ class Config:
             if options[key] == AUTO:
                 options[key] = getattr(recipe, key)
         if options["epochs"] == AUTO:
-            options["epochs"] = max(1, round(recipe.images / data.per_epoch(options["crop"])))
+            # Of fewer images than a batch, an epoch is one small step, which counts as a whole one.
+            per_epoch = max(data.per_epoch(options["crop"]), recipe.batch_size)
+            options["epochs"] = max(1, round(recipe.images / per_epoch))
         config = cls(**options)
         if 0 < config.crop < SMALLEST_CROP:
             raise PipelineError(
@@ -168,6 +171,8 @@ class Config:
             parts.append(self.recipe)
         if self.target != Config.target:
             parts.append(f"target-{self.target}")
+        if self.start:
+            parts.append("continued")
         return "-".join(parts)
 
     def to_json(self) -> str:

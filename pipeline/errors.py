@@ -11,3 +11,15 @@ class ParityError(PipelineError):
 
 class QualityError(PipelineError):
     """A model is no better than doing nothing, or not as good as was asked for, so no hand-off was written."""
+
+
+def one_line(error: BaseException) -> str:
+    """What an error says, on one line; one that nobody foresaw with its type."""
+    match error:
+        case PipelineError():
+            text = str(error)
+        case OSError() if error.strerror:
+            text = f"{error.filename or 'the system'}: {error.strerror}"
+        case _:
+            text = f"{type(error).__name__}: {error}"
+    return " ".join(text.split())

@@ -19,6 +19,7 @@ from packaging.utils import canonicalize_name
 
 from pipeline.cli.commands import cli
 from pipeline.cli.help import GroupedOption
+from pipeline.cli.options import flag_of
 from pipeline.config import AUTO, OF_DATA, RECIPE
 
 ENTRY_POINTS: dict[str, dict[str, Any]] = yaml.safe_load((PROJECT / "MLproject").read_text())["entry_points"]
@@ -68,7 +69,7 @@ def test_mlproject_and_the_command_line_agree(entry_point: str) -> None:
     command = ENTRY_POINTS[entry_point]["command"]
     assert command.split()[:4] == ["python", "-m", "pipeline", COMMANDS[entry_point]]
     passed = dict(re.findall(r"--([a-z-]+) \{(\w+)\}", command))
-    assert passed == {name.replace("_", "-"): name for name in options}
+    assert passed == {flag_of(name).removeprefix("--"): name for name in options}
     assert re.findall(r"(?<!--)\b\w+ \{(\w+)\}", command.split("--")[0]) == arguments
 
 

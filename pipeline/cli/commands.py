@@ -121,10 +121,11 @@ def prepare_command(force: bool, **options: Any) -> None:
     config = Config(**options)
     data = prepare(config, force)
     if "MLFLOW_RUN_ID" in os.environ:  # `mlflow run . -e prepare` has made a run for this
+        from pipeline.stages.inspect import log_dataset
         from pipeline.tracking import opening
 
         with opening.project_run(config.data_dir) as run:
-            run.log_dataset(data, config.dataset_name)
+            log_dataset(run, data, config)
 
 
 @cli.command(
@@ -344,6 +345,29 @@ def demo_command(folder: Path, host: str, port: int) -> None:
     from pipeline.serving.demo import serve
 
     serve(folder, host, port)
+
+
+@cli.command(
+    "inspect",
+    section=_LOOK,
+    examples=["path/to/images", "path/to/clean --noisy path/to/noisy --output inspection"],
+)
+@click.argument("folder", type=_FOLDER)
+@with_options(
+    *("noisy", "group", "channels", "white", "black", "output"),
+    defaults={"output": "inspection"},
+    noisy="Folder of the noisy images whose clean ones are in FOLDER, by equal names.",
+    output="Folder for the page.",
+)
+def inspect_command(folder: Path, output: str, **options: Any) -> None:
+    """Say what is in a FOLDER of images before anything is trained: layout, values, noise, faults; and what to run.
+
+    Nothing is prepared. The exit code is 1 if prepare would refuse the folder.
+    """
+    from pipeline.stages.inspect import inspect
+
+    if not inspect(Config(dataset=str(folder), **options), Path(output)):
+        sys.exit(ExitCode.FAILURE)
 
 
 @cli.command("ui", section=_LOOK, examples=["", "--port 0"])

@@ -18,7 +18,7 @@ import click
 
 from pipeline import launcher
 from pipeline.cli.help import visible_options
-from pipeline.errors import ParityError, PipelineError, QualityError
+from pipeline.errors import ParityError, PipelineError, QualityError, one_line
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
 
@@ -81,8 +81,7 @@ def run_to_exit(cli: click.Group, words: list[str], prog_name: str) -> NoReturn:
             traceback.print_exc()
         _say(error, state["debug"])
         code = code_of(error)
-        if isinstance(error, Stopped):
-            _end_project_run()
+        _end_project_run(error, state["debug"])
     unsent = _unsent()
     for line in unsent:
         click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
@@ -126,12 +125,10 @@ def _message(error: BaseException, debug: bool) -> str:
             return f"{error.message}{hint} Allowed: {', '.join(known)}"
         case click.ClickException():
             return error.format_message()
-        case PipelineError():
-            return str(error)
-        case OSError() if error.strerror:
-            return f"{error.filename or 'the system'}: {error.strerror}"
+        case PipelineError() | OSError():
+            return one_line(error)
         case _:
-            return f"{type(error).__name__}: {error}" + ("" if debug else " (--debug shows the traceback)")
+            return one_line(error) + ("" if debug else " (--debug shows the traceback)")
 
 
 def _unsent() -> list[str]:
@@ -140,9 +137,12 @@ def _unsent() -> list[str]:
     return list(spool.unsent) if spool else []
 
 
-def _end_project_run() -> None:
-    """End the run that `mlflow run` has made for this process, and that nothing has opened yet."""
+def _end_project_run(error: BaseException, debug: bool) -> None:
+    """End the run that `mlflow run` has made for this process, and that nothing has opened yet, with the reason."""
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
         from pipeline.tracking.store import end_run
 
-        end_run(run_id, "KILLED")
+        if isinstance(error, Stopped):
+            end_run(run_id, "KILLED")
+        else:
+            end_run(run_id, "FAILED", " ".join(_message(error, debug).split()))

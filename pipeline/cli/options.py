@@ -25,7 +25,7 @@ from pipeline.cli.types import (
     Switch,
     Values,
 )
-from pipeline.config import AUTO, Config
+from pipeline.config import AUTO, DATA, Config
 from pipeline.data.images import MAX_CHANNELS
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
@@ -46,6 +46,7 @@ class Option:
     default: Any
     group: str = GENERAL  # the heading in `--help` under which it stands
     hidden: bool = False
+    flag: str = ""  # as it is typed, where that is not its name
 
 
 _DATA, _NOISE, _MODEL, _TRAINING = "Data", "Noise", "Model", "Training"
@@ -116,6 +117,13 @@ OPTIONS: dict[str, Option] = {
         _MODEL,
     ),
     "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l.", Config.size, _MODEL),
+    "start": Option(
+        _TEXT,
+        "Model whose weights to start from: ID of a run, MLflow model such as models:/NAME@champion, hand-off folder.",
+        Config.start,
+        _MODEL,
+        flag="--from",
+    ),
     "target": Option(
         click.Choice([AUTO, *TARGETS]),
         "Target that the output is compared with in training; auto is clean where the data have clean images.",
@@ -226,7 +234,12 @@ OPTIONS: dict[str, Option] = {
 }
 TRAIN = tuple(field.name for field in fields(Config))
 # The options that a sweep or a search takes several values of.
-SWEPT = tuple(name for name in TRAIN if name not in {"dataset", "data_dir", "channels", "seed", "device", "compile"})
+SWEPT = tuple(name for name in TRAIN if name not in {*DATA, "start", "device", "compile"})
+
+
+def flag_of(name: str) -> str:
+    """An option as it is typed, such as `--data-dir`."""
+    return OPTIONS[name].flag or f"--{name.replace('_', '-')}"
 
 
 def with_options(
@@ -262,7 +275,8 @@ def with_options(
                 extra |= {"multiple": True, "callback": _flatten}
                 default = default if isinstance(default, list) else [default]
             command = click.option(
-                f"--{name.replace('_', '-')}",
+                flag_of(name),
+                name,
                 type=several(option.type) if several and name in SWEPT else option.type,
                 default=default,
                 help=more_help.get(name, option.help),

@@ -12,7 +12,7 @@ import click
 
 from pipeline import launcher
 from pipeline.cli.exits import usage_errors
-from pipeline.cli.options import OPTIONS, TRAIN
+from pipeline.cli.options import OPTIONS, TRAIN, flag_of
 from pipeline.config import Config
 from pipeline.signals import Stopped
 
@@ -134,7 +134,7 @@ def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:
     given = {name: options[name] for name in TRAIN if options[name] != OPTIONS[name].default}
     for name, value in given.items():
         if name not in _OF_THIS_MACHINE and value != getattr(config, name):
-            option = f"--{name.replace('_', '-')}"
+            option = flag_of(name)
             raise click.UsageError(f"{option} {value}: run {run_id} was started with {option} {getattr(config, name)}")
     return replace(config, **{name: given[name] for name in _OF_THIS_MACHINE if name in given})
 

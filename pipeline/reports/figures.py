@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.data.images import to_integers
 from pipeline.noise import Clipped, GaussianNoise, Noise
+from pipeline.noise.estimation import NoiseCurve
 from pipeline.scoring.metrics import psnr
 from pipeline.training.loop import Epoch, Point
 from pipeline.training.objectives import LOSSES, TARGETS
@@ -27,6 +29,8 @@ _COLOURS = {"noisy": "#999999", "clipped": "#E69F00", "denoised": "#0072B2", "cl
 
 _CAPTION = "Below each image: its PSNR in dB, clipped as shown"
 
+_BARS = 51  # of a histogram: each for five of the values of 8 bits
+_SMALL = (4.8, 3.4)  # inches: of figures that are read on a phone, too
 _PALETTE = (
     "#0072B2",
     "#D55E00",
@@ -230,6 +234,55 @@ def search_history(losses: Sequence[float]) -> Figure:
     axes.legend(fontsize=9)
     axes.grid(alpha=0.3, which="both")
     return figure
+
+
+def value_histogram(images: Sequence[np.ndarray]) -> Figure:
+    """How often each brightness is, over all pixels of images on the [0, 1] scale."""
+    values = np.concatenate([image.ravel() for image in images])
+    low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
+    figure = Figure(figsize=_SMALL, layout="constrained")
+    axes = figure.add_subplot()
+    axes.hist(values, bins=_BARS, range=(low, high), weights=np.full(len(values), 100 / len(values)), color=_PALETTE[0])
+    axes.set_xlim(low, high)
+    axes.set_xlabel("value of the pixel")
+    axes.set_ylabel("share of the pixels in %")
+    return figure
+
+
+def noise_by_brightness(curve: NoiseCurve, line: str) -> Figure:
+    """The variance of noise at each brightness, and the line that fits, which the legend calls `line`."""
+    figure = Figure(figsize=_SMALL, layout="constrained")
+    axes = figure.add_subplot()
+    axes.plot(curve.brightness, curve.variance, "o", color=_PALETTE[0], label="measured")
+    ends = np.array([0.0, max(1.0, float(curve.brightness.max()))])
+    fitted = curve.a * ends + curve.b
+    axes.plot(ends, fitted, color=_PALETTE[1], label=line)
+    axes.set_xlim(*ends)
+    axes.set_ylim(0, 1.15 * max(float(curve.variance.max()), float(fitted.max()), 1e-9))
+    axes.set_xlabel("brightness")
+    axes.set_ylabel("variance")
+    axes.ticklabel_format(axis="y", scilimits=(-3, 3))
+    axes.legend()
+    return figure
+
+
+def picture_grid(images: Sequence[np.ndarray], columns: int = 3) -> Figure:
+    """Images [C, H, W] on the [0, 1] scale, in rows; of those that are neither gray nor colour, the first channel."""
+    rows = -(-len(images) // columns)
+    figure = Figure(figsize=(_SMALL[0], _SMALL[0] / columns * rows), layout="constrained")
+    for number, image in enumerate(images):
+        axes = figure.add_subplot(rows, columns, number + 1)
+        shown = image if len(image) == 3 else image[:1]
+        axes.imshow(to_pixels(torch.from_numpy(np.ascontiguousarray(shown))), cmap="gray", vmin=0, vmax=255)
+        axes.set_axis_off()
+    return figure
+
+
+def as_png(figure: Figure) -> bytes:
+    """The figure as a PNG file."""
+    content = io.BytesIO()
+    figure.savefig(content, format="png", dpi=150)
+    return content.getvalue()
 
 
 def _quality_lines(

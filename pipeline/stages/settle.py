@@ -9,7 +9,8 @@ from typing import Any
 import click
 import numpy as np
 
-from pipeline.config import AUTO, OF_DATA, OF_KNOWN_LEVEL, Config
+from pipeline.config import AUTO, OF_KNOWN_LEVEL, Config
+from pipeline.data.images import describe_sizes
 from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.errors import PipelineError
 from pipeline.noise.estimation import noise_sigma
@@ -27,11 +28,12 @@ def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
     config = Config.from_options(data.facts, **options)
     _check(config, data)
     if config.target in OF_KNOWN_LEVEL and not config.training_noise.level:
-        config = replace(config, noise=f"{config.noise}:sigma={_estimated_level(config, data):.4g}")
-    chosen = [f"--{name} {getattr(config, name)}" for name in (*OF_DATA, "epochs") if options[name] == AUTO]
-    if chosen:
-        images = config.epochs * data.facts.per_epoch(config.crop)
-        click.echo(f"train: {' '.join(chosen)} ({images:,} images in all)")
+        config = replace(config, noise=f"recorded:sigma={_estimated_level(config, data):.4g}")
+    if config.start:
+        from pipeline.stages.start import check_start  # imports onnx
+
+        check_start(config, data.channels)
+    click.echo(f"train: {_describe(config, data, options)}")
     return config
 
 
@@ -47,6 +49,24 @@ def _estimated_level(config: Config, data: PreparedData) -> float:
         )
     click.echo(f"train: the noise has a standard deviation of {sigma:.4g}, estimated from {len(some):,} images")
     return sigma
+
+
+def _describe(config: Config, data: PreparedData, options: Mapping[str, Any]) -> str:
+    """What is trained on, how long, and with what that follows from the data and goes without saying nowhere."""
+    facts = data.facts
+    per_epoch = facts.per_epoch(config.crop)
+    images = f"{facts.images:,} images of {describe_sizes(data.train.images)}"
+    if config.crop:
+        images = f"{per_epoch:,} crops of {config.crop}x{config.crop} from {images}"
+    epochs = f"{config.epochs:,} epoch{'s' if config.epochs > 1 else ''}"
+    total = f" ({config.epochs * per_epoch:,} in all)" if config.epochs > 1 else ""
+    usual = {"noise": Config.noise, "target": Config.target}
+    others = [
+        f"--{name} {getattr(config, name)}"
+        for name, value in usual.items()
+        if options[name] == AUTO and getattr(config, name) != value
+    ]
+    return ", ".join([f"{images}, {epochs}{total}", *others])
 
 
 def _check(config: Config, data: PreparedData) -> None:

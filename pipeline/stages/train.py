@@ -7,6 +7,7 @@ import math
 import os
 import tempfile
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
@@ -24,6 +25,8 @@ from pipeline.noise import Noise
 from pipeline.reports import figures
 from pipeline.signals import Deferred, deferred
 from pipeline.stages.inputs import read_checkpoint
+from pipeline.stages.inspect import log_dataset
+from pipeline.stages.start import read_start, start_of
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import OpenRun
@@ -46,7 +49,8 @@ def find_trained(config: Config) -> str | None:
     manifest = read_manifest(config)
     if manifest is None:
         return None
-    parts = _fingerprint(config, manifest["digest"])
+    start = read_start(config)
+    parts = _fingerprint(config, manifest["digest"], start.checkpoint.digest if start else "")
     tag = names.fingerprint_tag("train")
     same = queries.trained_runs(f"tags.`{tag}` = '{digest(parts)}'", create=True)
     alike = queries.trained_runs(f"attributes.run_name = '{config.run_name}'")
@@ -66,9 +70,9 @@ def find_trained(config: Config) -> str | None:
     return None
 
 
-def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
+def _fingerprint(config: Config, data_digest: str, start_digest: str) -> Fingerprint:
     # The digest stands for the data, whatever they were prepared from.
-    left_out = {*DATA, "device", "model"} - {"seed"}
+    left_out = {*DATA, "device", "model", "start"} - {"seed"}
     options = {key: value for key, value in asdict(config).items() if key not in left_out}
     return fingerprint(
         "pipeline.stages.train",
@@ -78,6 +82,7 @@ def _fingerprint(config: Config, data_digest: str) -> Fingerprint:
         dataset=config.dataset_name,
         data=data_digest,
         model=config.model,
+        start=start_digest,
         device=choose_device(config.device),
         **options,
     )
@@ -126,7 +131,7 @@ def assist(device: str) -> NoReturn:
             data = load_prepared(config)
             if data.digest != job["data"]:
                 raise PipelineError(f"the prepared images in {config.data_dir} are not those that process 0 has")
-            trainer = make_trainer(config, data, team)
+            trainer = make_trainer(config, data, team, job["start"])
             if job["state"]:
                 trainer.load_state_dict(job["state"])
             trainer.run()
@@ -135,8 +140,16 @@ def assist(device: str) -> NoReturn:
     os._exit(0)
 
 
-def make_trainer(config: Config, data: PreparedData, team: Team) -> Trainer:
+def make_trainer(
+    config: Config, data: PreparedData, team: Team, start: Mapping[str, torch.Tensor] | None = None
+) -> Trainer:
     """The trainer of a run's model on its data, at the start of the training. All processes of `team` make it together.
+
+    Args:
+        config: of the run.
+        data: that it is trained on.
+        team: the processes.
+        start: the weights to start from; None or {} for fresh ones.
 
     Raises:
         PipelineError: the images do not fit `config.crop`.
@@ -145,8 +158,11 @@ def make_trainer(config: Config, data: PreparedData, team: Team) -> Trainer:
     train, validation = (part.for_noise(noise.is_recorded) for part in (data.train, data.validation))
     batches = training_batches(train, config.crop, device)
     torch.manual_seed(config.seed)
+    model = build_model(config.model, config.size, data.channels)
+    if start:
+        model.load_state_dict(start)
     return Trainer(
-        build_model(config.model, config.size, data.channels).to(device),
+        model.to(device),
         batches,
         validation_batch(validation, config.crop, VALIDATION_IMAGES, device),
         noise,
@@ -164,8 +180,10 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     data = load_prepared(config)
     state = states.load()
     logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
-    team.send({"config": config.to_json(), "data": data.digest, "state": state or {}})
-    trainer = make_trainer(config, data, team)
+    start = start_of(config, run)
+    weights = start.checkpoint.weights if start else {}
+    team.send({"config": config.to_json(), "data": data.digest, "start": weights, "state": state or {}})
+    trainer = make_trainer(config, data, team, weights)
     _log_start(run, config, data, trainer, team)
     _warn_of_few_steps(config, trainer)
     if state:
@@ -255,7 +273,7 @@ class _RunObserver(Observer):
 def _log_start(run: OpenRun, config: Config, data: PreparedData, trainer: Trainer, team: Team) -> None:
     """Tell the run what it trains, on what and with what."""
     with run.together():
-        run.log_dataset(data, config.dataset_name)
+        log_dataset(run, data, config)
         run.log_params({names.PARAMETERS: count_parameters(trainer.model)})
         run.log_tags(
             {
@@ -286,5 +304,5 @@ def _log_result(run: OpenRun, config: Config, data: PreparedData, trained: Train
                 names.TRAIN_SECONDS: trained.seconds,
             }
         )
-        run.log_fingerprint("train", _fingerprint(config, data.digest))
+        run.log_fingerprint("train", _fingerprint(config, data.digest, run.tag(names.START_WEIGHTS) or ""))
         run.log_tags({names.WEIGHTS: checkpoint.digest})

@@ -16,6 +16,8 @@ NOISE = "noise"  # as `KIND:key=value`
 VARIANCE = "variance"
 TARGET = "target"
 SEED = "seed"
+START = "start"  # id of the run whose weights the training started from
+START_WEIGHTS = "start.weights"  # their digest
 DATASET_SHA256 = "dataset.sha256"  # of all prepared images
 TEST_IMAGES_SHA256 = "dataset.test.sha256"
 
@@ -37,6 +39,8 @@ HOST = "host"
 FOLDER = "folder"  # on that host
 INTERRUPTED = "interrupted"  # by what; "" if it was resumed
 RESUMABLE = "resumable"  # "true" or "false"
+ERROR = "error"  # why it failed, in one line; "" if it was resumed
+FAILED = "Failed: "  # what the description begins with, then
 
 # Tags that tie runs together.
 PARENT = "mlflow.parentRunId"  # id of the run that this one is part of
@@ -78,7 +82,9 @@ MILLISECONDS = "onnxruntime/ms_per_image"  # that the exported file takes on one
 # Artifacts of a training run.
 CONFIG = "config.json"
 MANIFEST = "dataset.json"  # of the prepared data
+INSPECTION = "dataset.html"  # the page about the prepared images, where they are from a folder
 CHECKPOINT = "checkpoints/best.pt"
+START_CHECKPOINT = "checkpoints/start.pt"  # the weights that the training started from, if these were another model's
 EVALUATION = "test.json"  # what `evaluate` found
 SAMPLES = "samples.npz"  # the images that it showed, as arrays called `SAMPLE`
 SAMPLE = "clean", "noisy", "denoised"

@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, one_line
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
 from pipeline.tracking.git import git_tags
@@ -69,9 +69,9 @@ def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Open
             if info.run_name is None or _RANDOM_NAME.fullmatch(info.run_name):
                 run.log_tags({names.RUN_NAME: name})
             yield run
-    except BaseException:
+    except BaseException as error:
         if not opened:
-            store.end_run(run_id, "FAILED")
+            store.end_run(run_id, "FAILED", one_line(error))
         raise
 
 
@@ -98,8 +98,13 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]
         note = f"Continues run {run_id}, which has the results."
         for key, value in {names.CONTINUES: run_id, names.NOTE: note}.items():
             store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
-    with _open(run_id, data_dir, ends=False) as run:
-        yield run, config
+    try:
+        with _open(run_id, data_dir, ends=False) as run:
+            yield run, config
+    except Exception as error:
+        if own_run and own_run != run_id:
+            store.set_reason(own_run, one_line(error))
+        raise
 
 
 @contextmanager
@@ -126,6 +131,10 @@ def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
         client.update_run(run_id, "RUNNING")
         if run.tag(names.INTERRUPTED):
             run.log_tags({names.INTERRUPTED: "", names.RESUMABLE: "false"})
+        if run.tag(names.ERROR):
+            run.log_tags({names.ERROR: ""})
+            if (run.tag(names.NOTE) or "").startswith(names.FAILED):
+                run.describe("")
         yield run
 
 

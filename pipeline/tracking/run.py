@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, one_line
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
 from pipeline.tracking.event_log import Event
@@ -309,15 +309,20 @@ class OpenRun:
         return store.connect().get_run(self.id).data.tags[names.MODEL_ID]
 
     def end(self, status: str, reason: BaseException | None = None) -> None:
-        """Set the run's status, the time of its end, and what interrupted it. Never fails."""
+        """Set the run's status, the time of its end, and why it failed or what interrupted it. Never fails."""
         events: list[Event] = [{"kind": "end", "status": status, "time": _now()}]
-        if isinstance(reason, Stopped):
-            tags = {names.INTERRUPTED: f"by {reason.name}", names.RESUMABLE: "true"}
+        if reason is not None:
+            if isinstance(reason, Stopped):
+                tags = {names.INTERRUPTED: f"by {reason.name}", names.RESUMABLE: "true"}
+            else:
+                tags = store.reason_tags(one_line(reason))
+                if self.tag(names.NOTE):  # such as a sweep's table
+                    del tags[names.NOTE]
             events.insert(0, {"kind": "values", "time": _now(), "step": 0, "metrics": {}, "params": {}, "tags": tags})
         try:
             self._append(*events)
         except PipelineError:  # the disk is full; this one call may get through
-            store.end_run(self.id, status)
+            store.end_run(self.id, status, "" if reason is None or isinstance(reason, Stopped) else one_line(reason))
 
     def _values(
         self,

@@ -23,6 +23,7 @@ from pipeline.errors import PipelineError
 from pipeline.tracking import names
 
 ERRORS = (MlflowException, OSError)  # what a store raises that does not answer, or cannot
+_MOST_IN_A_TAG = 4000  # characters; MLflow keeps 8,000
 _SETTINGS = {  # unless the user has set them; MLflow reads them whenever it needs them
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # no pickle is ever read back
     # A server that does not answer is reported after seconds, not after four minutes.
@@ -237,10 +238,24 @@ def create_run(name: str, parent: str | None = None) -> str:
     return ask("a new run", lambda: client.create_run(experiment, tags=tags, run_name=name)).info.run_id
 
 
-def end_run(run_id: str, status: str) -> None:
-    """Set the status of a run, if the store can be asked just now."""
+def end_run(run_id: str, status: str, reason: str = "") -> None:
+    """Set the status of a run, and why it failed, if the store can be asked just now."""
     with suppress(*ERRORS, PipelineError):
+        if reason:
+            set_reason(run_id, reason)
         connect().set_terminated(run_id, status)
+
+
+def set_reason(run_id: str, reason: str) -> None:
+    """Have the tags and the description of a run say why it failed, if the store can be asked just now."""
+    with suppress(*ERRORS, PipelineError):
+        for key, value in reason_tags(reason).items():
+            connect().set_tag(run_id, key, value)
+
+
+def reason_tags(reason: str) -> dict[str, str]:
+    """The tags of a run that failed for a reason, which is one line."""
+    return {names.ERROR: reason[:_MOST_IN_A_TAG], names.NOTE: f"{names.FAILED}{reason[:_MOST_IN_A_TAG]}"}
 
 
 def first_line(error: Exception) -> str:

@@ -117,7 +117,16 @@ def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
     done = mlflow_run(project, "-P", "bogus=1")
     assert done.code != 0
     assert "No such option '--bogus'" in done.err
-    assert [run.info.status for run in runs(project)] == ["FAILED", "FINISHED"]
+    (project / "empty").mkdir()
+    done = mlflow_run(project, "-e", "prepare", "-P", "dataset=empty")
+    assert done.code != 0
+    assert "no images in empty" in done.err
+    prepare, bogus, verify = runs(project)  # newest first
+    assert [run.info.status for run in (prepare, bogus, verify)] == ["FAILED", "FAILED", "FINISHED"]
+    assert "No such option '--bogus'" in bogus.data.tags[names.ERROR]
+    assert prepare.data.tags[names.ERROR].startswith("no images in empty; known formats are")
+    assert prepare.data.tags[names.NOTE] == f"Failed: {prepare.data.tags[names.ERROR]}"
+    assert names.ERROR not in verify.data.tags
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")

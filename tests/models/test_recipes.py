@@ -27,7 +27,7 @@ def test_recipes_fill_in_what_is_not_given() -> None:
         (DataFacts(), 0, {"fast": 1, "best": 10, "page": 10}),  # MNIST, as the page trains
         (DataFacts(images=60_000, pixels=60_000 * 784), 0, {"fast": 1, "page": 8}),
         (DataFacts(images=343, pixels=343 * 64 * 64, smallest=64, largest=64), 0, {"fast": 140, "best": 1399}),
-        (DataFacts(images=1, pixels=64 * 64, smallest=64, largest=64), 0, {"fast": 48_000}),
+        (DataFacts(images=1, pixels=64 * 64, smallest=64, largest=64), 0, {"fast": 750}),  # steps, of an image
         (DataFacts(images=10, pixels=10 * 1024 * 2048, smallest=1024, largest=2048), 64, {"fast": 9}),
     ],
 )

@@ -13,6 +13,7 @@ from pipeline.config import Config
 from pipeline.data.prepared import load_prepared
 from pipeline.stages.prepare import prepare
 from pipeline.stages.train import make_trainer
+from pipeline.tracking import names
 from pipeline.training.distributed import ALONE
 
 
@@ -28,6 +29,9 @@ def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: n
     assert done.code == 1
     with sqlite3.connect(tmp_path / "mlflow.db") as store:
         assert store.execute("SELECT status FROM runs").fetchall() == [("FAILED",)]
+        tags = dict(store.execute("SELECT key, value FROM tags").fetchall())
+    assert tags[names.ERROR] == line.removeprefix("Error: ")
+    assert tags[names.NOTE] == f"Failed: {tags[names.ERROR]}"
     assert not (tmp_path / "artifacts").exists()
 
 
