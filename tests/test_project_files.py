@@ -45,6 +45,7 @@ def test_mlproject_has_an_entry_point_for_every_command() -> None:
         "demo",
         "ui",
         "compare",
+        "inspect",
     }  # they print, or work on what is not a run
     assert set(COMMANDS.values()) == set(cli.commands) - tools
 
