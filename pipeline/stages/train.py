@@ -77,8 +77,12 @@ def _fingerprint(config: Config, data_digest: str, start_digest: str) -> Fingerp
     return fingerprint(
         "pipeline.stages.train",
         packages=("numpy", "torch"),
-        # The code of datasets and of other models has no effect.
-        ignore=["pipeline.data.sources", *other_modules(config.model)],
+        # The code of datasets and of other models has no effect; nor has that which reads the weights to start from,
+        # whose digest counts, and that of the page about the images.
+        ignore=[
+            *("pipeline.data.sources", "pipeline.stages.start", "pipeline.stages.inspect"),
+            *other_modules(config.model),
+        ],
         dataset=config.dataset_name,
         data=data_digest,
         model=config.model,
