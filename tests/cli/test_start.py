@@ -16,6 +16,7 @@ from mlflow.entities import Run
 from pipeline.tracking import names
 
 TRAIN = ("--dataset", "digits", "--epochs", "1", "--batch-size", "8")
+SLOW = (*TRAIN, "--lr", "1e-9")  # changes nothing but BatchNorm's statistics
 
 
 def runs(folder: Path) -> list[Run]:
@@ -24,17 +25,18 @@ def runs(folder: Path) -> list[Run]:
 
 def test_a_training_goes_on_from_a_run_a_hand_off_and_a_registered_model(tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:120])
-    (first,) = run_all(tmp_path, [["run", *TRAIN, "--name", "first", "--register", "digits"]])
+    first_run = ["run", *TRAIN, "--epochs", "8", "--name", "first", "--register", "digits", "--allow-worse"]
+    (first,) = run_all(tmp_path, [first_run])
     assert first.code == 0, first
     (source,) = runs(tmp_path)
     run_id, handoff = source.info.run_id, "artifacts/first"
     calls = [
-        ["run", *TRAIN, "--lr", "1e-9", "--from", run_id],
-        ["train", *TRAIN, "--lr", "1e-9", "--from", handoff],
-        ["train", *TRAIN, "--lr", "1e-9", "--from", f"{handoff}/model.onnx"],  # the same weights: is not trained again
-        ["train", *TRAIN, "--lr", "1e-9", "--from", "models:/digits@champion"],
-        ["train", *TRAIN, "--lr", "1e-9", "--from", "models:/digits/1", "--force"],
-        ["train", *TRAIN, "--lr", "1e-9"],
+        ["run", *SLOW, "--from", run_id, "--allow-worse"],
+        ["train", *SLOW, "--from", handoff],
+        ["train", *SLOW, "--from", f"{handoff}/model.onnx"],  # the same weights: is not trained again
+        ["train", *SLOW, "--from", "models:/digits@champion"],
+        ["train", *SLOW, "--from", "models:/digits/1", "--force"],
+        ["train", *SLOW],
         *(
             ["train", *TRAIN, "--from", run_id, "--model", "resunet"],
             ["train", *TRAIN, "--from", handoff, "--model", "unet"],
@@ -58,9 +60,8 @@ def test_a_training_goes_on_from_a_run_a_hand_off_and_a_registered_model(tmp_pat
     found = {run.info.run_name: run for run in runs(tmp_path) if names.START in run.data.tags}
     assert {run.data.tags[names.START] for run in found.values()} == {run_id}
     losses = [
-        float(value)
+        min(float(value) for value in re.findall(r"validation loss ([\d.]+)", done.out))
         for done in (first, continued, of_folder, fresh)
-        for value in re.findall(r"validation loss ([\d.]+)", done.out)
     ]
     assert losses[1] == pytest.approx(losses[0], rel=0.2)  # it starts where the other ended ...
     assert losses[2] == pytest.approx(losses[1], rel=1e-3)
@@ -69,7 +70,7 @@ def test_a_training_goes_on_from_a_run_a_hand_off_and_a_registered_model(tmp_pat
 
 def test_it_is_resumed_when_its_source_is_gone(tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:120])
-    (first,) = run_all(tmp_path, [["run", *TRAIN, "--name", "first"]])
+    (first,) = run_all(tmp_path, [["run", *TRAIN, "--name", "first", "--allow-worse"]])
     assert first.code == 0, first
     shutil.copytree(tmp_path / "artifacts" / "first", tmp_path / "given")
     (failed,) = run_all(tmp_path, [["train", *TRAIN, "--lr", "1e30", "--from", "given"]])
