@@ -350,7 +350,7 @@ def demo_command(folder: Path, host: str, port: int) -> None:
 @cli.command(
     "inspect",
     section=_LOOK,
-    examples=["path/to/images", "path/to/clean --noisy path/to/noisy --output inspection"],
+    examples=["my-photos", "my-photos --noisy my-noisy-photos --output inspection"],
 )
 @click.argument("folder", type=_FOLDER)
 @with_options(

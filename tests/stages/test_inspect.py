@@ -55,8 +55,8 @@ def test_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 def test_bursts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, clean in enumerate(crops(30)):
         for capture in range(3):
-            save(tmp_path / "set" / f"scene{number}" / f"noisy{capture}.png", noisy(clean, 3 * number + capture))
-    found = said(tmp_path / "set", capsys)
+            save(tmp_path / "bursts" / f"scene{number}" / f"noisy{capture}.png", noisy(clean, 3 * number + capture))
+    found = said(tmp_path / "bursts", capsys)
     assert found["layout"].startswith("bursts: 30 scenes with 3 captures each")
     check_curve(found)
 

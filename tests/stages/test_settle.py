@@ -63,7 +63,7 @@ def test_what_does_not_fit_the_data_is_refused(tmp_path: Path) -> None:
         (clean, {"noise": "recorded"}, "has no noisy images, only clean ones"),
         (noisy, {"noise": "gaussian"}, "has no clean images to add noise to; use recorded"),
         (noisy, {"target": "clean"}, "--target clean: the data have no clean images"),
-        (noisy, {"target": "noisy2noisy"}, "has scenes with one capture only"),
+        (noisy, {"target": "noisy2noisy"}, "two or more captures of every scene are needed"),
         (clean, {"crop": 65}, "--crop 65 is larger than the smallest side of the images, 64 pixels"),
     ):
         with pytest.raises(PipelineError, match=message):
