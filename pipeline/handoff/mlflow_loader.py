@@ -20,8 +20,13 @@ class GuardedModel:
     def __init__(self, path: str) -> None:
         self._model = mlflow.onnx._load_pyfunc(path)
         file = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
-        facts = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"]).get_modelmeta()
-        self._low, self._high = (float(part) for part in facts.custom_metadata_map["accepted_range"].split())
+        session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
+        facts = session.get_modelmeta().custom_metadata_map
+        self._low, self._high = (float(part) for part in facts["accepted_range"].split())
+        levels = facts.get("black", "0"), facts.get("white", "255")
+        self._hint = "divide 8-bit pixels by 255"
+        if levels != ("0", "255"):
+            self._hint = f"scale pixels so that {levels[0]} becomes 0 and {levels[1]} becomes 1"
 
     def predict(self, data: Any, params: dict[str, Any] | None = None) -> Any:
         """Denoise `{"noisy": float32 [N, C, H, W]}`, or the array itself, and return `{"denoised": ...}`.
@@ -39,7 +44,7 @@ class GuardedModel:
         if low < self._low or high > self._high:
             raise MlflowException.invalid_parameter_value(
                 f"the input ranges from {low:g} to {high:g}, but noisy images on the [0, 1] scale stay within "
-                f"{self._low:g} to {self._high:g}; divide 8-bit pixels by 255"
+                f"{self._low:g} to {self._high:g}; {self._hint}"
             )
         return self._model.predict(data, params)
 

@@ -103,7 +103,10 @@ class Report:
     def quality(self) -> str:
         """What was measured of the file on the test images, in words."""
         name, _, unit = LOGGED[self.metric]
-        return f"{name[0].upper()}{name[1:]} of the file on the test images: {self.value:.3f}{unit}"
+        what = f"{name} of the file on the test images"
+        if self.metric == "removed":
+            what = "root mean square of what the file removed from the test images"
+        return f"{what[0].upper()}{what[1:]}: {self.value:.3f}{unit}"
 
     @property
     def failures(self) -> list[Gate]:
