@@ -14,7 +14,8 @@ from pipeline.noise.estimation import noise_sigma
 
 _BITS = (8, 10, 12, 14, 16)  # of cameras whose pixels are stored in 16
 _OUTSIDE = 0.01  # share of float pixels that may lie outside of [0, 1] by more than noise explains
-_SIGMAS = 3.0  # of the noise that explain it
+_SIGMAS = 4.0  # of the noise that explain it; 3 are too few for one digit, whose noise may look a fifth too weak
+_MARGIN = 0.25  # of white that noise explains at least: where it grows with brightness, an estimate is too low
 _SMALLEST_SIDE = 3  # pixels: of an image whose noise can be estimated
 _IMAGES = 100  # that noise is estimated from
 _MOST_SIGMA = 1.0  # of the noise that is taken to explain it: images in [0, 255] can have noise of 10
@@ -28,7 +29,8 @@ def white_of_bits(highest: float) -> int:
 def share_outside(images: Sequence[np.ndarray], levels: Levels) -> float:
     """The share of floats that lie further outside of black to white than noise explains; 0 if it is at most 1 %.
 
-    Noise explains three times its standard deviation, which is estimated, and taken to be at most white less black.
+    Noise explains a quarter of white, or four times its standard deviation, which is estimated, and taken to be at most
+    white less black.
 
     Args:
         images: float32 [C, H, W] each, at least one.
@@ -41,11 +43,11 @@ def share_outside(images: Sequence[np.ndarray], levels: Levels) -> float:
         found = outside / sum(image.size for image in images)
         return found if found > _OUTSIDE else 0.0
 
-    found = share(0)
-    if not found or min(images[0].shape[-2:]) < _SMALLEST_SIDE:
+    span = levels.white - levels.black
+    if not share(_MARGIN * span) or min(images[0].shape[-2:]) < _SMALLEST_SIDE:
         return 0.0
     some = [levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
-    return share(_SIGMAS * min(noise_sigma(some), _MOST_SIGMA) * (levels.white - levels.black))
+    return share(max(_MARGIN, _SIGMAS * min(noise_sigma(some), _MOST_SIGMA)) * span)
 
 
 def find_levels(
