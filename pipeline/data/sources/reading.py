@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from threading import Lock
@@ -25,6 +27,7 @@ from pipeline.files import printable, sha256_bytes, sha256_file
 _THREADS = 8  # at most; decoders of images and SHA-256 let other threads run
 _NAMED = 20  # unreadable files that a message names; it counts the others
 _COLOURS = 3
+_SAMPLES = 256  # pixels of an image that tell most images apart
 _Result = TypeVar("_Result")
 
 
@@ -35,7 +38,7 @@ class ImageFile:
     path: Path
     sha256: str  # of the file
     pixels: np.ndarray  # uint8, uint16 or float32 [N, C, H, W]: N images, upright
-    sums: tuple[str, ...]  # SHA-256 of the pixels of each image; "" where all pixels of it are equal
+    contents: tuple[bytes, ...]  # for each image the same as for images that are equal to it; b"" if it has one value
     lowest: float  # pixel of all
     highest: float
 
@@ -62,7 +65,7 @@ def read_files(paths: Sequence[Path], channels: Channels, scratch: Path) -> list
             content = kept.content()
     except OSError as error:
         raise PipelineError(f"cannot write images to {scratch}: {error.strerror or error}") from error
-    return [result(content) for result in results if not isinstance(result, str)]
+    return _told_apart([result(content) for result in results if not isinstance(result, str)])
 
 
 def sha256_files(paths: Sequence[Path]) -> list[str]:
@@ -139,15 +142,33 @@ def _read(path: Path, channels: Channels, kept: _Kept) -> Callable[[mmap.mmap], 
             "the window of SSIM"
         )
     lows, highs = ([function(image).item() for image in pixels] for function in (np.min, np.max))
-    sums = tuple(
-        "" if low == high else sha256_bytes(image.data) for image, low, high in zip(pixels, lows, highs, strict=True)
+    samples = tuple(
+        b"" if low == high else image.reshape(-1)[:: max(1, image.size // _SAMPLES)].tobytes()
+        for image, low, high in zip(pixels, lows, highs, strict=True)
     )
     start, shape, dtype, digest = kept.add(pixels), pixels.shape, pixels.dtype, sha256_bytes(data)
 
     def result(content: mmap.mmap) -> ImageFile:
-        return ImageFile(path, digest, np.ndarray(shape, dtype, content, start), sums, min(lows), max(highs))
+        return ImageFile(path, digest, np.ndarray(shape, dtype, content, start), samples, min(lows), max(highs))
 
     return result
+
+
+def _told_apart(files: list[ImageFile]) -> list[ImageFile]:
+    """The files with the SHA-256 of the images whose samples are equal, so that only these are read once more."""
+    counts = Counter(sample for file in files for sample in file.contents if sample)
+    if not counts or counts.most_common(1)[0][1] == 1:
+        return files
+    return [
+        replace(
+            file,
+            contents=tuple(
+                hashlib.sha256(image).digest() if counts[sample] > 1 else sample
+                for image, sample in zip(file.pixels, file.contents, strict=True)
+            ),
+        )
+        for file in files
+    ]
 
 
 def _describe(problems: list[tuple[Path, str]], count: int) -> str:

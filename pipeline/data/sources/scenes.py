@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -36,6 +36,7 @@ class SceneImages:
     clean: Shown | None
     captures: list[Shown]
     group: str = ""  # what it stays together with; "" for nothing
+    contents: Mapping[bytes, Shown] = field(default_factory=dict)  # as `ImageFile.contents`, but for those of one value
 
     @property
     def images(self) -> list[Shown]:
@@ -75,7 +76,9 @@ def images_of(scenes: Iterable[Scene], files: Files, group: str) -> list[SceneIm
                         f"{printable(other.file)} is {other_height}x{other_width}; images of one scene must have one "
                         "size"
                     )
-            found.append(replace(one, group=group_of(one.name)))
+            contents = {files[image.file].contents[image.page]: image for image in one.images}
+            contents.pop(b"", None)
+            found.append(SceneImages(one.part, one.clean, one.captures, group_of(one.name), contents))
     return found
 
 
@@ -141,13 +144,6 @@ def keep_together(tokens: Sequence[Iterable[Hashable]]) -> np.ndarray:
     return np.unique([root(number) for number in range(len(tokens))], return_inverse=True)[1]
 
 
-def sums_of(scene: SceneImages, files: Files) -> dict[str, Shown]:
-    """The images of a scene by the SHA-256 of their pixels, without those that are of one value everywhere."""
-    sums = {files[image.file].sums[image.page]: image for image in scene.images}
-    sums.pop("", None)
-    return sums
-
-
 def _grouping(group: str) -> Callable[[str], str]:
     if group in ("", FOLDER):
         return lambda name: name.rpartition("/")[0] or "." if group else ""
@@ -166,25 +162,25 @@ def _grouping(group: str) -> Callable[[str], str]:
     return of
 
 
-def groups_of(scenes: Sequence[SceneImages], files: Files) -> np.ndarray:
+def groups_of(scenes: Sequence[SceneImages]) -> np.ndarray:
     """Numbers of the scenes' groups, int64: in one are those of a group, and those with an image in common."""
     tokens: list[list[Hashable]] = [
-        [*sums_of(scene, files), *([("group", scene.group)] if scene.group else [])] for scene in scenes
+        [*scene.contents, *([("group", scene.group)] if scene.group else [])] for scene in scenes
     ]
     return keep_together(tokens)
 
 
 def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:
     """One line on images that are equal; "" if there are none."""
-    first: dict[str, Shown] = {}
+    first: dict[bytes, Shown] = {}
     pairs, captures = [], []
     for scene in scenes:
-        for digest, image in sums_of(scene, files).items():
-            if digest in first:
-                pairs.append(f"{printable(image.file)} and {printable(first[digest].file)}")
-            first.setdefault(digest, image)
-        sums = [digest for image in scene.images if (digest := files[image.file].sums[image.page])]
-        captures += [printable(scene.name)] * (len(sums) - len(set(sums)))
+        for content, image in scene.contents.items():
+            if content in first:
+                pairs.append(f"{printable(image.file)} and {printable(first[content].file)}")
+            first.setdefault(content, image)
+        contents = [content for image in scene.images if (content := files[image.file].contents[image.page])]
+        captures += [printable(scene.name)] * (len(contents) - len(scene.contents))
     texts = []
     if pairs:
         texts.append(f"equal images, which stay in one part: {len(pairs):,}: {_few(pairs)}")
@@ -193,13 +189,13 @@ def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:
     return "; ".join(texts)
 
 
-def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages], files: Files) -> None:
+def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages]) -> None:
     """Refuse images that are for training and for testing.
 
     Raises:
         PipelineError: images for testing are equal to others, or in a group with others.
     """
-    both = _equal(training, test, files)
+    both = _equal(training, test)
     if both:
         raise PipelineError(f"test images are equal to images to train on, {len(both):,} in all: {_few(both)}")
     members = {scene.group: scene for scene in training if scene.group}
@@ -214,22 +210,22 @@ def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages], fi
         )
 
 
-def describe_shared(training: Sequence[SceneImages], validation: Sequence[SceneImages], files: Files) -> str:
+def describe_shared(training: Sequence[SceneImages], validation: Sequence[SceneImages]) -> str:
     """One line on images that are for training and for validation; "" if there are none."""
-    both = _equal(training, validation, files)
+    both = _equal(training, validation)
     return f"warning: equal images in training and validation: {len(both):,}: {_few(both)}" if both else ""
 
 
-def _equal(some: Sequence[SceneImages], others: Sequence[SceneImages], files: Files) -> list[str]:
+def _equal(some: Sequence[SceneImages], others: Sequence[SceneImages]) -> list[str]:
     """The names of the images of `others` that are equal to one of `some`, and of that one."""
     if not others:
         return []
-    known = {digest: image for scene in some for digest, image in sums_of(scene, files).items()}
+    known = {content: image for scene in some for content, image in scene.contents.items()}
     return [
-        f"{printable(image.file)} and {printable(known[digest].file)}"
+        f"{printable(image.file)} and {printable(known[content].file)}"
         for scene in others
-        for digest, image in sums_of(scene, files).items()
-        if digest in known
+        for content, image in scene.contents.items()
+        if content in known
     ]
 
 
