@@ -77,6 +77,8 @@ def _row(trial: MlflowRun, choice: Mapping[str, Any], searched: Sequence[str]) -
     # A search that was resumed with other options may hold choices that lack some of them.
     chosen = [f"{choice.get(option, '')}" for option in searched]
     end = "" if loss is not None else "pruned" if names.PRUNED in trial.data.tags else trial.info.status.lower()
+    if not end and trial.data.tags.get(names.QUALITY) == "worse":
+        end = "no better than its clipped input"
     cells = ["" if loss is None else f"{loss:.6f}", "" if psnr is None else f"{psnr:.2f}", end]
     return float("inf") if loss is None else loss, [trial.info.run_id[:8], *chosen, *cells]
 

@@ -58,6 +58,7 @@ class _Result:
     report: Mapping[str, Any]  # the content of `names.EVALUATION`
     parameters: int  # of the network
     seconds: float  # that its training took
+    is_worse: bool  # than doing nothing, at the noise of its training
 
     def quality(self, level: str) -> Quality:
         """On the test images with noise of this level."""
@@ -72,7 +73,8 @@ def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
         for trial, run_id in finished.items():
             report = json.loads(store.download(run_id, names.EVALUATION, folder).read_text())
             data = client.get_run(run_id).data
-            result = _Result(report, int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS])
+            is_worse = data.tags.get(names.QUALITY) == "worse"  # runs of early versions do not say
+            result = _Result(report, int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS], is_worse)
             groups[trial.group].append(result)
     return groups
 
@@ -91,6 +93,11 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
                     key = names.noise_metric(f"{metric}_{what}_{names.metric_text(name)}", level)
                     run.log_metrics({key: value})
     table = _table(groups, levels)
+    for name, group in groups.items():
+        if worse := sum(result.is_worse for result in group):
+            table += (
+                f"\n{name}: {worse} of {len(group)} no better than the clipped input, with the noise of the training\n"
+            )
     run.log_text(table, names.SWEEP_TABLE)
     run.describe(table)
     if "curve" in first.report:

@@ -75,6 +75,16 @@ def test_a_gray_rectangle_is_not_handed_off(cli: Cli, tmp_path: Path, digits: np
     assert (done.code, done.out) == (0, "promote: digits version 1 is the first champion\n"), done
 
 
+def test_the_table_of_a_sweep_names_what_is_worse(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:100])
+    done = cli("sweep", *BAD, "--seeds", 2)
+    assert done.code == 0, done
+    said = "2 of 2 no better than the clipped input, with the noise of the training"
+    assert said in done.out
+    (parent,) = [run for run in the_runs(tmp_path) if names.WEIGHTS not in run.data.tags]
+    assert said in artifact(tmp_path, parent, names.SWEEP_TABLE)
+
+
 def test_more_can_be_asked_for(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:600])
     good = ("--dataset", "digits", "--epochs", 6, "--batch-size", 8, "--name", "good")
