@@ -55,7 +55,7 @@ def _describe(config: Config, data: PreparedData, options: Mapping[str, Any]) ->
     """What is trained on, how long, and with what that follows from the data and goes without saying nowhere."""
     facts = data.facts
     per_epoch = facts.per_epoch(config.crop)
-    images = f"{facts.images:,} images of {describe_sizes(data.train.images)}"
+    images = f"{facts.images:,} image{'s' if facts.images > 1 else ''} of {describe_sizes(data.train.images)}"
     if config.crop:
         images = f"{per_epoch:,} crops of {config.crop}x{config.crop} from {images}"
     epochs = f"{config.epochs:,} epoch{'s' if config.epochs > 1 else ''}"
