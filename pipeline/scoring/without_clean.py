@@ -117,7 +117,7 @@ def noise_levels(
 
     Args:
         part: without clean images.
-        noise: `recorded`; its standard deviation, if it is given, counts as known.
+        noise: `recorded`; a standard deviation that is given counts if it is larger than what is estimated.
         denoisers: by name; `noisy` returns its input.
 
     Returns:
@@ -149,12 +149,12 @@ def noise_levels(
 
 
 def _noise(images: list[np.ndarray], sigma: float, noise: Noise) -> float:
+    """The standard deviation of all noise: the largest that is estimated or given, so that no model is wronged."""
     recorded = noise.noise if isinstance(noise, Clipped) else noise
-    if isinstance(recorded, RecordedNoise) and recorded.sigma.high:
-        return recorded.sigma.high
+    given = recorded.sigma.high if isinstance(recorded, RecordedNoise) else 0.0
     curve = curve_of_images(images)
     brightness = float(np.mean([image.mean(dtype=np.float64) for image in images]))
-    return max(sigma, math.sqrt(max(0.0, curve.a * brightness + curve.b)))
+    return max(given, sigma, math.sqrt(max(0.0, curve.a * brightness + curve.b)))
 
 
 def _rms(values: list[float]) -> float:
