@@ -15,18 +15,19 @@ import click
 
 from pipeline import __version__, launcher
 from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
+from pipeline.cli.handoff_commands import HANDOFF_COMMANDS
 from pipeline.cli.help import Group
 from pipeline.cli.options import TRAIN, CommandWithConfig, with_options
 from pipeline.cli.sweep_commands import SWEEP_COMMANDS
 from pipeline.cli.training_plan import TrainingPlan
-from pipeline.cli.types import NAME, RUN_ID, Number, parse_variants
+from pipeline.cli.types import NAME, RUN_ID, parse_variants
 from pipeline.config import AUTO, DATA, Config
 from pipeline.errors import QualityError
 from pipeline.launcher import stop_with_launcher
 from pipeline.noise import describe_noises, make_noise
 
 # The headings of the list of commands.
-_TRAIN, _COMPARE, _USE, _LOOK = "Train", "Compare", "Use a hand-off", "Look around"
+_TRAIN, _COMPARE, _LOOK = "Train", "Compare", "Look around"
 _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
@@ -283,68 +284,8 @@ def promote_command(name: str, version: int, margin: float, force: bool, data_di
     promote(name, version, margin, force, data_dir)
 
 
-@cli.command("verify", section=_USE, examples=["artifacts/mnist-blind --runtime all"])
-@click.argument("folder", type=_FOLDER)
-@with_options("runtime")
-def verify_command(folder: Path, runtime: str) -> None:
-    """Check the hand-off FOLDER: its checksums, its ONNX files, and their output in a runtime. Needs no torch."""
-    from pipeline.handoff.verify import report
-
-    table, error, code = report(folder, runtime)
-    if table:
-        click.echo(table)
-    if error:
-        fail(error, code)
-
-
-@cli.command(
-    "denoise",
-    section=_USE,
-    examples=[
-        "scans/ --model artifacts/mnist-blind --output denoised",
-        "photo.png --model models:/digits@champion --output denoised",
-    ],
-)
-@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "file", required=True, help="Hand-off folder, or MLflow model such as models:/NAME@champion.")
-@click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
-@click.option(
-    "--variance",
-    default=0.0,
-    show_default=True,
-    type=Number(float, 0, 100),
-    help="Variance of Gaussian noise to add first, to try the model.",
-)
-@click.option(
-    "--white",
-    type=Number(float, 0, 3e38, low_allowed=False),
-    help="Pixel value that is white, if not the model's or the largest of its type.",
-)
-@click.option("--black", type=Number(float, -3e38, 3e38), help="Pixel value that is black, if not the model's or 0.")
-@with_options("seed", seed="Seed of the noise that is added.")
-def denoise_command(
-    inputs: tuple[Path, ...],
-    file: str,
-    output: Path,
-    variance: float,
-    white: float | None,
-    black: float | None,
-    seed: int,
-) -> None:
-    """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
-    from pipeline.denoising.command import denoise
-
-    denoise(file, inputs, output, variance, seed, white, black)
-
-
-@cli.command("demo", section=_USE, examples=["artifacts/mnist-blind"])
-@click.argument("folder", type=_FOLDER)
-@with_options("host", "port")
-def demo_command(folder: Path, host: str, port: int) -> None:
-    """Serve the demo page of the hand-off FOLDER, which denoises in the browser."""
-    from pipeline.serving.demo import serve
-
-    serve(folder, host, port)
+for command in HANDOFF_COMMANDS:
+    cli.add_command(command)
 
 
 @cli.command(

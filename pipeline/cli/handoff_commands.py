@@ -1,0 +1,83 @@
+"""The commands for whoever was given a hand-off folder: verify, denoise and demo."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from pipeline.cli.exits import fail
+from pipeline.cli.help import Command
+from pipeline.cli.options import with_options
+from pipeline.cli.types import Number
+
+_SECTION = "Use a hand-off"  # the heading in the list of commands
+_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+@click.command("verify", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind --runtime all"])
+@click.argument("folder", type=_FOLDER)
+@with_options("runtime")
+def verify_command(folder: Path, runtime: str) -> None:
+    """Check the hand-off FOLDER: its checksums, its ONNX files, and their output in a runtime. Needs no torch."""
+    from pipeline.handoff.verify import report
+
+    table, error, code = report(folder, runtime)
+    if table:
+        click.echo(table)
+    if error:
+        fail(error, code)
+
+
+@click.command(
+    "denoise",
+    cls=Command,
+    section=_SECTION,
+    examples=[
+        "scans/ --model artifacts/mnist-blind --output denoised",
+        "photo.png --model models:/digits@champion --output denoised",
+    ],
+)
+@click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--model", "file", required=True, help="Hand-off folder, or MLflow model such as models:/NAME@champion.")
+@click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
+@click.option(
+    "--variance",
+    default=0.0,
+    show_default=True,
+    type=Number(float, 0, 100),
+    help="Variance of Gaussian noise to add first, to try the model.",
+)
+@click.option(
+    "--white",
+    type=Number(float, 0, 3e38, low_allowed=False),
+    help="Pixel value that is white, if not the model's or the largest of its type.",
+)
+@click.option("--black", type=Number(float, -3e38, 3e38), help="Pixel value that is black, if not the model's or 0.")
+@with_options("seed", seed="Seed of the noise that is added.")
+def denoise_command(
+    inputs: tuple[Path, ...],
+    file: str,
+    output: Path,
+    variance: float,
+    white: float | None,
+    black: float | None,
+    seed: int,
+) -> None:
+    """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
+    from pipeline.denoising.command import denoise
+
+    denoise(file, inputs, output, variance, seed, white, black)
+
+
+@click.command("demo", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind"])
+@click.argument("folder", type=_FOLDER)
+@with_options("host", "port")
+def demo_command(folder: Path, host: str, port: int) -> None:
+    """Serve the demo page of the hand-off FOLDER, which denoises in the browser."""
+    from pipeline.serving.demo import serve
+
+    serve(folder, host, port)
+
+
+HANDOFF_COMMANDS = (verify_command, denoise_command, demo_command)
