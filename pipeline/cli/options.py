@@ -310,8 +310,10 @@ def _read_config(context: click.Context, param: click.Parameter, value: str) -> 
     if value:
         hidden = {other.name for other in context.command.params if getattr(other, "hidden", False)}
         known = {other.name or "" for other in context.command.params} - {param.name, "debug", *hidden}
+        words = {flag_of(name).removeprefix("--").replace("-", "_"): name for name in known}
         try:
-            context.default_map = {**read_config_file(value, known)}
+            values = read_config_file(value, {*known, *words})
+            context.default_map = {words.get(word, word): text for word, text in values.items()}
         except PipelineError as error:
             raise click.BadParameter(str(error), context, param) from error
 

@@ -133,7 +133,8 @@ def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:
     # `mlflow run` gives every option, so an option at its default does not count as given.
     given = {name: options[name] for name in TRAIN if options[name] != OPTIONS[name].default}
     for name, value in given.items():
-        if name not in _OF_THIS_MACHINE and value != getattr(config, name):
+        is_filled_in = name == "noise" and config.noise.startswith(f"{value}:sigma=")  # the level was estimated
+        if name not in _OF_THIS_MACHINE and value != getattr(config, name) and not is_filled_in:
             option = flag_of(name)
             raise click.UsageError(f"{option} {value}: run {run_id} was started with {option} {getattr(config, name)}")
     return replace(config, **{name: given[name] for name in _OF_THIS_MACHINE if name in given})

@@ -172,9 +172,9 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str) -> Des
         dataset=inputs.data.manifest,
         test_images=len(inputs.data.test),
         halo=halo(model, inputs.data.channels),
-        # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.
         levels=inputs.data.levels,
         pixel_type=str(inputs.data.dtype),
+        # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.
         accepted=(math.floor(noisy.min()) - 1.0, math.ceil(noisy.max()) + 1.0),
         scores=inputs.scores,
         commit=inputs.commit,
