@@ -155,4 +155,4 @@ def test_mlflow_run_takes_the_training_along_when_it_dies(project: Path, digits:
         FileLock(path).acquire(timeout=HANG)
 
 
-OPTIONS = ("-P", "dataset=digits", "-P", "epochs=100000", "-P", "batch_size=8")
+OPTIONS = ("-P", "dataset=digits", "-P", "epochs=4999", "-P", "batch_size=8")

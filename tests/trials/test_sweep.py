@@ -115,7 +115,7 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
 
 def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(folder: Path) -> None:
     process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *SWEEP, "--variance", "0.1", "--epochs", "100000", "--jobs", "2"],
+        [sys.executable, "-m", "pipeline", *SWEEP, "--variance", "0.1", "--epochs", "4999", "--jobs", "2"],
         cwd=folder,
         env=environment(PYTHONUNBUFFERED="1"),
         stdout=subprocess.PIPE,
