@@ -16,6 +16,7 @@ REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
 # ... and its PSNR is drawn over these, from a clean image to far beyond what anyone trains at.
 CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 
+MAX_CHANNELS = 64  # of an image
 AUTO: Final = "auto"  # on the command line: what follows from the model's recipe, or from the data
 # The options that decide which images are prepared. They stay as they were given: what was found is with the data.
 DATA = ("dataset", "noisy", "group", "channels", "white", "black", "data_dir", "seed")

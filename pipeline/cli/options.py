@@ -12,6 +12,7 @@ from pipeline.cli.config_files import PRESETS, read_config_file
 from pipeline.cli.help import GENERAL, Command, GroupedOption
 from pipeline.cli.types import (
     NAME,
+    RECORDABLE,
     RESUMED,
     RUN_ID,
     RUNTIME,
@@ -25,8 +26,7 @@ from pipeline.cli.types import (
     Switch,
     Values,
 )
-from pipeline.config import AUTO, DATA, Config
-from pipeline.data.images import MAX_CHANNELS
+from pipeline.config import AUTO, DATA, MAX_CHANNELS, Config
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
@@ -66,10 +66,10 @@ OPTIONS: dict[str, Option] = {
     ),
     "data_dir": Option(_DIRECTORY, "Folder for prepared and downloaded data.", Config.data_dir, _DATA),
     "noisy": Option(
-        _DIRECTORY, "Folder of the noisy images whose clean ones are the dataset, by equal names.", Config.noisy, _DATA
+        RECORDABLE, "Folder of the noisy images whose clean ones are the dataset, by equal names.", Config.noisy, _DATA
     ),
     "group": Option(
-        _TEXT,
+        RECORDABLE,
         "Group that the split keeps together: folder, or a regular expression whose match in the path names it.",
         Config.group,
         _DATA,
@@ -118,7 +118,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l.", Config.size, _MODEL),
     "start": Option(
-        _TEXT,
+        RECORDABLE,
         "Model whose weights to start from: ID of a run, MLflow model such as models:/NAME@champion, hand-off folder.",
         Config.start,
         _MODEL,

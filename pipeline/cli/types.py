@@ -188,6 +188,14 @@ def _parse_runtime(text: str) -> str:
     return text
 
 
+def _recordable(text: str) -> None:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise PipelineError(f"'{text.encode(errors='backslashreplace').decode()}' is not valid text") from error
+
+
+RECORDABLE = Spec("text", _recordable)
 NAME = Pattern("name", r"[A-Za-z0-9][A-Za-z0-9._-]*", "made of letters, digits, '.', '_' and '-' only")
 RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the ID of an MLflow run: 32 digits and letters a to f")
 RESUMED = Pattern("id", r"[0-9a-f]{32}|true", "the ID of an MLflow run: 32 digits and letters a to f, or true")

@@ -13,10 +13,10 @@ from typing import BinaryIO
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from pipeline.config import MAX_CHANNELS
 from pipeline.data.formats.arrays import read_npy, read_npz
 from pipeline.data.formats.by_pillow import MAX_PIXELS, read_by_pillow
 from pipeline.data.formats.picture import Picture
-from pipeline.data.images import MAX_CHANNELS
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 

@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     import torch
 
 SMALLEST_SIDE = 11  # pixels: the window of SSIM
-MAX_CHANNELS = 64
 MAX_PSNR = 100.0  # dB; an error far below one step of 8 bits, or none at all
 
 Images = np.ndarray | list[np.ndarray]

@@ -113,7 +113,7 @@ def split(division: Division, config: Config) -> dict[str, Chosen]:
     given = {"train": division.train, "validation": division.validation, "test": division.test}
     chosen = {name: (part, np.arange(part.scene_count)) for name, part in given.items() if part is not None}
     groups = chosen["train"][1] if division.groups is None else division.groups
-    left = np.arange(groups.max() + 1)
+    left = np.arange(groups.max() + 1 if len(groups) else 0)
     missing = len(PARTS) - len(chosen)
     if len(left) <= missing:
         _refuse_few(config, sum(len(numbers) for _, numbers in chosen.values()), len(left), missing)

@@ -33,12 +33,12 @@ def test_a_usage_error_is_one_line(arguments: list[str], cli: Cli) -> None:
 
 
 def test_a_failure_is_one_line_and_debug_shows_the_traceback(cli: Cli) -> None:
-    done = cli("train", MLFLOW_TRACKING_URI="nonsense://nowhere")
+    done = cli("evaluate", MLFLOW_TRACKING_URI="nonsense://nowhere")
     assert (done.code, done.out) == (1, "")
     assert done.err.startswith("Error: cannot use the tracking store nonsense://nowhere")
     assert len(done.err.splitlines()) == 1
 
-    done = cli("train", "--debug", MLFLOW_TRACKING_URI="nonsense://nowhere")
+    done = cli("evaluate", "--debug", MLFLOW_TRACKING_URI="nonsense://nowhere")
     assert done.code == 1
     assert "Traceback" in done.err
 

@@ -147,30 +147,25 @@ def test_image_folders(tmp_path: Path, digits: np.ndarray) -> None:
     (tmp_path / "text only" / "notes.txt").write_text("no images here")
     write("link to nowhere")
     (tmp_path / "link to nowhere" / "x.png").symlink_to("nowhere.png")
-    bad = ["zero bytes", "text", "cut", "1x1", "float", "promises 3.6 gigapixels", "text only"]
+    write("CMYK among gray", ("x.jpg", Image.new("CMYK", (28, 28))))
+    write("16 bits among 8", ("x.png", Image.fromarray(digits[0].astype(np.uint16) * 257)))
+    write("mixed sizes, too small for crops", *((f"{name}.png", big) for name in "xyz"))
+    bad = ["zero bytes", "text", "cut", "1x1", "float", "promises 3.6 gigapixels", "text only", "link to nowhere"]
+    bad += ["CMYK among gray", "16 bits among 8", "mixed sizes, too small for crops"]
 
     write("wrong extension", ("x.jpg", png))
-    write("CMYK", ("x.jpg", Image.new("CMYK", (28, 28))))
     write("1 bit", ("x.png", Image.new("1", (28, 28))))
-    write("16 bits", ("x.png", Image.fromarray(digits[0].astype(np.uint16) * 257)))
     write("animated", ("x.gif", gray))
-    write("mixed sizes", *((f"{name}.png", big) for name in "xyz"))  # some to train on, whatever the split
     write("folders of folders", ("a/b/c.png", gray), ("d/e.png", gray))
     write("a name\nof two lines", ("x y\n.png", gray))
     write("hidden", (".x.png", b"no image"))
-    good = ["wrong extension", "CMYK", "1 bit", "16 bits", "animated", "mixed sizes", "folders of folders"]
-    good += ["a name\nof two lines", "hidden", "link to nowhere"]
+    good = ["wrong extension", "1 bit", "animated", "folders of folders", "a name\nof two lines", "hidden"]
 
     calls = [["prepare", "--dataset", name] for name in (*bad, *good)]
     results = run_all(tmp_path, calls)
     check(calls[: len(bad)], results[: len(bad)], codes=[1])
     check(calls[len(bad) :], results[len(bad) :], codes=[0])
     check_nothing_is_half_written(tmp_path)
-    # What cannot be trained on together says what to do.
-    calls = [["train", "--dataset", "mixed sizes"]]
-    results = run_all(tmp_path, calls)
-    check(calls, results, codes=[1])
-    assert "--crop" in results[0].err
 
 
 def test_flipped_bits(trained: Trained, tmp_path: Path) -> None:
@@ -273,9 +268,8 @@ def test_nobody_else_may_write_and_nothing_outside_is_read(tmp_path: Path, cli: 
     write_digits(tmp_path / "digits", digits[:20])
     mask = os.umask(0)
     try:
-        done = cli("train", "--dataset", "digits")  # makes a store, and fails: nothing is prepared
-        assert done.code == 1
         assert cli("prepare", "--dataset", "digits").code == 0
+        assert cli("train", "--dataset", "digits", "--epochs", 1).code == 0
     finally:
         os.umask(mask)
     made = [

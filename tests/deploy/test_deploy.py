@@ -74,7 +74,7 @@ def test_the_commands_make_a_server_for_a_team(postgresql: str, tmp_path: Path, 
                 break
             assert server.poll() is None, (tmp_path / "log").read_text()
             time.sleep(0.2)
-        run(command("train").rstrip() + " --dataset digits --epochs 1 --batch-size 16")
+        run(command("train").rstrip() + " --dataset digits --epochs 1 --batch-size 16 --allow-worse")
         runs = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/get?experiment_id=0"
         assert (status(runs, f"127.0.0.1:{port}"), status(runs, "elsewhere.example")) == (200, 403)
     finally:

@@ -15,7 +15,7 @@ from pipeline.errors import PipelineError
 from pipeline.noise import NOISES, Clipped, Noise, describe_noises, make_noise, parse_variance, without_level
 from pipeline.noise.ranges import Range
 
-SPECS = [name for name in NOISES if name != "camera"]
+SPECS = [name for name in NOISES if name not in ("camera", "recorded")]  # which cannot be drawn by itself
 
 
 @pytest.fixture

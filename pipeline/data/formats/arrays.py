@@ -22,8 +22,9 @@ from typing import BinaryIO
 
 import numpy as np
 
+from pipeline.config import MAX_CHANNELS
 from pipeline.data.formats.picture import Picture, check_finite, checked, joined
-from pipeline.data.images import MAX_CHANNELS, SMALLEST_SIDE
+from pipeline.data.images import SMALLEST_SIDE
 from pipeline.errors import PipelineError
 
 # For each order of the axes: the shape with all four of them, and the axes in the order N, C, H, W.
