@@ -27,6 +27,7 @@ EXAMPLES = {  # what the pages write where a reader puts something of their own,
     "RUN_ID": "0" * 32,
     "NAME": "denoiser",
     "path/to/images": "artifacts",
+    **dict.fromkeys(("CLEAN_FOLDER", "NOISY_FOLDER", "OTHER_FOLDER", "FOLDER"), "artifacts"),
     "my.yaml": "best",
     "config.json": "best",
 }

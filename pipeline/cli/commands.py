@@ -17,14 +17,14 @@ from pipeline import __version__, launcher
 from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
 from pipeline.cli.handoff_commands import HANDOFF_COMMANDS
 from pipeline.cli.help import Group
-from pipeline.cli.options import TRAIN, CommandWithConfig, with_options
+from pipeline.cli.options import HANDOFF, TRAIN, CommandWithConfig, with_options
 from pipeline.cli.sweep_commands import SWEEP_COMMANDS
 from pipeline.cli.training_plan import TrainingPlan
 from pipeline.cli.types import NAME, RUN_ID, parse_variants
 from pipeline.config import AUTO, DATA, Config
 from pipeline.errors import QualityError
 from pipeline.launcher import stop_with_launcher
-from pipeline.noise import describe_noises, make_noise
+from pipeline.noise import Noise, describe_noises, make_noise
 
 # The headings of the list of commands.
 _TRAIN, _COMPARE, _LOOK = "Train", "Compare", "Look around"
@@ -63,22 +63,10 @@ def cli() -> None:
 )
 @with_options(
     *("config", *TRAIN, "checkpoint_every", "resume", "force"),
-    *("artifacts_dir", "name", "variant", "register", "allow_worse", "min_gain", "min_psnr", "parent", "trial"),
+    *("artifacts_dir", *HANDOFF, "parent", "trial"),
 )
 def run_command(
-    artifacts_dir: str,
-    name: str,
-    variant: str,
-    register: str,
-    allow_worse: bool,
-    min_gain: float,
-    min_psnr: float,
-    resume: str,
-    checkpoint_every: float,
-    force: bool,
-    parent: str,
-    trial: str,
-    **options: Any,
+    artifacts_dir: str, resume: str, checkpoint_every: float, force: bool, parent: str, trial: str, **options: Any
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run.
 
@@ -94,18 +82,21 @@ def run_command(
         assist(options["device"])
     if parent:
         stop_with_launcher()  # a sweep that is killed takes its trials along
+    asked = {name: options.pop(name) for name in HANDOFF}
     plan = TrainingPlan.of(options, resume)
     data = prepare(plan.config, force)
-    variants, wanted = parse_variants(variant), Wanted(allow_worse, min_gain, min_psnr)
-    check_variants(variants, data)
+    check_variants(parse_variants(asked["variant"]), data)
     plan = plan.settled(options, data)
     config, refused = plan.config, None
     with plan.open_run(force, parent, trial) as run:
+        asked = plan.handoff_options(run, asked)
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force)
-        folder = Path(artifacts_dir) / (name or config.run_name)
+        folder = Path(artifacts_dir) / (asked["name"] or config.run_name)
+        variants = parse_variants(asked["variant"])
+        wanted = Wanted(asked["allow_worse"], asked["min_gain"], asked["min_psnr"])
         try:
-            export(config, run, folder, variants, register, wanted, force)
+            export(config, run, folder, variants, asked["register"], wanted, force)
         except QualityError as error:  # the run is finished all the same: its model is trained and scored
             refused = error
     if refused:
@@ -206,10 +197,9 @@ def evaluate_command(
     *("variant", "register", "allow_worse", "min_gain", "min_psnr", "force"),
     run_id="ID of the MLflow run to continue; by default the best finished one on --dataset with --noise.",
     dataset="Dataset whose best run to export.",
-    noise="Training noise whose best run to export.",
+    noise="Training noise whose best run to export; auto is recorded for folders with noisy images, else gaussian.",
     variance="Training variance whose best run to export.",
     clip_input="Choose among the runs trained on clipped input.",
-    defaults={"noise": "gaussian"},
 )
 def export_command(
     run_id: str,
@@ -235,13 +225,24 @@ def export_command(
     if run_id:
         click.echo(f"export: run {run_id}")
     else:
-        best = queries.best_run(dataset, make_noise(noise, variance, clip_input))
+        best = queries.best_run(dataset, _chosen_noise(dataset, noise, variance, clip_input))
         run_id = best.run_id
         click.echo(f"export: run {run_id}, {best.reason}")
     with opening.continue_run(run_id, data_dir) as (run, config):
         folder = Path(artifacts_dir) / (name or config.run_name)
         wanted = Wanted(allow_worse, min_gain, min_psnr)
         export(replace(config, data_dir=data_dir), run, folder, parse_variants(variant), register, wanted, force)
+
+
+def _chosen_noise(dataset: str, noise: str, variance: str, clip_input: bool) -> Noise:
+    """The noise of the runs to choose from: where it is auto, recorded if there are such runs, else gaussian."""
+    from pipeline.tracking import names, queries
+
+    if noise == AUTO:
+        tags = [run.data.tags for run in queries.trained_runs()]
+        noises = [tag.get(names.NOISE, "") for tag in tags if tag.get(names.DATASET) == dataset]
+        noise = "recorded" if any(text.startswith("recorded") for text in noises) else "gaussian"
+    return make_noise(noise, variance, clip_input)
 
 
 for command in SWEEP_COMMANDS:

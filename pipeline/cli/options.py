@@ -232,6 +232,8 @@ OPTIONS: dict[str, Option] = {
     "host": Option(_TEXT, "Address to listen on; 0.0.0.0 lets other machines in.", "127.0.0.1"),
     "port": Option(Number(int, 0, 65535), "Port to listen on; 0 for any that is free.", 8000),
 }
+# How a finished training is handed off.
+HANDOFF = ("name", "variant", "register", "allow_worse", "min_gain", "min_psnr")
 TRAIN = tuple(field.name for field in fields(Config))
 # The options that a sweep or a search takes several values of.
 SWEPT = tuple(name for name in TRAIN if name not in {*DATA, "start", "device", "compile"})

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -60,6 +61,15 @@ class TrainingPlan:
             return self
         with usage_errors():
             return replace(self, config=settle(options, data))
+
+    def handoff_options(self, run: OpenRun, given: Mapping[str, Any]) -> dict[str, Any]:
+        """The options in `HANDOFF`; those that a resumed run is not given are what it was started with."""
+        from pipeline.tracking import names
+
+        stored = json.loads(run.tag(names.HANDOFF_OPTIONS) or "{}") if self.resumed else {}
+        asked = {**given, **stored, **{key: value for key, value in given.items() if value != OPTIONS[key].default}}
+        run.log_tags({names.HANDOFF_OPTIONS: json.dumps(asked)})
+        return asked
 
     @contextmanager
     def open_run(self, force: bool, parent: str = "", trial: str = "") -> Iterator[OpenRun]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import textwrap
 from collections.abc import Callable, Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
@@ -122,7 +123,9 @@ def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, los
         numbers, [epoch.validation_loss for epoch in epochs], "o-", color=_COLOURS["denoised"], label="validation"
     )
     axes.axvline(best, color=_COLOURS["clean"], linestyle=":", label=f"best epoch: {best}")
-    axes.set(xlabel="epoch", ylabel=f"{LOSSES[loss][1]},\nagainst {TARGETS[target][1]}", title="Loss")
+    axes.set(
+        xlabel="epoch", ylabel=f"{LOSSES[loss][1]}, against\n" + textwrap.fill(TARGETS[target][1], 40), title="Loss"
+    )
     # An estimate of an error may be below 0.
     if loss == "mse" and min(*(point.loss for point in points), *(epoch.validation_loss for epoch in epochs)) > 0:
         axes.set_yscale("log")
@@ -273,7 +276,7 @@ def picture_grid(images: Sequence[np.ndarray], columns: int = 3) -> Figure:
     for number, image in enumerate(images):
         axes = figure.add_subplot(rows, columns, number + 1)
         shown = image if len(image) == 3 else image[:1]
-        axes.imshow(to_pixels(torch.from_numpy(np.ascontiguousarray(shown))), cmap="gray", vmin=0, vmax=255)
+        axes.imshow(to_pixels(torch.from_numpy(np.array(shown))), cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
     return figure
 

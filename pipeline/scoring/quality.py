@@ -43,6 +43,8 @@ class Quality:
         estimated = "mse_estimated" in output
         ours, theirs = (_estimated(of) if estimated else of.get(PSNR, math.nan) for of in (output, clipped))
         found = cls(ESTIMATED if estimated else PSNR, ours, theirs, "", _note(output) if estimated else "")
+        if estimated and ours - theirs < output.get("psnr_standard_error", 0):
+            found = replace(found, note=f"{found.note}, more than the gain: it may be chance")
         better = output["mse_estimated"] < clipped["mse_estimated"] if estimated else ours > theirs
         known = estimated or not math.isnan(theirs)
         return replace(found, fault=found.figures) if known and not better else found

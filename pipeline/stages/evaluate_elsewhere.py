@@ -45,6 +45,15 @@ def evaluate_elsewhere(config: Config, run: OpenRun, other: Config, noises: Sequ
         PipelineError: the images cannot be read, have another number of channels than the model, or have not what the
             noise needs.
     """
+    if (
+        not other.noisy
+        and Path(other.dataset).exists()
+        and Path(other.dataset).resolve() == Path(config.dataset).resolve()
+    ):
+        raise PipelineError(
+            f"--dataset {other.dataset}: the model was trained on images of this folder, so its score there means "
+            "nothing; evaluate without --dataset scores the test images that were set aside"
+        )
     checkpoint, name, source = load_checkpoint(run), names.metric_text(other.dataset_name), open_source(other)
     inputs = sha256_bytes(json.dumps([source.inputs(), other.white, other.black]).encode())
     report = None if force else _earlier(run, name, inputs)

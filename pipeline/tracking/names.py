@@ -16,6 +16,7 @@ NOISE = "noise"  # as `KIND:key=value`
 VARIANCE = "variance"
 TARGET = "target"
 SEED = "seed"
+HANDOFF_OPTIONS = "handoff.options"  # how `run` hands off: JSON, so that a resumed run does it in the same way
 START = "start"  # id of the run whose weights the training started from
 START_WEIGHTS = "start.weights"  # their digest
 DATASET_SHA256 = "dataset.sha256"  # of all prepared images

@@ -159,3 +159,15 @@ def test_noise_of_another_kind_needs_clean_images(cli: Cli, tmp_path: Path, digi
     done = cli("evaluate", "--noise", "poisson")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "the data have no clean images to add noise to; use recorded" in done.err
+
+
+def test_a_resumed_run_is_held_to_what_it_was_started_with(tmp_path: Path, cli: Cli, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:40])
+    started = ("run", "--dataset", "digits", "--name", "mine", "--min-gain", 90, "--allow-worse")
+    assert cli(*started, "--epochs", 1).code == 5
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs(["0"])
+    client.set_terminated(run.info.run_id, "KILLED")
+    done = cli("run", "--resume", run.info.run_id)
+    assert done.code == 5, done
+    assert "--min-gain 90" in done.err

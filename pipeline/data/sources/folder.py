@@ -25,6 +25,7 @@ from pipeline.data.sources.scenes import (
     check_apart,
     describe,
     describe_equal,
+    describe_noise,
     describe_shared,
     describe_unlike,
     groups_of,
@@ -141,6 +142,7 @@ class ImageFolder:
             describe_equal(training, files),
             describe_shared(training, validation),
             describe_unlike(scenes, files),
+            describe_noise(everything),
         ]
         return Division(
             as_part(training, files, levels),

@@ -14,10 +14,13 @@ from pipeline.data.sources.layouts import NAMED, Scene, some
 from pipeline.data.sources.reading import ImageFile
 from pipeline.errors import PipelineError
 from pipeline.files import printable
+from pipeline.noise.estimation import noise_sigma
 
 _LOOKED_AT = 50  # scenes, or a few more, whose images are compared
 _BLOCK = 8  # pixels
 _ALIKE = 0.3  # correlation of blocks above which images may show the same; below it lies what is unrelated
+_LOOKED_AT = 50  # images, at most, to estimate noise from
+_NOISY = 0.05  # standard deviation that clean images do not have, for pixels in [0, 1]
 FOLDER = "folder"  # the value of --group that is not a pattern
 
 
@@ -168,6 +171,21 @@ def groups_of(scenes: Sequence[SceneImages]) -> np.ndarray:
         [*scene.contents, *([("group", scene.group)] if scene.group else [])] for scene in scenes
     ]
     return keep_together(tokens)
+
+
+def describe_noise(part: Part) -> str:
+    """A warning where images that are taken for clean look noisy; "" elsewhere."""
+    if part.layout != "clean":
+        return ""
+    images = part.images
+    some = [part.levels.to_floats(image) for image in images[:: -(-len(images) // _LOOKED_AT)]]
+    sigma = noise_sigma(some)
+    if sigma < _NOISY:
+        return ""
+    return (
+        f"these images look noisy, with a standard deviation of {sigma:.2g} for pixels in [0, 1], and are taken for "
+        "clean ones; if they are noisy, put them into a folder noisy/, or give their folder by --dataset and by --noisy"
+    )
 
 
 def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:

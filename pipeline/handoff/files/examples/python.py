@@ -13,6 +13,10 @@ from PIL import Image
 
 session = onnxruntime.InferenceSession(Path(__file__).parents[1] / "model.onnx")
 channels = session.get_inputs()[0].shape[1]
+if channels not in (1, 3):
+    sys.exit(
+        f"This example reads gray and colour files; the model takes {channels} channels. Use onnxruntime on arrays."
+    )
 image: Image.Image = Image.open(sys.argv[1])
 dtype, black, white = "uint8", 0.0, 255.0
 if channels == 1 and image.mode.startswith("I;16"):
