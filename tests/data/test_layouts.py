@@ -34,7 +34,10 @@ def write(path: Path, *pages: np.ndarray) -> None:
         np.save(path, np.stack(pages)[:, np.newaxis])
     else:
         first, *others = map(Image.fromarray, pages)
-        first.save(path, **({"save_all": True, "append_images": others} if others else {}))
+        if others:
+            first.save(path, save_all=True, append_images=others)
+        else:
+            first.save(path)
 
 
 def write_all(folder: Path, clean: str, noisy: str, captures: int = 1, scenes: range = TEN) -> None:
@@ -122,7 +125,7 @@ def test_parts_of_the_dataset_stay_what_they_are(inside: bool, tmp_path: Path) -
     data = prepared(tmp_path / "mine")
     assert [len(part) for part in parts(data)] == [5, 3, 2]
     assert data.validation.clean is not None
-    assert np.array_equal(data.validation.clean[:, 0], [picture(scene) for scene in range(5, 8)])
+    assert np.array_equal(np.asarray(data.validation.clean)[:, 0], [picture(scene) for scene in range(5, 8)])
 
 
 def test_clean_images_may_come_with_validation_images(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -141,7 +144,7 @@ def test_folders_can_be_given_by_options(tmp_path: Path) -> None:
     data = prepared(mine / "originals", noisy=str(mine / "shots"))
     assert data.layout == "pairs"
     assert data.train.clean is not None
-    assert np.array_equal(data.train.images - data.train.clean, np.ones_like(data.train.clean))
+    assert np.array_equal(np.subtract(data.train.images, data.train.clean), np.ones_like(data.train.clean))
     assert all(name.startswith("shots/") or "/" not in name for name in data.manifest["inputs"])
     # One folder twice: its images are noisy, and there are no clean ones.
     alone = prepared(mine / "shots", noisy=str(mine / "shots"))
@@ -216,7 +219,7 @@ def test_every_page_of_a_stack_is_an_image(tmp_path: Path) -> None:
     assert sum(len(part) for part in parts(pairs)) == 12
     for part in parts(pairs):
         assert part.clean is not None
-        assert np.array_equal(part.images - part.clean, np.ones_like(part.clean))
+        assert np.array_equal(np.subtract(part.images, part.clean), np.ones_like(part.clean))
     for name in ("bursts", "averages"):
         data = prepared(tmp_path / name)
         assert (data.layout, [len(part) for part in parts(data)]) == ("bursts", [3, 3, 3])

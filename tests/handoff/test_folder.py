@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -100,7 +101,7 @@ def recorded(channels: int, dtype: str, levels: Levels, *, bursts: bool) -> Part
     floats = random.uniform(0.2, 0.8, (12, channels, 24, 24))[scenes] + 0.05 * random.standard_normal(
         (len(scenes), channels, 24, 24)
     )
-    return Part(None, levels.from_floats(floats.astype(np.float32), dtype), scenes, levels)
+    return Part(None, levels.from_floats(floats.astype(np.float32), np.dtype(dtype)), scenes, levels)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +119,11 @@ def test_recorded_noise_of_any_depth_and_channels_is_proved_and_packed(part: Par
     noise = make_noise("recorded")
     denoise = model_denoiser(model, torch.device("cpu"))
     summary = score_noise(part, noise, {"noisy": identity, "clipped": clipped, "denoised": denoise}).summary
-    facts = {"levels": part.levels, "pixel_type": str(part.images[0].dtype), "scores": {"recorded": summary}}
+    facts: dict[str, Any] = {
+        "levels": part.levels,
+        "pixel_type": str(part.images[0].dtype),
+        "scores": {"recorded": summary},
+    }
     description = replace(describe(noise="recorded", channels=channels), **facts)
     data = PreparedData(part, part, part, {"digest": "d" * 64})
     proof = prove(tmp_path, model, description, data, summary["denoised"], ["int8", "fp16"])
