@@ -27,6 +27,11 @@ _REPORT_EVERY = 0.5  # seconds
 _VALIDATION_NOISE_SEED = 1_000_003  # the same for every run, so that validation losses compare
 
 
+def validated_every(epochs: int) -> int:
+    """After how many epochs of a training of `epochs` the validation loss is computed; the last one always has it."""
+    return max(1, epochs // _VALIDATIONS)
+
+
 @dataclass(frozen=True)
 class Position:
     """Where a training is inside an epoch."""
@@ -129,7 +134,7 @@ class Trainer:
         self._network = team.wrap(self.model, compiled)
         self.precision = choose_precision(recipe.precision, batches.device)
         self._recipe, self._count = recipe, epochs
-        self._every = max(1, epochs // _VALIDATIONS)  # epochs
+        self._every = validated_every(epochs)
         self._seed, self._team, self._noise = seed, team, noise
         self.batches, self.validation = batches, validation
         self._draw_pair, self._reduce = TARGETS[target][0], LOSSES[recipe.loss][0]

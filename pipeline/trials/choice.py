@@ -17,7 +17,7 @@ import click
 from pipeline.config import Config, DataFacts
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
-from pipeline.training.loop import POINTS
+from pipeline.training.loop import POINTS, validated_every
 from pipeline.trials.running import Trial, stopped_trials, trial_name
 from pipeline.trials.space import SEARCHES
 
@@ -157,7 +157,7 @@ class Chooser:
             return {}
         history = store.connect().get_metric_history(run_id, names.TRAIN_LOSS)
         epochs = int(run.data.params["epochs"])
-        points = epochs * -(-POINTS // epochs)
+        points = -(-epochs // validated_every(epochs)) * -(-POINTS // epochs)
         ends = {100 * part // POINTS: -(-part * points // POINTS) for part in range(1, POINTS + 1)}
         curve = {percent: history[end - 1].value for percent, end in ends.items() if end <= len(history)}
         if run.info.status != "RUNNING":

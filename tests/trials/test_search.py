@@ -59,7 +59,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     chosen = {"choice": {"lr": 1.5e-7}, "host": socket.gethostname()}
     client.set_tag(parent.info.run_id, names.choice_tag("lost"), json.dumps(chosen))
     few = ("--lr", "0.0000001:0.0000002", "--trials", 4, "--resume", parent.info.run_id)
-    done = cli(*SEARCH, "--epochs", 700, *few)
+    done = cli(*SEARCH, "--epochs", 400, *few)
     assert (done.code, done.err) == (0, ""), done
     assert len(re.findall(r"^trial \d+ of 4: ", done.out, re.MULTILINE)) == 1
     assert "pruned: others did better" in done.out
