@@ -27,9 +27,8 @@ OF_DATA = ("noise", "target", "crop")  # what follows from the data if it is AUT
 OF_KNOWN_LEVEL = ("sure", "r2r")
 # ... and those whose loss is an estimate by small differences: it may be below 0, and bfloat16 is too coarse for it.
 ESTIMATES = ("sure", "self")
-_WHOLE = (
-    128  # pixels: images up to this side are trained on as a whole, if all have one size, or too narrow for crops ...
-)
+# Pixels: images of one size up to this side, and those too narrow for crops, are trained on as a whole ...
+_WHOLE = 128
 _CROP = 64  # ... others in crops with sides of this many pixels, or of the smallest image
 SMALLEST_CROP = 32  # pixels
 _DEFAULT = MODELS["autoencoder"].fast

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 
 PSNR, ESTIMATED, LEVEL = "psnr", "psnr_estimated", "sigma"
 NAMES = {PSNR: "PSNR", ESTIMATED: "estimated PSNR", LEVEL: "noise level"}
-EXACT = {PSNR: "psnr", ESTIMATED: "mse_estimated", LEVEL: "removed"}  # what can be recomputed and compared
 _MOST_REMOVED = 2.0  # times the noise: more than that cannot have been noise
 _LEAST_CONTRAST = 0.5  # of the images without their noise, that an output must have
 _CONTRAST_COUNTS = 0.25  # times the noise: an image with less contrast may well be empty

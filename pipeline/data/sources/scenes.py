@@ -19,7 +19,6 @@ from pipeline.noise.estimation import noise_sigma
 _LOOKED_AT = 50  # scenes, or a few more, whose images are compared
 _BLOCK = 8  # pixels
 _ALIKE = 0.3  # correlation of blocks above which images may show the same; below it lies what is unrelated
-_LOOKED_AT = 50  # images, at most, to estimate noise from
 _NOISY = 0.05  # standard deviation that clean images do not have, for pixels in [0, 1]
 FOLDER = "folder"  # the value of --group that is not a pattern
 
