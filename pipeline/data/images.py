@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -147,6 +148,11 @@ def take(images: Images, numbers: np.ndarray) -> Images:
 def as_images(images: list[np.ndarray]) -> Images:
     """A list of [C, H, W], as one array if they all have one size."""
     return np.stack(images) if len({image.shape for image in images}) == 1 else images
+
+
+def some_floats(images: Images | Sequence[np.ndarray], levels: Levels, most: int) -> list[np.ndarray]:
+    """At most `most` of the images, evenly chosen, as float32 [C, H, W] on the [0, 1] scale; to estimate noise from."""
+    return [levels.to_floats(image) for image in images[:: -(-len(images) // most)]]
 
 
 def to_floats(pixels: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 
 from pipeline.config import AUTO
-from pipeline.data.images import Levels
+from pipeline.data.images import Levels, some_floats
 from pipeline.errors import PipelineError
 from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
@@ -46,7 +46,7 @@ def share_outside(images: Sequence[np.ndarray], levels: Levels) -> float:
     span = levels.white - levels.black
     if not share(_MARGIN * span) or min(images[0].shape[-2:]) < _SMALLEST_SIDE:
         return 0.0
-    some = [levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
+    some = some_floats(images, levels, _IMAGES)
     return share(max(_MARGIN, _SIGMAS * min(noise_sigma(some), _MOST_SIGMA)) * span)
 
 

@@ -10,7 +10,7 @@ import click
 import numpy as np
 
 from pipeline.config import AUTO, OF_KNOWN_LEVEL, Config
-from pipeline.data.images import describe_sizes
+from pipeline.data.images import describe_sizes, some_floats
 from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.errors import PipelineError
 from pipeline.noise.estimation import noise_sigma
@@ -39,8 +39,7 @@ def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
 
 def _estimated_level(config: Config, data: PreparedData) -> float:
     """The standard deviation of the noise of the training images, on the [0, 1] scale."""
-    images = data.train.images
-    some = [data.train.levels.to_floats(image) for image in images[:: -(-len(images) // _IMAGES)]]
+    some = some_floats(data.train.images, data.train.levels, _IMAGES)
     sigma = noise_sigma(some)
     if sigma < _LEAST_SIGMA:
         raise PipelineError(

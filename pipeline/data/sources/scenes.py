@@ -9,14 +9,14 @@ from typing import NamedTuple
 
 import numpy as np
 
-from pipeline.data.images import Levels, Part
+from pipeline.data.images import Levels, Part, some_floats
 from pipeline.data.sources.layouts import NAMED, Scene, some
 from pipeline.data.sources.reading import ImageFile
 from pipeline.errors import PipelineError
 from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
 
-_LOOKED_AT = 50  # scenes, or a few more, whose images are compared
+_LOOKED_AT = 50  # scenes or images, or a few more, that are looked at closely
 _BLOCK = 8  # pixels
 _ALIKE = 0.3  # correlation of blocks above which images may show the same; below it lies what is unrelated
 _NOISY = 0.05  # standard deviation that clean images do not have, for pixels in [0, 1]
@@ -176,9 +176,7 @@ def describe_noise(part: Part) -> str:
     """A warning where images that are taken for clean look noisy; "" elsewhere."""
     if part.layout != "clean":
         return ""
-    images = part.images
-    some = [part.levels.to_floats(image) for image in images[:: -(-len(images) // _LOOKED_AT)]]
-    sigma = noise_sigma(some)
+    sigma = noise_sigma(some_floats(part.images, part.levels, _LOOKED_AT))
     if sigma < _NOISY:
         return ""
     return (
