@@ -31,7 +31,7 @@ _WORKERS_NEED = (  # modules of the pipeline
         f"data/formats/{name}.py"
         for name in ("__init__", "arrays", "by_pillow", "deep_png", "picture", "tiff", "tiff_writing")
     ),
-    *("data/levels.py", "data/transparency.py", "spec.py"),
+    *("config.py", "data/levels.py", "data/transparency.py", "models/__init__.py", "spec.py"),
     *(f"noise/{name}.py" for name in ("__init__", "cameras", "estimation", "kinds", "ranges")),
     *(f"denoising/{name}.py" for name in ("__init__", "levels", "model", "tiling")),
 )
