@@ -9,7 +9,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import Cli, run_cli, write_digits
+from conftest import run_cli, write_digits
 from PIL import Image
 
 from pipeline.tracking import names
@@ -76,13 +76,15 @@ def test_other_data_are_scored_by_their_own_levels_and_the_run_stays(folder: Pat
     assert again.data.metrics[clipped] == pytest.approx(found[clipped] + 20 * np.log10(2), abs=0.5)
 
 
-def test_what_does_not_fit_is_refused_in_one_line(folder: Path, cli: Cli) -> None:
+def test_what_does_not_fit_is_refused_in_one_line(folder: Path, digits: np.ndarray) -> None:
+    write_digits(folder / "digits", digits[:300])  # as the model was trained on
     (folder / "four").mkdir()
     np.save(folder / "four" / "stack.npy", np.zeros((4, 20, 20), np.uint8).repeat(1, 0)[np.newaxis])
     wrong = {
         ("--dataset", "four"): ("4 channels", 1),
         ("--dataset", "nowhere"): ("'nowhere' is neither an existing folder of images nor one of", 2),
         ("--white", "255"): ("--noisy, --white and --black are those of the images of --dataset", 2),
+        ("--dataset", "digits"): ("the model was trained on images of this folder", 1),
         ("--dataset", "mnist", "--noise", "recorded"): ("the data have no noisy images, only clean ones", 1),
     }
     for words, (said, code) in wrong.items():
