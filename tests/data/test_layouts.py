@@ -1,4 +1,4 @@
-"""What a folder of images is: its layout by names, its levels, its groups; and what is wrong with it, in one line."""
+"""What a folder of images is: its layout by names, its groups; and what is wrong with it, in one line."""
 
 from __future__ import annotations
 
@@ -9,63 +9,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import Cli
+from folders import TEN, message_of, parts, picture, prepared, refusal, write, write_all
 from PIL import Image
 
 from pipeline.config import Config
-from pipeline.data.images import Levels, Part
-from pipeline.data.prepared import PreparedData, load_prepared, prepared_folder
+from pipeline.data.prepared import load_prepared, prepared_folder
 from pipeline.data.sources.names import NAMES
-from pipeline.data.sources.reading import converted
-from pipeline.errors import PipelineError
 from pipeline.stages.prepare import prepare
 
-TEN = range(10)
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
-
-
-def picture(scene: int, capture: int = 0, dtype: type = np.uint8) -> np.ndarray:
-    """The clean image of a scene (capture 0), or a noisy one, which has every pixel larger by its number."""
-    return (np.random.default_rng(scene).integers(0, 200, (32, 40)) + capture).astype(dtype)
-
-
-def write(path: Path, *pages: np.ndarray) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    if path.suffix == ".npy":
-        np.save(path, np.stack(pages)[:, np.newaxis])
-    else:
-        first, *others = map(Image.fromarray, pages)
-        if others:
-            first.save(path, save_all=True, append_images=others)
-        else:
-            first.save(path)
-
-
-def write_all(folder: Path, clean: str, noisy: str, captures: int = 1, scenes: range = TEN) -> None:
-    """Write the images of scenes under names with {scene} and {capture} in them; none under ""."""
-    for scene in scenes:
-        if clean:
-            write(folder / clean.format(scene=scene), picture(scene))
-        for capture in range(1, captures + 1):
-            if noisy:
-                write(folder / noisy.format(scene=scene, capture=capture), picture(scene, capture))
-
-
-def prepared(folder: Path, **options: object) -> PreparedData:
-    return prepare(Config(dataset=str(folder), data_dir=str(folder.parent / "data"), **options))  # type: ignore[arg-type]
-
-
-def parts(data: PreparedData) -> list[Part]:
-    return [data.train, data.validation, data.test]
-
-
-def refusal(folder: Path, **options: object) -> str:
-    """The one line that refuses a folder; nothing is left of trying."""
-    with pytest.raises(PipelineError) as error:
-        prepared(folder, **options)
-    assert "\n" not in str(error.value)
-    data = folder.parent / "data" / "prepared"
-    assert [path.name for path in data.iterdir() if path.suffix != ".lock"] == []
-    return str(error.value)
 
 
 @pytest.mark.parametrize(
@@ -149,20 +101,14 @@ def test_folders_can_be_given_by_options(tmp_path: Path) -> None:
     # One folder twice: its images are noisy, and there are no clean ones.
     alone = prepared(mine / "shots", noisy=str(mine / "shots"))
     assert (alone.layout, alone.train.clean) == ("noisy", None)
-    assert "--noisy is for folders of images, and mnist is none; give the folder of the clean" in _message(
+    assert "--noisy is for folders of images, and mnist is none; give the folder of the clean" in message_of(
         lambda: prepare(Config(noisy=str(mine / "shots"), data_dir=str(tmp_path)))
     )
     # What to run is said with all of the options.
     config = Config(dataset=str(mine / "shots"), noisy=str(mine / "shots"), white=255, data_dir=str(tmp_path / "new"))
-    assert f"prepare --dataset {mine / 'shots'} --noisy {mine / 'shots'} --white 255 --data-dir" in _message(
+    assert f"prepare --dataset {mine / 'shots'} --noisy {mine / 'shots'} --white 255 --data-dir" in message_of(
         lambda: load_prepared(config)
     )
-
-
-def _message(call: Callable[[], object]) -> str:
-    with pytest.raises(PipelineError) as error:
-        call()
-    return str(error.value)
 
 
 def test_images_without_a_partner_are_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -225,72 +171,8 @@ def test_every_page_of_a_stack_is_an_image(tmp_path: Path) -> None:
         assert (data.layout, [len(part) for part in parts(data)]) == ("bursts", [3, 3, 3])
     write(tmp_path / "averages" / "clean" / "1.tif", picture(1), picture(7))
     (tmp_path / "averages" / "clean" / "1.png").unlink()
-    message = _message(lambda: prepared(tmp_path / "averages"))
+    message = message_of(lambda: prepared(tmp_path / "averages"))
     assert "clean/1.tif holds 2 images for 3 noisy ones in noisy/1.tif; allowed are as many as there" in message
-
-
-@pytest.mark.parametrize(("bits", "white"), [(8, 255), (10, 1023), (12, 4095), (14, 16383), (16, 65535)])
-def test_no_level_of_16_bits_is_lost(bits: int, white: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    levels = np.arange(2**bits, dtype=np.uint16)
-    for index in TEN:
-        write(tmp_path / "mine" / f"{index}.png", np.random.default_rng(index).permutation(levels).reshape(16, -1))
-    data = prepared(tmp_path / "mine")
-    assert (data.dtype, data.levels) == (np.uint16, Levels(white, 0))
-    assert len(np.unique(data.train.images[0])) == 2**bits
-    floats = data.levels.to_floats(data.test.images[0])
-    assert (floats.min(), floats.max()) == (0, 1)
-    kind = "16 bits" if bits == 16 else f"{bits} bits in 16"
-    assert f"{kind}: white {white}, black 0" in capsys.readouterr().out
-
-
-def test_white_and_black_are_checked(tmp_path: Path) -> None:
-    for index in TEN:
-        write(tmp_path / "mine" / f"{index}.png", picture(index, capture=100 * index, dtype=np.uint16))
-    assert "--white 900: 8.png has brighter pixels" not in refusal(tmp_path / "mine", white=900)
-    assert "--white 900: 9.png has brighter pixels, up to 10" in refusal(tmp_path / "mine", white=900)
-    assert "--black 2000 is not below white" in refusal(tmp_path / "mine", white=2000, black=2000)
-    data = prepared(tmp_path / "mine", white=2000, black=50)
-    assert data.levels == Levels(2000, 50)
-    assert data.manifest["levels"] == {"white": 2000, "black": 50}
-
-
-def test_floats_lie_around_0_to_1_or_white_is_given(tmp_path: Path) -> None:
-    smooth = np.linspace(0, 1, 40, dtype=np.float32) * np.ones((32, 1), np.float32)
-    noise = np.random.default_rng(0).normal(0, 0.1, (10, 32, 40)).astype(np.float32)
-    for index in TEN:
-        write(tmp_path / "noisy" / f"{index}.npy", smooth + noise[index])
-        write(tmp_path / "wide" / f"{index}.npy", smooth * 2 - 1 + noise[index] / 10)
-    data = prepared(tmp_path / "noisy")
-    assert (data.dtype, data.levels) == (np.float32, Levels(1, 0))
-    assert data.train.images[0].min() < 0  # nothing is clipped
-    assert "floats must lie around black, 0, to white, 1, but" in _message(lambda: prepared(tmp_path / "wide"))
-    assert prepared(tmp_path / "wide", white=1, black=-1).levels == Levels(1, -1)
-
-
-def test_gray_is_the_luma_of_every_type() -> None:
-    colour = np.random.default_rng(0).integers(0, 256, (3, 50, 60)).astype(np.uint8)
-    gray = np.asarray(Image.fromarray(colour.transpose(1, 2, 0)).convert("L"))
-    assert np.array_equal(converted(colour[np.newaxis], 1)[0, 0], gray)
-    deep = converted(colour[np.newaxis].astype(np.uint16) * 257, 1)[0, 0]
-    assert deep.dtype == np.uint16
-    assert np.abs(deep / 257 - gray).max() <= 0.502
-    floats = converted((colour[np.newaxis] / 255).astype(np.float32), 1)[0, 0]
-    assert np.abs(floats * 255 - gray).max() <= 0.502
-    assert converted(np.full((1, 3, 2, 2), 65535, np.uint16), 1).min() == 65535
-
-
-def test_as_many_channels_as_the_data_have(tmp_path: Path) -> None:
-    for index in TEN:
-        (tmp_path / "mine").mkdir(exist_ok=True)
-        np.save(tmp_path / "mine" / f"{index}.npy", np.random.default_rng(index).random((1, 5, 32, 32), np.float32))
-    data = prepared(tmp_path / "mine")
-    assert data.channels == 5
-    assert "with 5 channels" in data.describe()
-    assert "9.npy: it has 5 channels, which --channels 1 does not allow; use --channels 5, or auto" in _message(
-        lambda: prepared(tmp_path / "mine", channels=1)
-    )
-    np.save(tmp_path / "mine" / "3.npy", np.zeros((1, 65, 70, 70), np.float32))
-    assert "3.npy: it has 65 channels" in _message(lambda: prepared(tmp_path / "mine"))
 
 
 @pytest.mark.parametrize("group", ["folder", r"(cell\d)_", r"cell\d"])
@@ -302,13 +184,13 @@ def test_groups_are_never_separated(group: str, tmp_path: Path) -> None:
     found = [{known[image.tobytes()] for image in part.images} for part in parts(data)]
     assert sorted(cell for cells in found for cell in cells) == [0, 1, 2, 3, 4]
     assert [len(part) for part in parts(data)] == [12, 4, 4]
-    assert "--group x\\d: it finds nothing in cell0/cell0_0.png" in _message(
+    assert "--group x\\d: it finds nothing in cell0/cell0_0.png" in message_of(
         lambda: prepared(tmp_path / "mine", group=r"x\d")
     )
-    assert "--group (: it is neither folder nor a regular expression" in _message(
+    assert "--group (: it is neither folder nor a regular expression" in message_of(
         lambda: prepared(tmp_path / "mine", group="(")
     )
-    assert "has 20 images in 1 groups that stay together; it needs at least 3 groups" in _message(
+    assert "has 20 images in 1 groups that stay together; it needs at least 3 groups" in message_of(
         lambda: prepared(tmp_path / "mine", group="cell")
     )
 
@@ -331,7 +213,7 @@ def test_equal_images_stay_together_and_are_refused_in_the_test_part(
     write_all(tmp_path / "apart", "train/{scene}.png", "")
     write_all(tmp_path / "apart", "test/x{scene}.png", "", scenes=range(8, 12))
     message = "test images are equal to images to train on, 2 in all: test/x8.png and train/8.png; test/x9.png and "
-    assert _message(lambda: prepared(tmp_path / "apart")) == f"{message}train/9.png"
+    assert message_of(lambda: prepared(tmp_path / "apart")) == f"{message}train/9.png"
 
 
 def _replace(folder: Path, array: np.ndarray) -> None:
