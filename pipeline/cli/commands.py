@@ -147,10 +147,17 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
 @cli.command(
     "evaluate",
     section=_TRAIN,
-    examples=["", "--run-id RUN_ID --noise poisson:peak=30 --clip-input", "--dataset my-photos"],
+    examples=[
+        "",
+        "--run-id RUN_ID --noise poisson:peak=30 --clip-input",
+        "--dataset my-photos",
+        "--model artifacts/mnist-blind --dataset my-photos --protocol awgn",
+    ],
 )
+@click.option("--model", "file", default="", help="Hand-off folder to score instead of a run; needs --dataset.")
 @with_options(
-    *("run_id", "dataset", "data_dir", "noisy", "white", "black", "noise", "variance", "clip_input", "device", "force"),
+    *("run_id", "dataset", "data_dir", "noisy", "white", "black", "noise", "protocol", "variance", "clip_input"),
+    *("device", "force"),
     defaults={"dataset": ""},
     run_id="ID of the MLflow run to continue; by default the newest finished one.",
     dataset="Other dataset to score the model on, by name or a folder of images; by default the run's own.",
@@ -159,6 +166,7 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
     device="Device to compute on.",
 )
 def evaluate_command(
+    file: str,
     run_id: str,
     dataset: str,
     data_dir: str,
@@ -166,29 +174,41 @@ def evaluate_command(
     white: float | Literal["auto"],
     black: float,
     noise: str,
+    protocol: str,
     variance: str,
     clip_input: bool,
     device: str,
     force: bool,
 ) -> None:
-    """Score the best epoch of a run on its test images, or on another dataset."""
+    """Score the best epoch of a run on its test images, or on another dataset; or a hand-off on a dataset."""
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.evaluate_elsewhere import evaluate_elsewhere
+    from pipeline.stages.evaluate_file import evaluate_file
     from pipeline.tracking import opening, queries
 
     other = Config(dataset=dataset, data_dir=data_dir, noisy=noisy, white=white, black=black)
     if not dataset and other != Config(dataset="", data_dir=data_dir):
         raise click.UsageError("--noisy, --white and --black are those of the images of --dataset, which is not given")
+    if not dataset and (file or protocol):
+        raise click.UsageError(f"{'--model' if file else '--protocol'} needs images to score on: --dataset FOLDER")
+    is_asked = noise != AUTO or variance != Config.variance or clip_input
+    if protocol and is_asked:
+        raise click.UsageError("--protocol sets the noise; leave out --noise, --variance and --clip-input")
+    also = make_noise("gaussian" if noise == AUTO else noise, variance, clip_input)
+    noises = {also.label: also} if is_asked else {}
+    if file:
+        if run_id:
+            raise click.UsageError("--model and --run-id both name what to score; give one of them")
+        evaluate_file(file, other, noises, protocol)
+        return
     run_id = run_id or queries.newest_run()
     click.echo(f"evaluate: run {run_id}")
-    is_asked = noise != AUTO or variance != Config.variance or clip_input
-    also = [make_noise("gaussian" if noise == AUTO else noise, variance, clip_input)] if is_asked else []
     with opening.continue_run(run_id, data_dir) as (run, config):
         config = replace(config, data_dir=data_dir, device=device)
         if dataset:
-            evaluate_elsewhere(config, run, other, also, force)
+            evaluate_elsewhere(config, run, other, noises, protocol, force)
         else:
-            evaluate(config, run, also, force)
+            evaluate(config, run, [*noises.values()], force)
 
 
 @cli.command("export", section=_TRAIN, examples=["--variance 0.01", "--run-id RUN_ID --variant uint8,int8"])

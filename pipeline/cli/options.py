@@ -12,6 +12,7 @@ from pipeline.cli.config_files import PRESETS, read_config_file
 from pipeline.cli.help import GENERAL, Command, GroupedOption
 from pipeline.cli.types import (
     NAME,
+    PROTOCOL,
     RECORDABLE,
     RESUMED,
     RUN_ID,
@@ -99,6 +100,12 @@ OPTIONS: dict[str, Option] = {
         f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}; auto is recorded where the data have noisy images, "
         "else gaussian. The command noises lists their parameters.",
         AUTO,
+        _NOISE,
+    ),
+    "protocol": Option(
+        PROTOCOL,
+        "Protocol of the literature that sets the noise; awgn is Gaussian, sigma 15, 25 and 50 of 255, not clipped.",
+        "",
         _NOISE,
     ),
     "variance": Option(

@@ -12,6 +12,7 @@ from torch import nn
 
 from pipeline.data.batches import EVALUATION_BATCH
 from pipeline.data.images import Part, psnr_of_error
+from pipeline.denoising.model import Model
 from pipeline.denoising.tiling import TILE, tiled
 from pipeline.errors import PipelineError
 from pipeline.models.facts import halo
@@ -19,6 +20,7 @@ from pipeline.noise import Noise
 from pipeline.scoring.metrics import Metric
 
 TEST_NOISE_SEED = 20_000_003
+_BATCH_PIXELS = EVALUATION_BATCH * 784  # of digits, a full batch; of larger images, what fits into memory as well
 
 # Stored with every result: a value in dB means nothing without it.
 PROTOCOL: dict[str, Any] = {
@@ -59,20 +61,34 @@ def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
     """The model in eval mode, with its output clipped to [0, 1]; large images go through it in tiles."""
     model.eval()
 
-    @cache
-    def halo_of(channels: int) -> int:
-        return halo(model, channels)
-
     @torch.no_grad()
     def run(part: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(part).to(device)).cpu().numpy()
 
+    return _in_tiles(run, cache(lambda channels: halo(model, channels)))
+
+
+def file_denoiser(model: Model) -> Denoiser:
+    """An exported model, with its output clipped to [0, 1]; large images go through it in tiles, as in `denoise`."""
+    return _in_tiles(model.run, lambda _: model.halo)
+
+
+def _in_tiles(run: Callable[[np.ndarray], np.ndarray], halo_of: Callable[[int], int]) -> Denoiser:
     def denoise(noisy: torch.Tensor) -> torch.Tensor:
         small = max(noisy.shape[-2:]) <= TILE
         pixels = noisy.numpy()
         return torch.from_numpy(run(pixels) if small else tiled(run, pixels, halo_of(noisy.shape[1]))).clamp(0, 1)
 
     return denoise
+
+
+def for_gray(denoise: Denoiser, channels: int) -> Denoiser:
+    """A denoiser of images with several channels, for gray ones: all channels are the gray image, the mean is taken."""
+
+    def denoise_gray(noisy: torch.Tensor) -> torch.Tensor:
+        return denoise(noisy.expand(-1, channels, -1, -1).contiguous()).mean(dim=1, keepdim=True)
+
+    return denoise_gray
 
 
 def noisy_copy(part: Part, index: int, noise: Noise) -> tuple[torch.Tensor | None, torch.Tensor]:
@@ -99,7 +115,9 @@ def noisy_batches(part: Part, noise: Noise) -> Iterator[tuple[torch.Tensor, torc
 def noisy_inputs(part: Part, noise: Noise) -> Iterator[tuple[torch.Tensor | None, torch.Tensor]]:
     """As `noisy_batches`, with None for clean images that are not known."""
     part = part.for_noise(noise.is_recorded)
-    size = 1 if isinstance(part.images, list) else EVALUATION_BATCH
+    size = 1
+    if not isinstance(part.images, list):
+        size = max(1, min(EVALUATION_BATCH, _BATCH_PIXELS // part.images[0][0].size))
     for start in range(0, len(part), size):
         yield _copies(part, range(start, min(start + size, len(part))), noise)
 

@@ -76,6 +76,21 @@ def test_other_data_are_scored_by_their_own_levels_and_the_run_stays(folder: Pat
     assert again.data.metrics[clipped] == pytest.approx(found[clipped] + 20 * np.log10(2), abs=0.5)
 
 
+def test_the_protocol_of_the_literature_is_logged_by_level(folder: Path, digits: np.ndarray) -> None:
+    write_digits(folder / "set", digits[600:620])
+    done = run_cli("evaluate", "--dataset", "set", "--protocol", "awgn", cwd=folder)
+    assert done.code == 0, done
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    (run,) = client.search_runs(["0"])
+    found = [run.data.metrics[f"test-set/psnr_noisy/awgn-{sigma}"] for sigma in (15, 25, 50)]
+    assert found == pytest.approx([24.61, 20.17, 14.15], abs=0.15)
+    assert run.data.metrics["test-set/psnr/awgn-50"] > found[2]
+    assert 0 < run.data.metrics["test-set/ssim/awgn-50"] < 1
+    again = run_cli("evaluate", "--dataset", "set", "--protocol", "awgn", cwd=folder)
+    assert "evaluate: set: reusing the results of run" in again.out
+    assert again.out.splitlines()[-3:] == done.out.splitlines()[-3:]
+
+
 def test_what_does_not_fit_is_refused_in_one_line(folder: Path, digits: np.ndarray) -> None:
     write_digits(folder / "digits", digits[:300])  # as the model was trained on
     (folder / "four").mkdir()

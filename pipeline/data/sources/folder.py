@@ -25,6 +25,7 @@ from pipeline.data.sources.scenes import (
     check_apart,
     describe,
     describe_equal,
+    describe_gray,
     describe_noise,
     describe_shared,
     describe_unlike,
@@ -139,6 +140,7 @@ class ImageFolder:
         lines = [
             f"{describe(scenes, everything)}{self._layout.remarks}; {depth}",
             *(found.left_out for found in self._found.values()),
+            describe_gray(files),
             describe_equal(training, files),
             describe_shared(training, validation),
             describe_unlike(scenes, files),

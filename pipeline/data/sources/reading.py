@@ -41,6 +41,7 @@ class ImageFile:
     contents: tuple[bytes, ...]  # for each image the same as for images that are equal to it; b"" if it has one value
     lowest: float  # pixel of all
     highest: float
+    was_colour: bool = False  # and became gray
 
 
 def read_files(paths: Sequence[Path], channels: Channels, scratch: Path) -> list[ImageFile]:
@@ -132,7 +133,8 @@ def _read(path: Path, channels: Channels, kept: _Kept) -> Callable[[mmap.mmap], 
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     try:
-        pixels = np.ascontiguousarray(converted(read_picture(BytesIO(data)).upright, channels))
+        upright = read_picture(BytesIO(data)).upright
+        pixels = np.ascontiguousarray(converted(upright, channels))
     except PipelineError as error:
         return str(error)
     height, width = pixels.shape[-2:]
@@ -147,9 +149,11 @@ def _read(path: Path, channels: Channels, kept: _Kept) -> Callable[[mmap.mmap], 
         for image, low, high in zip(pixels, lows, highs, strict=True)
     )
     start, shape, dtype, digest = kept.add(pixels), pixels.shape, pixels.dtype, sha256_bytes(data)
+    was_colour = upright.shape[1] != shape[1]
 
     def result(content: mmap.mmap) -> ImageFile:
-        return ImageFile(path, digest, np.ndarray(shape, dtype, content, start), samples, min(lows), max(highs))
+        images = np.ndarray(shape, dtype, content, start)
+        return ImageFile(path, digest, images, samples, min(lows), max(highs), was_colour)
 
     return result
 

@@ -204,6 +204,12 @@ def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:
     return "; ".join(texts)
 
 
+def describe_gray(files: Files) -> str:
+    """How many images in colour became gray; "" if none did."""
+    count = sum(len(file.pixels) for file in files.values() if file.was_colour)
+    return f"{count:,} image{'s' if count > 1 else ''} in colour became gray" if count else ""
+
+
 def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages]) -> None:
     """Refuse images that are for training and for testing.
 

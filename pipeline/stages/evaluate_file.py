@@ -1,0 +1,44 @@
+"""Score an exported model on a folder of images, by its file alone: no run, no store, nothing is written."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from pipeline.config import Config
+from pipeline.data.sources import open_source
+from pipeline.denoising.model import located_model, open_model
+from pipeline.errors import PipelineError
+from pipeline.noise import Noise, make_noise
+from pipeline.scoring import awgn
+from pipeline.scoring.score import file_denoiser
+from pipeline.stages.other_data import fitting, images_of, print_scores, score_images
+from pipeline.tracking import names
+
+
+def evaluate_file(model: str, other: Config, noises: Mapping[str, Noise], protocol: str = "") -> None:
+    """Print the scores of an ONNX file, in onnxruntime.
+
+    Args:
+        model: a hand-off folder, its .onnx file, or an MLflow model URI.
+        other: names the dataset, its noisy images and its levels.
+        noises: to score at, by label; none for that of the images.
+        protocol: "awgn" for the noises of `pipeline.scoring.awgn`, or "".
+
+    Raises:
+        PipelineError: the model or the images cannot be used, or it is not known at which noise.
+    """
+    with located_model(model) as path:
+        network = open_model(path)
+        with images_of(open_source(other), other, network.channels) as part:
+            if protocol:
+                part, noises = awgn.ordered(part), awgn.noises()
+            elif not noises:
+                if part.noisy is None:
+                    raise PipelineError(
+                        f"--dataset {other.dataset}: the images are clean, and a file does not say which noise to add; "
+                        "give --protocol awgn, --noise or --variance"
+                    )
+                recorded = make_noise("recorded")
+                noises = {recorded.label: recorded}
+            results = score_images(part, fitting(file_denoiser(network), network.channels, part), noises)
+    print_scores(names.metric_text(other.dataset_name), results, [*noises], awgn.digest_of(part))
