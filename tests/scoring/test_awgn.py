@@ -30,6 +30,7 @@ def test_noise_is_not_clipped_and_what_comes_out_is() -> None:
     black = Part(np.zeros((2, 1, 200, 200), np.uint8))
     for sigma, noise in zip(awgn.SIGMAS, awgn.noises().values(), strict=True):
         found = score(black, noise, {"noisy": identity, "clipped": clipped}, {"psnr": METRICS["psnr"]})
+        assert noise.level == pytest.approx(sigma / 255, rel=1e-6)
         wanted = -20 * math.log10(sigma / 255)  # at 25: 20.17 dB
         assert found["noisy"]["psnr"] == pytest.approx(wanted, abs=0.1)
         # Half of the noise on black is negative, and a clipped output has none of it.
@@ -45,10 +46,11 @@ def test_the_digest_and_the_noise_are_those_of_the_pixels(tmp_path: Path) -> Non
             Image.fromarray(images[number, 0]).save(tmp_path / folder / f"{place}.{suffix}")
     parts = [read(tmp_path / folder) for folder in ("one", "two", "three")]
     assert len({awgn.digest_of(part) for part in parts}) == 1
-    scores = [score(awgn.ordered(part), awgn.noises()["awgn-25"], {"noisy": identity}, METRICS) for part in parts]
+    noise, denoisers = awgn.noises()["awgn-25"], {"clipped": clipped}
+    scores = [score(awgn.ordered(part), noise, denoisers, METRICS)["clipped"]["psnr"] for part in parts]
     for other in scores[1:]:
-        assert np.array_equal(other["noisy"]["psnr"], scores[0]["noisy"]["psnr"])
-    assert len(set(scores[0]["noisy"]["psnr"])) == 3  # each has noise of its own
+        assert np.array_equal(other, scores[0])
+    assert len(set(scores[0])) == 3
 
     changed = images.copy()
     changed[1, 0, 3, 3] ^= 1
