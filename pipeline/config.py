@@ -22,7 +22,7 @@ AUTO: Final = "auto"  # on the command line: what follows from the model's recip
 DATA = ("dataset", "noisy", "group", "channels", "white", "black", "data_dir", "seed")
 _RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "images")
 RECIPE = ("epochs", *_RECIPE)  # what follows from the recipe if it is AUTO
-OF_DATA = ("noise", "target", "crop")  # what follows from the data if it is AUTO
+OF_DATA = ("noise", "target", "crop", "crop_by")  # what follows from the data if it is AUTO
 # Targets, as in `pipeline.training.objectives.TARGETS`, that need white Gaussian noise of one known level ...
 OF_KNOWN_LEVEL = ("sure", "r2r")
 # ... and those whose loss is an estimate by small differences: it may be below 0, and bfloat16 is too coarse for it.
@@ -62,6 +62,10 @@ class DataFacts:
             return 0
         return min(_CROP, self.smallest)
 
+    @property
+    def crop_by(self) -> str:
+        return "detail" if self.has_clean else "area"  # noise would count as detail
+
     def per_epoch(self, crop: int) -> int:
         """Images that training sees in an epoch."""
         return max(1, self.pixels // crop**2) if crop else self.images
@@ -87,6 +91,7 @@ class Config:
     start: str = ""  # the model whose weights to start from: a run's ID, an MLflow model, a hand-off; "" for fresh ones
     target: str = "clean"  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
     crop: int = 0  # side of the random crops to train on, in pixels; 0 for whole images
+    crop_by: str = "detail"  # where these are more likely: "detail" or, everywhere alike, "area"
     recipe: str = "fast"  # a name in `pipeline.models.RECIPES`, from which the next ones come where they are AUTO
     epochs: int = 1
     batch_size: int = _DEFAULT.batch_size
@@ -97,6 +102,7 @@ class Config:
     loss: str = _DEFAULT.loss
     precision: str = _DEFAULT.precision
     bn_momentum: float = _DEFAULT.bn_momentum
+    ema: float = _DEFAULT.ema
     compile: bool = False  # whether to train with torch.compile
     device: str = "auto"  # auto, cpu, cuda or mps
 

@@ -144,6 +144,12 @@ OPTIONS: dict[str, Option] = {
         AUTO,
         _TRAINING,
     ),
+    "crop_by": Option(
+        click.Choice([AUTO, "detail", "area"]),
+        "Places of the crops: more likely by detail, or all alike; auto is detail where the data have clean images.",
+        AUTO,
+        _TRAINING,
+    ),
     "recipe": Option(
         click.Choice(list(RECIPES)),
         "Recipe that sets every option left at auto ("
@@ -179,6 +185,12 @@ OPTIONS: dict[str, Option] = {
     "bn_momentum": Option(
         AutoNumber(float, 0, 1, low_allowed=False),
         "Weight of the newest batch in the statistics of BatchNorm, for networks that use it.",
+        AUTO,
+        _TRAINING,
+    ),
+    "ema": Option(
+        AutoNumber(float, 0, 0.999999),
+        "Decay of the moving average of the weights, which is what is validated and kept; 0 keeps the weights themselves.",
         AUTO,
         _TRAINING,
     ),

@@ -103,51 +103,108 @@ class WholeImages:
 
 
 class RandomCrops:
-    """Random squares of `size` pixels, flipped and turned, as many per epoch as cover the area of the images."""
+    """Random squares of `size` pixels, flipped and turned, as many per epoch as cover the area of the images.
 
-    def __init__(self, part: Part, size: int, device: torch.device | str = "cpu") -> None:
+    Args:
+        part: the images.
+        size: in pixels.
+        device: of the crops.
+        by_detail: draw places in proportion to the mean gradient of the square there, instead of all alike. Photographs
+            are smooth for the most part, and a network learns little from that.
+    """
+
+    def __init__(self, part: Part, size: int, device: torch.device | str = "cpu", by_detail: bool = False) -> None:
         self.size, self.device = size, torch.device(device)
         self._part = part
         self._clean, self._noisy = (
             None if images is None else [_as_tensor(image).to(device) for image in images]
             for images in (part.clean, part.noisy)
         )
-        self._areas = torch.tensor([float(image.shape[-2] * image.shape[-1]) for image in part.images])
+        self._area = sum(image.shape[-2] * image.shape[-1] for image in part.images)
+        self._cells, weights = _cells(self._shown, size, by_detail)
+        self._shares = weights.cumsum(0) / weights.sum()
+
+    @property
+    def _shown(self) -> list[torch.Tensor]:
+        """The image behind every image of the part that shows its detail best: the clean one, where there is one."""
+        if self._clean is None or self._noisy is None:
+            return self._clean or self._noisy or []
+        assert self._part.scenes is not None
+        return [self._clean[scene] for scene in self._part.scenes]
 
     def __len__(self) -> int:
-        return crops_per_epoch(int(self._areas.sum().item()), self.size)
+        return crops_per_epoch(self._area, self.size)
 
     def epoch(self, batch_size: int, generator: torch.Generator) -> Iterator[Batch]:
         # Drawn on the generator's device once per epoch, because reading a value back waits for the device.
         draws = torch.rand((len(self), 4), generator=generator, device=self.device).cpu()
         others = _other_captures(self._part, generator)
-        shares = (self._areas / self._areas.sum()).cumsum(0)
-        chosen = torch.searchsorted(shares, draws[:, 0].contiguous()).clamp(max=len(self._areas) - 1)
+        chosen = torch.searchsorted(self._shares, draws[:, 0].double()).clamp(max=len(self._shares) - 1)
+        cells = self._cells[chosen]  # [N, 5]: the number of an image, and a rectangle of places in it
+        tops, lefts = (
+            (cells[:, first] + draws[:, draw].double() * cells[:, first + 2]).long() for draw, first in ((1, 1), (2, 2))
+        )
+        places = torch.stack([tops, lefts, (draws[:, 3] * 8).long()], dim=1)
         for rows in torch.arange(len(self)).split(batch_size):
-            images, places = chosen[rows].tolist(), draws[rows, 1:].tolist()
+            images, at = cells[rows, 0].tolist(), places[rows].tolist()
             scenes = images if self._part.scenes is None else [int(self._part.scenes[image]) for image in images]
             second = None if others is None else [int(others[image]) for image in images]
             yield Batch(
-                self._crops(self._clean, scenes, places),
-                self._crops(self._noisy, images, places),
-                self._crops(self._noisy, second, places),
+                self._crops(self._clean, scenes, at),
+                self._crops(self._noisy, images, at),
+                self._crops(self._noisy, second, at),
                 self._part.levels,
             )
 
     def _crops(
-        self, images: list[torch.Tensor] | None, numbers: list[int] | None, places: list[list[float]]
+        self, images: list[torch.Tensor] | None, numbers: list[int] | None, places: list[list[int]]
     ) -> torch.Tensor | None:
         if images is None or numbers is None:
             return None
         return torch.stack([self._crop(images[number], *place) for number, place in zip(numbers, places, strict=True)])
 
-    def _crop(self, image: torch.Tensor, down: float, right: float, turn: float) -> torch.Tensor:
-        height, width = image.shape[-2:]
-        top, left = int(down * (height - self.size + 1)), int(right * (width - self.size + 1))
-        crop = image[:, top : top + self.size, left : left + self.size]
-        symmetry = int(turn * 8)  # of the square
-        crop = crop.rot90(symmetry // 2, (1, 2))
+    def _crop(self, image: torch.Tensor, top: int, left: int, symmetry: int) -> torch.Tensor:
+        """A square of the image, in one of the 8 symmetries of a square."""
+        crop = image[:, top : top + self.size, left : left + self.size].rot90(symmetry // 2, (1, 2))
         return crop.flip(2) if symmetry % 2 else crop
+
+
+def _cells(images: list[torch.Tensor], size: int, by_detail: bool) -> tuple[torch.Tensor, torch.Tensor]:
+    """Where crops may begin, in small rectangles, and how often each of these is to be chosen.
+
+    Returns:
+        int64 [N, 5]: the number of the image, the rectangle's top and left, its height and width. And float64 [N]: the
+        weight of each, which is its area, times the mean gradient of the crop in its middle if that is asked for.
+    """
+    step = max(1, size // 2)
+    cells, weights = [], []
+    for number, image in enumerate(images):
+        places = [side - size + 1 for side in image.shape[-2:]]
+        sides = [torch.arange(0, end, step) for end in places]
+        heights, widths = ((end - begin).clamp(max=step) for begin, end in zip(sides, places, strict=True))
+        tops, lefts = torch.meshgrid(*sides, indexing="ij")
+        areas = heights[:, None] * widths
+        rectangles = [torch.full_like(tops, number), tops, lefts, *torch.meshgrid(heights, widths, indexing="ij")]
+        cells.append(torch.stack(rectangles, dim=-1).flatten(0, 1))
+        weight = areas.double()
+        if by_detail:
+            middles = [begin + length // 2 for begin, length in ((sides[0], heights), (sides[1], widths))]
+            weight *= _detail(image, size, *middles)
+        weights.append(weight.flatten())
+    total = torch.cat(weights)
+    # Where all is flat, no place is better than another.
+    return torch.cat(cells), total if total.sum() > 0 else torch.ones_like(total)
+
+
+def _detail(image: torch.Tensor, size: int, tops: torch.Tensor, lefts: torch.Tensor) -> torch.Tensor:
+    """The mean gradient of the squares of `size` pixels that begin at `tops` and `lefts`: float64 [tops, lefts]."""
+    gray = image.float().mean(dim=0)
+    gradient = (gray[1:, 1:] - gray[:-1, :-1]).abs() + (gray[1:, :-1] - gray[:-1, 1:]).abs()
+    # Sums over rectangles from the top left corner give the sum over any square.
+    sums = torch.nn.functional.pad(gradient.double().cumsum(0).cumsum(1), (1, 0, 1, 0)).cpu()
+    ends = [(begin + size - 1).clamp(max=side - 1) for begin, side in zip((tops, lefts), image.shape[-2:], strict=True)]
+    upper, lower = sums[tops], sums[ends[0]]
+    return (lower[:, ends[1]] - lower[:, lefts] - upper[:, ends[1]] + upper[:, lefts]).clamp(min=0)
 
 
 def crops_per_epoch(pixels: int, size: int) -> int:
@@ -155,8 +212,8 @@ def crops_per_epoch(pixels: int, size: int) -> int:
     return max(1, pixels // size**2)
 
 
-def training_batches(part: Part, crop: int, device: torch.device) -> Batches:
-    """Whole images if `crop` is 0, else random crops with sides of `crop` pixels.
+def training_batches(part: Part, crop: int, device: torch.device, by_detail: bool = False) -> Batches:
+    """Whole images if `crop` is 0, else random crops with sides of `crop` pixels, see `RandomCrops`.
 
     Raises:
         PipelineError: whole images differ in size, or an image is smaller than the crop.
@@ -164,7 +221,7 @@ def training_batches(part: Part, crop: int, device: torch.device) -> Batches:
     if crop == 0:
         return WholeImages(part, device)
     _check_crop(part.images, crop)
-    return RandomCrops(part, crop, device)
+    return RandomCrops(part, crop, device, by_detail)
 
 
 def validation_batch(part: Part, crop: int, most: int, device: torch.device) -> Batch:

@@ -34,6 +34,7 @@ class Recipe:
     loss: str = "psnr"  # a key of `pipeline.training.objectives.LOSSES`
     precision: str = "bfloat16"  # of arithmetic in training; the weights are float32
     bn_momentum: float = 0.1  # weight of the newest batch in BatchNorm's running statistics
+    ema: float = 0.0  # decay of the moving average of the weights, which is kept instead of them; 0 for none
 
 
 # The values of `--recipe`.
@@ -87,11 +88,11 @@ MODELS: dict[str, ModelEntry] = {
     ),
     "resunet": ModelEntry(
         "pipeline.models.resunet:ResUNet",
-        "residual blocks at three scales, skips by addition; predicts the noise instead of the image",
+        "residual blocks at three scales or more, skips by addition; predicts the noise instead of the image",
         fast=Recipe(images=192_000),
         best=Recipe(),
-        sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}},
-        options={"width": 16, "bias": True, "noise-map": False},
+        sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}, "deep": {"width": 16, "scales": 4}},
+        options={"width": 16, "scales": 3, "bias": True, "noise-map": False},
     ),
     "dncnn": ModelEntry(
         "pipeline.models.dncnn:DnCNN",
@@ -102,6 +103,9 @@ MODELS: dict[str, ModelEntry] = {
         options={"depth": 7, "width": 32},
     ),
 }
+
+
+_HIGHEST = {"scales": 6}  # of options whose cost is exponential
 
 
 def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
@@ -120,7 +124,7 @@ def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
     for key, text in given.items():
         if key not in options:
             raise unknown(f"option of --model {name}", key, options)
-        options[key] = _convert(text, options[key], f"--model {name}: {key}")
+        options[key] = _convert(key, text, options[key], f"--model {name}")
     return name, options
 
 
@@ -161,11 +165,12 @@ def batch_norms(model: nn.Module) -> list[nn.BatchNorm2d]:
     return [module for module in model.modules() if isinstance(module, nn.BatchNorm2d)]
 
 
-def _convert(text: str, default: Option, where: str) -> Option:
+def _convert(key: str, text: str, default: Option, where: str) -> Option:
     if isinstance(default, bool):
         if text not in ("true", "false"):
-            raise PipelineError(f"{where}: '{text}' is neither true nor false")
+            raise PipelineError(f"{where}: {key}: '{text}' is neither true nor false")
         return text == "true"
-    if not (text.isascii() and text.isdigit() and 1 <= int(text) <= 1024):
-        raise PipelineError(f"{where}: '{text}' is not an integer from 1 to 1,024")
+    highest = _HIGHEST.get(key, 1024)
+    if not (text.isascii() and text.isdigit() and len(text) <= 4 and 1 <= int(text) <= highest):
+        raise PipelineError(f"{where}: {key}: '{text}' is not an integer from 1 to {highest:,}")
     return int(text)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import islice
+
 import torch
 from torch import nn
 from torch.nn import functional
@@ -24,7 +26,9 @@ class _ResidualBlock(nn.Module):
 
 
 class ResUNet(nn.Module):
-    """Three scales of `width`, 2 and 4 times `width` channels, with 1, 1 and 2 residual blocks; skips are added.
+    """Residual blocks at several scales, each with half the size and twice the channels of the one before.
+
+    Skips are added. There are 1, 1, 2, 3, … residual blocks at the scales, down to the last and again on the way back.
 
     The network predicts what to add to its input, so that detail does not have to pass a bottleneck.
 
@@ -34,38 +38,54 @@ class ResUNet(nn.Module):
     Args:
         channels: C.
         width: channels at full resolution.
+        scales: how many.
         bias: False leaves out every additive constant. Scaling the input then scales the output (before the clamp),
             so that the model generalises to noise levels that it was not trained on (Mohan et al. 2020).
         noise_map: estimate the noise level around every pixel and feed it as one more channel (FFDNet, Zhang et al.
             2018, takes the true level in this way).
     """
 
-    def __init__(self, channels: int = 1, width: int = 16, bias: bool = True, noise_map: bool = False) -> None:
+    def __init__(
+        self, channels: int = 1, width: int = 16, scales: int = 3, bias: bool = True, noise_map: bool = False
+    ) -> None:
         super().__init__()
-        widths = (width, 2 * width, 4 * width)
+        widths = [width * 2**scale for scale in range(scales)]
+        self.blocks = [max(1, scale) for scale in range(scales)]
         self.noise_map = noise_map
         self.stem = nn.Conv2d(channels + noise_map, width, 3, padding=1, bias=bias)
-        self.encoder = nn.ModuleList(_ResidualBlock(size, bias) for size in widths[:-1])
+        *sides, middle = (
+            [_ResidualBlock(size, bias) for _ in range(count)] for size, count in zip(widths, self.blocks, strict=True)
+        )
+        # The blocks of all scales in one list each.
+        self.encoder = nn.ModuleList(block for side in sides for block in side)
         # A kernel of 3 with padding rounds odd sizes up, so that any size is possible.
         self.down = nn.ModuleList(nn.Conv2d(size, 2 * size, 3, stride=2, padding=1, bias=bias) for size in widths[:-1])
-        self.middle = nn.Sequential(_ResidualBlock(widths[-1], bias), _ResidualBlock(widths[-1], bias))
+        self.middle = nn.Sequential(*middle)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * size, size, 2, stride=2, bias=bias) for size in widths[-2::-1])
-        self.decoder = nn.ModuleList(_ResidualBlock(size, bias) for size in widths[-2::-1])
+        self.decoder = nn.ModuleList(
+            _ResidualBlock(widths[scale], bias)
+            for scale in range(scales - 2, -1, -1)
+            for _ in range(self.blocks[scale])
+        )
         self.head = nn.Conv2d(width, channels, 3, padding=1, bias=bias)
         nn.init.zeros_(self.head.weight)
 
     def forward(self, noisy: torch.Tensor) -> torch.Tensor:
         features = self.stem(torch.cat([noisy, noise_level(noisy)], dim=1) if self.noise_map else noisy)
         skips = []
-        for block, down in zip(self.encoder, self.down, strict=True):
-            features = block(features)
+        encoder, decoder = iter(self.encoder), iter(self.decoder)
+        for count, down in zip(self.blocks, self.down, strict=False):
+            for block in islice(encoder, count):
+                features = block(features)
             skips.append(features)
             features = down(features)
         features = self.middle(features)
-        for up, block in zip(self.up, self.decoder, strict=True):
+        for count, up in zip(self.blocks[-2::-1], self.up, strict=True):
             skip = skips.pop()
             height, width = skip.shape[-2:]
-            features = block(up(features)[..., :height, :width] + skip)
+            features = up(features)[..., :height, :width] + skip
+            for block in islice(decoder, count):
+                features = block(features)
         return remove_noise(noisy, self.head(features), self.training)
 
 

@@ -10,14 +10,18 @@ import re
 from dataclasses import fields
 from typing import Any
 
-from pipeline.noise.kinds import HIGHEST, NOISES, Clipped, GaussianNoise, Noise
+from pipeline.errors import PipelineError
+from pipeline.noise.kinds import HIGHEST, NOISES, Clipped, GaussianNoise, Mixed, Noise
 from pipeline.noise.ranges import DRAWS, Range
 from pipeline.spec import split_spec, unknown
+
+_JOINT = re.compile(r"\+(?=[a-z])")  # not the sign of an exponent
 
 __all__ = [
     "NOISES",
     "Clipped",
     "GaussianNoise",
+    "Mixed",
     "Noise",
     "describe_noises",
     "make_noise",
@@ -29,6 +33,8 @@ __all__ = [
 def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:
     """The noise that a text `NAME[:key=value,…]` describes; NAME is a key of `NOISES`.
 
+    Several of them joined by `+` are for images that have one of them each, see `Mixed`.
+
     Args:
         spec: the text; for a camera, the profile may follow the name: `camera:Canon EOS 6D iso 6400`.
         variance: `NUMBER` or `LOW:HIGH`, for the kinds that have a variance and whose `spec` does not give it.
@@ -37,6 +43,14 @@ def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:
     Raises:
         PipelineError: an unknown name or parameter, or a value that is not allowed.
     """
+    noises = [_one(part, variance) for part in _JOINT.split(spec)]
+    if len(noises) > 1 and any(noise.is_recorded for noise in noises):
+        raise PipelineError(f"--noise {spec}: the noise of the data goes with no other")
+    noise = Mixed(tuple(noises)) if len(noises) > 1 else noises[0]
+    return Clipped(noise) if clip else noise
+
+
+def _one(spec: str, variance: str) -> Noise:
     if spec.startswith("camera:") and "=" not in spec:
         spec = spec.replace(":", ":profile=", 1)
     name, given = split_spec(spec, "--noise")
@@ -57,7 +71,7 @@ def make_noise(spec: str, variance: str = "0.01", clip: bool = False) -> Noise:
             values[key] = text
     noise = NOISES[name](**values)
     noise.check()
-    return Clipped(noise) if clip else noise
+    return noise
 
 
 def without_level(spec: str) -> str:

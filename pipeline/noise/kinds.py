@@ -13,79 +13,17 @@ kinds at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, fields
-from typing import TYPE_CHECKING, ClassVar
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
+from pipeline.noise.base import Noise, normal
 from pipeline.noise.cameras import camera_profile
 from pipeline.noise.ranges import Range
+from pipeline.noise.sensor import SensorNoise
 
 if TYPE_CHECKING:
     import torch
-
-
-@dataclass(frozen=True)
-class Noise:
-    """Base of all kinds: callable with clean images and a generator."""
-
-    name: ClassVar[str]  # in `NOISES`
-
-    def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        """Return a noisy copy of `clean`, float [N, C, H, W], of the same type and on the same device."""
-        raise NotImplementedError
-
-    def copy_of(
-        self, clean: torch.Tensor | None, capture: torch.Tensor | None, generator: torch.Generator
-    ) -> torch.Tensor:
-        """The noisy copy of images: drawn for the clean ones, or the recorded capture. All are float [N, C, H, W]."""
-        assert clean is not None
-        return self(clean, generator)
-
-    @property
-    def is_recorded(self) -> bool:
-        """Whether the noise is that of the data and cannot be drawn."""
-        return False
-
-    @property
-    def level(self) -> float:
-        """The standard deviation, where this is white Gaussian noise of one known level; else 0."""
-        return 0.0
-
-    def check(self) -> None:
-        """Raise `PipelineError` for values that are each in range but not allowed together."""
-        for field in fields(self):
-            value = getattr(self, field.name)
-            if isinstance(value, Range) and value.low == 0 < value.high and getattr(self, "draw", "") == "log":
-                raise PipelineError(
-                    f"--noise {self.name}: {field.name} {value}: a logarithm cannot be drawn from 0; "
-                    "start above 0, or add draw=sqrt or draw=uniform"
-                )
-
-    def _options(self) -> dict[str, str]:
-        """The parameters as text; `draw` and `clip` are left out where they have their defaults."""
-        return {
-            field.name: str(getattr(self, field.name))
-            for field in fields(self)
-            if not (field.name in ("draw", "clip") and getattr(self, field.name) == field.default)
-        }
-
-    @property
-    def spec(self) -> str:
-        """The text that `make_noise` turns into this noise."""
-        options = ",".join(f"{key}={value}" for key, value in self._options().items())
-        return f"{self.name}:{options}" if options else self.name
-
-    @property
-    def label(self) -> str:
-        """A short name for metrics and files, of letters, digits, `.`, `-` and `_`; a bare number is Gaussian."""
-        parts = [f"{key}{value}" for key, value in self._options().items()]
-        return "-".join([self.name, *parts]).replace(":", "-")
-
-    @property
-    def description(self) -> str:
-        """For sentences: "gaussian noise of variance 0.01"."""
-        options = [f"{key} {value.replace(':', ' to ')}" for key, value in self._options().items()]
-        return f"{self.name} noise" + (f" ({', '.join(options)})" if options else "")
 
 
 @dataclass(frozen=True)
@@ -110,7 +48,7 @@ class GaussianNoise(Noise):
             noisy = clean.new_empty(clean.shape).normal_(0.0, self.variance.low**0.5, generator=generator).add_(clean)
         else:
             sigma = self.variance.values(clean, self.draw, generator).sqrt_()
-            noisy = _normal(clean, generator).mul_(sigma).add_(clean)
+            noisy = normal(clean, generator).mul_(sigma).add_(clean)
         if self.clip.high == 0:
             return noisy
         share = self.clip.values(clean, "uniform", generator)
@@ -170,7 +108,7 @@ class PoissonGaussianNoise(Noise):
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         shot = self.shot.values(clean, self.draw, generator)
         read = self.read.values(clean, self.draw, generator)
-        return _normal(clean, generator).mul_((shot * clean + read).sqrt_()).add_(clean)
+        return normal(clean, generator).mul_((shot * clean + read).sqrt_()).add_(clean)
 
 
 @dataclass(frozen=True)
@@ -197,7 +135,7 @@ class SpeckleNoise(Noise):
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         sigma = self.variance.values(clean, self.draw, generator).sqrt_()
-        return _normal(clean, generator).mul_(sigma).mul_(clean).add_(clean)
+        return normal(clean, generator).mul_(sigma).mul_(clean).add_(clean)
 
 
 @dataclass(frozen=True)
@@ -249,34 +187,6 @@ class CorrelatedNoise(Noise):
 
 
 @dataclass(frozen=True)
-class RealisticNoise(Noise):
-    """A camera and what follows it, in the spirit of BSRGAN (Zhang et al. 2021) and SCUNet (Zhang et al. 2023).
-
-    First the sensor, `PoissonGaussianNoise` as Brooks et al. 2019 measured it. Then, in random order and each with a
-    chance of one half: white Gaussian, speckle and correlated noise of standard deviations from 2/255 to 25/255 (the
-    range of BSRGAN), and salt and pepper on 0.01 % to 1 % of the pixels. Finally clipping and rounding to 8 bits, as in
-    a stored image. JPEG is left out: it needs a codec.
-    """
-
-    name = "realistic"
-
-    def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-        variance = Range((2 / 255) ** 2, (25 / 255) ** 2)
-        others = [
-            GaussianNoise(variance),
-            SpeckleNoise(variance),
-            CorrelatedNoise(variance, Range(0.5, 1.5)),
-            SaltPepperNoise(Range(1e-4, 1e-2)),
-        ]
-        noisy = PoissonGaussianNoise()(clean, generator)
-        draws = clean.new_empty((2, len(others))).uniform_(generator=generator).tolist()
-        for _, chance, noise in sorted(zip(*draws, others, strict=True), key=lambda item: item[0]):
-            if chance < 0.5:
-                noisy = noise(noisy, generator)
-        return QuantizationNoise(Range(256, 256))(noisy.clamp(0, 1), generator)
-
-
-@dataclass(frozen=True)
 class CameraNoise(Noise):
     """The measured noise of a real camera: y = x + sqrt(a x + b) n, with a and b of the green channel.
 
@@ -293,7 +203,7 @@ class CameraNoise(Noise):
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         a, b = camera_profile(self.profile)
-        return _normal(clean, generator).mul_((a * clean + b).clamp_(min=0).sqrt_()).add_(clean)
+        return normal(clean, generator).mul_((a * clean + b).clamp_(min=0).sqrt_()).add_(clean)
 
     @property
     def label(self) -> str:
@@ -372,8 +282,35 @@ class Clipped(Noise):
         return f"{self.noise.description}, clipped to [0, 1]"
 
 
-def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    return like.new_empty(like.shape).normal_(generator=generator)
+@dataclass(frozen=True)
+class Mixed(Noise):
+    """Several kinds, of which every image has one: the images of a batch take turns.
+
+    Training batches are in random order, so that this is as good as a draw, and no kind is drawn in vain.
+    """
+
+    noises: tuple[Noise, ...]
+
+    def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+        import torch
+
+        noisy = torch.empty_like(clean)
+        for turn, noise in enumerate(self.noises):
+            if turn < len(clean):
+                noisy[turn :: len(self.noises)] = noise(clean[turn :: len(self.noises)], generator)
+        return noisy
+
+    @property
+    def spec(self) -> str:
+        return "+".join(noise.spec for noise in self.noises)
+
+    @property
+    def label(self) -> str:
+        return "-or-".join(noise.label for noise in self.noises)
+
+    @property
+    def description(self) -> str:
+        return ", or ".join(noise.description for noise in self.noises)
 
 
 # The kinds that `--noise` takes, and the highest values of parameters that have one.
@@ -387,7 +324,7 @@ NOISES: dict[str, type[Noise]] = {
         SpeckleNoise,
         QuantizationNoise,
         CorrelatedNoise,
-        RealisticNoise,
+        SensorNoise,
         CameraNoise,
         RecordedNoise,
     )

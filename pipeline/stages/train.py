@@ -160,7 +160,7 @@ def make_trainer(
     """
     device, noise = choose_device(config.device), config.training_noise
     train, validation = (part.for_noise(noise.is_recorded) for part in (data.train, data.validation))
-    batches = training_batches(train, config.crop, device)
+    batches = training_batches(train, config.crop, device, config.crop_by == "detail")
     torch.manual_seed(config.seed)
     model = build_model(config.model, config.size, data.channels)
     if start:
@@ -230,7 +230,7 @@ class _Slider:
     @torch.no_grad()
     def strip(self) -> np.ndarray:
         """Rows of noisy, denoised and clean images, uint8 [H, W] or [H, W, 3]. The model must be in eval mode."""
-        denoised = self._trainer.model(self._noisy.to(self._trainer.batches.device)).cpu()
+        denoised = self._trainer.result(self._noisy.to(self._trainer.batches.device)).cpu()
         return figures.image_strip([self._noisy, denoised, *([] if self._clean is None else [self._clean])])
 
 

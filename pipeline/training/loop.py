@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.data.batches import EVALUATION_BATCH, Batch, Batches
 from pipeline.errors import PipelineError
@@ -146,12 +147,22 @@ class Trainer:
         self._point_steps = {number * steps_per_epoch // points for number in range(1, points + 1)}  # in an epoch
         self.steps = steps_per_epoch * epochs  # in the whole training
 
+        self._average: AveragedModel | None = None
+        if recipe.ema:
+            average = get_ema_multi_avg_fn(recipe.ema)
+            self._average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True).eval()
+
         self._steps_done = 0
         self._best: Best | None = None
         self._epochs: list[Epoch] = []
         self._points: list[Point] = []
         self._began = time.perf_counter()  # earlier, where a training is resumed
         self._start_epoch(1)
+
+    @property
+    def result(self) -> nn.Module:
+        """What the training has come to: the model, or the average of its weights if the recipe asks for it."""
+        return self.model if self._average is None else self._average.module
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch  # the current one, from 1
@@ -186,7 +197,7 @@ class Trainer:
         images, train_loss = self._epoch * len(self.batches), self._total.item() / len(self.batches)
         is_best = self._best is None or loss < self._best.validation_loss
         if is_best:
-            self._best = Best(self._epoch, loss, images, copy.deepcopy(self.model.state_dict()))
+            self._best = Best(self._epoch, loss, images, copy.deepcopy(self.result.state_dict()))
         self._epochs.append(Epoch(self._epoch, images, train_loss, loss, images_per_second, is_best))
         observer.epoch(self._epochs[-1])
 
@@ -203,13 +214,15 @@ class Trainer:
         # Gradients are averaged over processes, which may have more or fewer images than each other.
         (loss * (team.count * len(pair) / len(batch))).backward()
         self._optimizer.step()
+        if self._average is not None:
+            self._average.update_parameters(self.model)
         self._total += team.sum(loss.detach() * len(pair))
         self._seen += len(batch)
         self._steps_done += 1
 
     @torch.no_grad()
     def validate(self) -> float:
-        """Loss on the validation images. Leaves the model in eval mode.
+        """Loss of `result` on the validation images. Leaves the model in eval mode.
 
         Computed in float32, because the model is handed off in float32.
         """
@@ -220,7 +233,7 @@ class Trainer:
         for batch in self.validation.split(EVALUATION_BATCH):
             pair = self._draw_pair(batch.floats(), self._noise, generator).part(self._team.share(len(batch)))
             if len(pair):
-                total += self._reduce(pair.errors(self.model(pair.input))) * len(pair)
+                total += self._reduce(pair.errors(self.result(pair.input))) * len(pair)
         return self._team.sum(total).item() / len(self.validation)
 
     def state_dict(self) -> dict[str, Any]:
@@ -234,6 +247,7 @@ class Trainer:
             "step": self._steps_done,
             "model": self.model.state_dict(),
             "optimizer": self._optimizer.state_dict(),
+            "average": self._average.state_dict() if self._average else None,
             "best": vars(self._best) if self._best else None,
             "epochs": [*map(asdict, self._epochs)],
             "points": [*map(asdict, self._points)],
@@ -244,6 +258,8 @@ class Trainer:
         """Continue from a state that `state_dict` returned, of a trainer made from the same arguments."""
         self.model.load_state_dict(state["model"])
         self._optimizer.load_state_dict(state["optimizer"])
+        if self._average:
+            self._average.load_state_dict(state["average"])
         self._generator.set_state(state["generator"])
         self._steps_done = state["step"]
         self._best = Best(**state["best"]) if state["best"] else None

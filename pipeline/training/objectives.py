@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 _SHARE = 0.5  # of the noise, by which `recorrupted` strengthens it in the input; the paper's choice
 _STEP = 0.003  # by how much pixels change where a divergence is measured
 _STRICTNESS = 10  # weight of a squared divergence, where the noise level is not known
-_FLOOR = 1e-8  # added to the mean squared error in the PSNR loss: 80 dB, more than 8-bit images can have
+_FLOOR = 1e-8  # added to the mean squared error under a root or a logarithm: 80 dB, more than 8-bit images can have
 
 
 @dataclass(frozen=True)
@@ -169,8 +169,14 @@ def minus_psnr(errors: torch.Tensor) -> torch.Tensor:
     return 10 * (errors + _FLOOR).log10().mean()
 
 
+def rmse(errors: torch.Tensor) -> torch.Tensor:
+    """The mean of the images' root mean squared errors: between the other two in how much strong noise counts."""
+    return (errors + _FLOOR).sqrt().mean()
+
+
 # The values of `--loss`: how the errors of the images in a batch become one number, and what that number is.
 LOSSES: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
     "mse": (mse, "mean squared error"),
+    "rmse": (rmse, "root mean squared error"),
     "psnr": (minus_psnr, "minus the mean PSNR, in dB"),
 }

@@ -99,15 +99,17 @@ def test_quantization_leaves_so_many_levels(clean: torch.Tensor) -> None:
     assert make_noise("quantization:levels=4")(clean, seeded()).unique().tolist() == pytest.approx([0, 1 / 3, 2 / 3, 1])
 
 
-def test_realistic_noise_varies_from_image_to_image_and_is_stored_in_8_bits(clean: torch.Tensor) -> None:
-    noise = make_noise("realistic")
-    deviations = [(noise(image[None], seeded(index)) - image).std().item() for index, image in enumerate(clean)]
-    assert min(deviations) > 0
-    assert max(deviations) > 4 * min(deviations)
-    pixels = noise(clean, seeded()) * 255
-    assert torch.allclose(pixels, pixels.round(), atol=1e-4)
-    assert pixels.min() >= 0
-    assert pixels.max() <= 255
+def test_the_images_of_a_batch_take_turns_in_a_mixture(clean: torch.Tensor) -> None:
+    noise = make_noise("gaussian:variance=0.0001+salt-pepper:amount=1e-01+poisson")
+    assert make_noise(noise.spec) == noise
+    assert (noise.label, noise.description) == (
+        "0.0001-or-salt-pepper-amount0.1-or-poisson-peak100-10000",
+        "gaussian noise of variance 0.0001, or salt-pepper noise (amount 0.1), or poisson noise (peak 100 to 10000)",
+    )
+    error = noise(clean, seeded()) - clean
+    assert error[::3].std().item() == pytest.approx(0.01, rel=0.02)
+    assert set(((error[1::3] != 0).float().mean(dim=(1, 2, 3)) < 0.2).tolist()) == {True}
+    assert noise(clean[:1], seeded()).shape == (1, 1, 28, 28)
 
 
 @pytest.mark.parametrize(("draw", "forth"), [("log", math.log), ("sqrt", math.sqrt), ("uniform", float)])
@@ -147,7 +149,11 @@ def test_a_share_of_the_images_is_clipped() -> None:
         (make_noise("poisson:peak=30"), "poisson-peak30", "poisson noise (peak 30)"),
         (make_noise("speckle", "0.04"), "speckle-variance0.04", "speckle noise (variance 0.04)"),
         (make_noise("speckle:variance=0.02", "0.04"), "speckle-variance0.02", "speckle noise (variance 0.02)"),
-        (make_noise("realistic"), "realistic", "realistic noise"),
+        (
+            make_noise("poisson:peak=30", clip=True),
+            "poisson-peak30-clipped",
+            "poisson noise (peak 30), clipped to [0, 1]",
+        ),
     ],
 )
 def test_names(noise: Noise, label: str, description: str) -> None:
@@ -192,6 +198,8 @@ def test_a_wrong_variance_is_one_line_that_says_what_is_allowed(text: str, parts
         ("salt-pepper:amount=1.5", ["amount", "'1.5'", "from 0 to 1"]),
         ("speckle:variance=0:1,draw=log", ["variance 0:1", "draw=sqrt"]),
         ("gaussian:draw=logg", ["draw", "'logg'", "did you mean 'log'"]),
+        ("gaussian+recorded", ["gaussian+recorded", "goes with no other"]),
+        ("sensor:quality=0:50", ["quality 0:50", "from 1 to 100"]),
         ("camera:x", ["darktable", "DARKTABLE_NOISEPROFILES"]),
     ],
 )

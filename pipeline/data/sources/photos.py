@@ -1,8 +1,10 @@
-"""Free photographs that come with installed packages: nothing is downloaded."""
+"""Free photographs that are on this machine: those inside packages, and those in a folder. Nothing is downloaded."""
 
 from __future__ import annotations
 
+import fnmatch
 import io
+from dataclasses import dataclass
 from functools import cached_property
 from importlib import import_module
 from pathlib import Path
@@ -11,6 +13,7 @@ import numpy as np
 from PIL import Image
 
 from pipeline.config import AUTO
+from pipeline.data.finding import find_images
 from pipeline.data.image_files import read_picture
 from pipeline.data.images import Part, as_images
 from pipeline.data.sources import Channels, Division
@@ -18,6 +21,7 @@ from pipeline.data.sources.reading import converted
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 
+_FOLDER = "photos"  # in the data folder
 # Photographs to train on and to test on, by the module whose package holds them.
 _TRAIN = {
     "sklearn.datasets": ("images/china.jpg", "images/flower.jpg"),
@@ -36,39 +40,66 @@ _TEST_COLOUR = (
     "chelsea.png",
 )  # in colour there are no others, so not for training
 _PACKAGES = {"sklearn.datasets": "scikit-learn", "skimage.data": "scikit-image", "pywt.data": "PyWavelets"}
-_MATE = ("/usr/share/backgrounds/mate/nature", "mate-backgrounds")  # where Debian installs them; or in the data folder
-_LARGE = 2000  # pixels
+_LARGE = 2500  # pixels of the longer side
+_VALIDATES = 12  # one photograph in so many ...
+_VALIDATED = 384  # ... a square of so many pixels from its middle
+
+
+@dataclass(frozen=True)
+class Credit:
+    """Who made some photographs, and what may be done with them."""
+
+    names: str  # a pattern for the names of their files
+    by: str
+    licence: str
+
+
+# Those that are known by name, in the folder or where Debian's packages install them. More are welcome: any photograph
+# in the folder is used, but it counts as one whose licence is not known.
+CREDITS = (
+    Credit("budgie-*.jpg", "wallpapers of the Budgie desktop", "CC0 1.0"),
+    Credit("popos-nasa-*.jpg", "NASA, in the wallpapers of Pop!_OS", "public domain"),
+    Credit("popos-*.jpg", "Unsplash (2017), in the wallpapers of Pop!_OS", "public domain"),
+    Credit("*_by_Aitzol_Berasategi.jpg", "Aitzol Berasategi", "CC BY 4.0"),
+    Credit("Picture_??_by_freespace.jpg", "Trevor 'Freespace'", "CC BY 4.0"),
+    Credit("umang_by_Abhishek_Mudgal.jpg", "Abhishek Mudgal", "CC BY 4.0"),
+    Credit("Wine_by_Jakkub_Mede.jpg", "Jakub Mede", "CC BY 4.0"),
+    Credit("seeding_by_Clements_Engelhardt.jpg", "Clemens Engelhardt", "CC0 1.0"),
+    Credit("cincinnati-bridge.jpg", "Derek Jensen", "public domain"),
+    Credit("citrus-fruits.jpg", "US Department of Agriculture", "public domain"),
+    Credit("european-honey-bee.jpg", "John Severns", "public domain"),
+)
+# Of Debian's packages lomiri-wallpapers-16.04 and palapeli-data.
+_INSTALLED = (Path("/usr/share/backgrounds"), Path("/usr/share/palapeli/collection"))
+_INSIDE = "photographs in scikit-image: public domain or CC0, for the most part; china and flower: CC BY 2.0"
 
 
 class Photos:
-    """Photographs in the packages scikit-image, scikit-learn and PyWavelets, and Debian's mate-backgrounds.
+    """Photographs in the packages scikit-image and scikit-learn, in `DATA_DIR/photos`, and in two packages of Debian.
 
     In gray, nine well-known pictures are for testing (camera, ascent, aero, brick, grass, gravel, coins, moon, page)
-    and the rest for training; in colour, astronaut, coffee and chelsea are for testing. The twelve large photographs
-    of the Debian package mate-backgrounds are for training if they are found: installed, or as `.jpg` files in
-    `DATA_DIR/mate-backgrounds`.
+    and the rest for training; in colour, astronaut, coffee and chelsea are for testing. All other photographs are taken
+    at half their size, which removes the traces of JPEG and of the camera's own noise; large ones at a quarter as well,
+    with more detail to the pixel. The middle of one in twelve is for validation, and the rest of it is not used.
     """
 
-    licence = (
-        "scikit-image's photographs: public domain or CC0, for the most part; china and flower: CC BY 2.0; "
-        "ascent, aero: MIT (with PyWavelets); mate-backgrounds: GPL-2+"
-    )
-
     def __init__(self, data_dir: Path) -> None:
-        self._mate = next(
-            (
-                found
-                for folder in (Path(_MATE[0]), data_dir / _MATE[1])
-                if (found := sorted(path for path in folder.rglob("*") if path.suffix.lower() in (".jpg", ".png")))
-            ),
-            [],
+        folder = data_dir / _FOLDER
+        known = [path for place in _INSTALLED for path in sorted(place.glob("*.jpg")) if _credit(path)]
+        own = find_images(folder).images if folder.is_dir() else []
+        self._found = list({path.name: path for path in [*known, *own]}.values())
+        self.origin = "photographs in scikit-image and scikit-learn, and " + (
+            f"{len(self._found)} others" if self._found else f"no others: there are none in {folder}"
         )
-        self.origin = "photographs in scikit-image, scikit-learn and PyWavelets" + (
-            f", and {len(self._mate)} of mate-backgrounds" if self._mate else "; mate-backgrounds was not found"
-        )
+        counts: dict[str, int] = {}
+        for path in self._found:
+            credit = _credit(path)
+            text = f"{credit.by}: {credit.licence}" if credit else "others, of which it is not known"
+            counts[text] = counts.get(text, 0) + 1
+        self.licence = "; ".join([_INSIDE, *(f"{text} ({count})" for text, count in counts.items())])
 
     def inputs(self) -> dict[str, str]:
-        paths = {path.name: path for path in [*self._train, *self._test, *self._mate]}
+        paths = {path.name: path for path in [*self._train, *self._test, *self._found]}
         return {name: sha256_file(path) for name, path in paths.items()}
 
     def divide(self, channels: Channels, scratch: Path) -> Division:
@@ -80,10 +111,24 @@ class Photos:
         if channels == 3:
             train = [path for path in train if path.name not in _TEST_COLOUR]
             test = [path for path in self._train if path.name in _TEST_COLOUR]
-        reduced = [_reduce(_read(path, channels)) for path in self._mate]
-        small = [_read(path, channels) for path in train]
+        images = [_read(path, channels) for path in train]
+        # By digest, so that one photograph more does not change the part of all others.
+        validates = [int(sha256_file(path)[:8], 16) % _VALIDATES == 0 for path in self._found]
+        middles = []
+        for path, is_validation in zip(self._found, validates, strict=True):
+            photograph = _read(path, channels)
+            reduced = [_reduced(photograph, factor) for factor in ((2, 4) if max(photograph.shape) > _LARGE else (2,))]
+            if is_validation:
+                middles += [_middle(image) for image in reduced]
+            else:
+                images += reduced
         tests = [_read(path, channels) for path in test]
-        return Division(Part(as_images([*small, *reduced])), test=Part(as_images(tests)))
+        return Division(
+            Part(as_images(images)),
+            validation=Part(as_images(middles)) if middles else None,
+            test=Part(as_images(tests)),
+            lines=(self.origin,),
+        )
 
     def test_labels(self) -> None:
         return None
@@ -95,6 +140,10 @@ class Photos:
     @cached_property
     def _test(self) -> list[Path]:
         return _paths(_TEST_GRAY)
+
+
+def _credit(path: Path) -> Credit | None:
+    return next((credit for credit in CREDITS if fnmatch.fnmatchcase(path.name, credit.names)), None)
 
 
 def _paths(names: dict[str, tuple[str, ...]]) -> list[Path]:
@@ -119,13 +168,21 @@ def _read(path: Path, channels: int) -> np.ndarray:
         if path.suffix == ".npz":
             (array,) = np.load(io.BytesIO(path.read_bytes()), allow_pickle=False).values()
             return array.astype(np.uint8)[np.newaxis]
-        return converted(read_picture(path).upright, channels)[0]
+        image = converted(read_picture(path).upright, channels)[0]
     except (OSError, PipelineError) as error:
         raise PipelineError(f"cannot use {path}: {error}") from error
+    if image.dtype != np.uint8:
+        raise PipelineError(f"cannot use {path}: photographs for training must have 8 bits")
+    return image
 
 
-def _reduce(image: np.ndarray) -> np.ndarray:
-    """Shrink uint8 [C, H, W]: each pixel is the mean of 2x2, or 3x3 in the largest, which removes traces of JPEG."""
+def _reduced(image: np.ndarray, factor: int) -> np.ndarray:
+    """Shrink uint8 [C, H, W]: each pixel is the mean of `factor` x `factor`."""
     pixels = Image.fromarray(image[0] if len(image) == 1 else image.transpose(1, 2, 0))
-    reduced = np.atleast_3d(np.asarray(pixels.reduce(3 if max(pixels.size) > _LARGE else 2)))
+    reduced = np.atleast_3d(np.asarray(pixels.reduce(factor)))
     return np.ascontiguousarray(reduced.transpose(2, 0, 1))
+
+
+def _middle(image: np.ndarray) -> np.ndarray:
+    top, left = (max(0, (side - _VALIDATED) // 2) for side in image.shape[1:])
+    return np.ascontiguousarray(image[:, top : top + _VALIDATED, left : left + _VALIDATED])
