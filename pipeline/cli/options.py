@@ -190,7 +190,7 @@ OPTIONS: dict[str, Option] = {
     ),
     "ema": Option(
         AutoNumber(float, 0, 0.999999),
-        "Decay of the moving average of the weights, which is what is validated and kept; 0 keeps the weights themselves.",
+        "Decay of the moving average of the weights, which is kept in place of the last ones; 0 for none.",
         AUTO,
         _TRAINING,
     ),

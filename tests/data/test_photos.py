@@ -53,7 +53,7 @@ def test_photos_are_split_into_training_and_test(tmp_path: Path) -> None:
     assert min(image.std() for image in data.test.images) > 10  # photographs, not empty canvases
     names = set(data.manifest["inputs"])
     assert {"camera.png", "aero.npz", "china.jpg", "astronaut.png"} <= names
-    assert "mate-backgrounds" in data.manifest["origin"]  # whether they were found or not
+    assert "no others" in data.manifest["origin"]
 
     colour = prepare(Config(dataset="photos", data_dir=str(tmp_path), channels=3))
     assert {image.shape[0] for image in [*colour.train.images, *colour.validation.images, *colour.test.images]} == {3}
@@ -65,6 +65,40 @@ def test_photos_are_split_into_training_and_test(tmp_path: Path) -> None:
     assert colour.test_digest == "b6064806b1b41652e030633a1b4da831921e5d9353bb9595f3d62b88b64d5013"
     for one, other in zip(again.test.images, data.test.images, strict=True):
         assert np.array_equal(one, other)
+
+
+def test_photographs_in_the_data_folder_are_reduced_and_credited(tmp_path: Path, photos: list[np.ndarray]) -> None:
+    (tmp_path / "photos" / "trip").mkdir(parents=True)
+    large = np.random.default_rng(0).integers(0, 256, (600, 2600, 3), np.uint8)
+    Image.fromarray(large).save(tmp_path / "photos" / "budgie-one.png")
+    Image.fromarray(large).convert("RGB").save(tmp_path / "photos" / "budgie-two.jpg")
+    for number in range(30):
+        piece = photos[0][:, number : number + 200, number : number + 300].transpose(1, 2, 0)
+        Image.fromarray(piece).save(tmp_path / "photos" / "trip" / f"{number}.png")
+    parts = Photos(tmp_path).divide(3, tmp_path)
+    assert parts.validation is not None
+    shapes = [image.shape for image in parts.train.images]
+    middles = [image.shape for image in parts.validation.images]
+    assert {(3, 300, 1300), (3, 150, 650)} < {*shapes}  # of a half and a quarter of the size
+    assert 1 <= len(middles) < 10
+    assert max(max(shape) for shape in middles) <= 384
+    assert len(shapes) + len(middles) == len(Photos(Path("nowhere")).divide(3, tmp_path).train.images) + 4 + 30
+    assert "wallpapers of the Budgie desktop: CC0 1.0 (1)" in Photos(tmp_path).licence  # not for another form of a file
+    assert "not known (31)" in Photos(tmp_path).licence
+
+
+def test_crops_by_detail_are_where_the_detail_is() -> None:
+    image = np.zeros((1, 128, 256), np.uint8)
+    image[0, :, 128:] = np.random.default_rng(0).integers(0, 256, (128, 128))
+    shares = {}
+    for by_detail in (False, True):
+        batches = training_batches(Part([image]), 32, CPU, by_detail)
+        crops = torch.cat([epoch(batches, 8, seed) for seed in range(60)]).float()
+        shares[by_detail] = (crops.std(dim=(1, 2, 3)) > 30).float().mean().item()
+    assert shares[False] == pytest.approx(0.5, abs=0.08)
+    assert shares[True] > 0.9
+    flat = training_batches(Part([np.zeros((1, 40, 40), np.uint8)]), 32, CPU, by_detail=True)
+    assert len(epoch(flat, 8, 0)) == len(flat)
 
 
 def test_crops_lie_in_the_images_and_are_turned(photos: list[np.ndarray]) -> None:
