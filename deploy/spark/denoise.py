@@ -33,7 +33,7 @@ _WORKERS_NEED = (  # modules of the pipeline
     ),
     *("config.py", "data/levels.py", "data/transparency.py", "models/__init__.py", "spec.py"),
     *(f"noise/{name}.py" for name in ("__init__", "cameras", "estimation", "kinds", "ranges")),
-    *(f"denoising/{name}.py" for name in ("__init__", "levels", "model", "tiling")),
+    *(f"denoising/{name}.py" for name in ("__init__", "levels", "model", "strength", "tiling", "turns")),
 )
 
 

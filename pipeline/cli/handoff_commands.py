@@ -34,13 +34,35 @@ def verify_command(folder: Path, runtime: str) -> None:
     cls=Command,
     section=_SECTION,
     examples=[
-        "scans/ --model artifacts/mnist-blind --output denoised",
+        "photo.jpg scans/ --output denoised",
+        "photo.jpg --output denoised --strength 0.7 --quality best",
         "photo.png --model models:/digits@champion --output denoised",
     ],
 )
 @click.argument("inputs", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--model", "file", required=True, help="Hand-off folder, or MLflow model such as models:/NAME@champion.")
+@click.option(
+    "--model",
+    "file",
+    default="",
+    help="Hand-off folder, or MLflow model such as models:/NAME@champion; by default the one for photographs, in "
+    "colour or gray, that fits each image.",
+)
 @click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
+@click.option(
+    "--strength",
+    default=1.0,
+    show_default=True,
+    type=Number(float, 0, 1.5),
+    help="Share of the noise found that is removed: 0 copies the files; above 1, a second pass removes more, in twice "
+    "the time.",
+)
+@click.option(
+    "--quality",
+    default="fast",
+    show_default=True,
+    type=click.Choice(["fast", "best"]),
+    help="Work put in; best is the mean over the image turned and flipped in all 8 ways, in 8 times the time.",
+)
 @click.option(
     "--variance",
     default=0.0,
@@ -59,6 +81,8 @@ def denoise_command(
     inputs: tuple[Path, ...],
     file: str,
     output: Path,
+    strength: float,
+    quality: str,
     variance: float,
     white: float | None,
     black: float | None,
@@ -67,7 +91,7 @@ def denoise_command(
     """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
     from pipeline.denoising.command import denoise
 
-    denoise(file, inputs, output, variance, seed, white, black)
+    denoise(file, inputs, output, variance, seed, white, black, strength, quality)
 
 
 @click.command("demo", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind"])

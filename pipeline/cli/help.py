@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 GENERAL = "Options"
-_FEW = 9  # options
+_FEW = 10  # options
 _NAME_WIDTH = 30  # characters; a longer name has its text in the next line
 
 

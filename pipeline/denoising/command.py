@@ -7,6 +7,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import groupby
 from pathlib import Path
 
 import click
@@ -17,9 +18,10 @@ from pipeline.data.image_files import FORMATS, Picture, read_picture, write_pict
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.data.transparency import filled
 from pipeline.denoising.levels import Dim
-from pipeline.denoising.model import Model, batches, located_model, open_model, with_hidden
+from pipeline.denoising.model import batches, with_hidden
+from pipeline.denoising.networks import Network, Networks, open_networks
 from pipeline.errors import PipelineError
-from pipeline.files import printable
+from pipeline.files import printable, write_file
 
 
 @dataclass(frozen=True)
@@ -48,16 +50,20 @@ def denoise(
     seed: int = 0,
     white: float | None = None,
     black: float | None = None,
+    strength: float = 1,
+    quality: str = "fast",
 ) -> None:
     """Write a denoised copy of every file in `inputs` to the folder `output`, in its own form and under its own name.
 
     Args:
-        model: a hand-off folder, its .onnx file, or an MLflow model URI.
+        model: a hand-off folder, its .onnx file, or an MLflow model URI; "" for the released one that fits a picture.
         inputs: image files, and folders that are searched for image files.
         output: a folder; created if it does not exist.
         variance: of Gaussian noise to add first, where black is 0 and white is 1; 0 for none.
         seed: of that noise; every image gets its own.
         white, black: the pixel values that stand for 1 and 0, see `pipeline.denoising.levels`.
+        strength: from 0, which copies the files, to 1.5; see `pipeline.denoising.strength`.
+        quality: "fast", or "best": the mean over all turns and flips, which takes eight times as long.
 
     Raises:
         PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input or
@@ -65,15 +71,17 @@ def denoise(
     """
     jobs = list(_jobs(inputs, output))
     progress = Progress()
-    with located_model(model) as path:
-        network = open_model(path, white=white, black=black)
+    with open_networks(model, white=white, black=black, strength=strength, best=quality == "best") as networks:
         terminal = sys.stderr.isatty()
         with click.progressbar(length=len(jobs), label="denoise", file=sys.stderr, hidden=not terminal) as bar:
-            for batch in batches(_pictures(jobs, network, progress)):
-                _denoise_batch(network, batch, variance, seed, progress)
-                bar.update(len(batch))
+            for network, found in groupby(_pictures(jobs, networks, progress), key=lambda found: found[0]):
+                for batch in batches((job, picture) for _, job, picture in found):
+                    _denoise_batch(network, batch, variance, seed, progress)
+                    bar.update(len(batch))
     if progress.dim.warning:
         click.echo(progress.dim.warning, err=True)
+    if networks.summary:
+        click.echo(f"denoise: {networks.summary}")
     done = f"denoise: {len(jobs) - progress.skipped:,} of {len(jobs):,} files, in {printable(output)}"
     if progress.noisy:
         noisy, denoised = (sum(values) / len(values) for values in (progress.noisy, progress.denoised))
@@ -114,41 +122,47 @@ def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     return [(path, path.relative_to(given)) for path in found.images]
 
 
-def _pictures(jobs: Sequence[Job], network: Model, progress: Progress) -> Iterator[tuple[Job, Picture]]:
-    """The pictures that can be read and denoised; the others are reported and counted."""
+def _pictures(jobs: Sequence[Job], networks: Networks, progress: Progress) -> Iterator[tuple[Network, Job, Picture]]:
+    """The pictures that can be read and denoised, and by which model; the others are reported and counted."""
     for job in jobs:
         try:
             picture = read_picture(job.path)
-            network.check(picture)
+            network = networks.of(picture)
+            network.model.check(picture)
         except PipelineError as error:
             click.echo(f"skipped {printable(job.path)}: {' '.join(str(error).split())}", err=True)
             progress.skipped += 1
             continue
-        if not network.levels.is_known(picture.pixels.dtype):
+        if not network.model.levels.is_known(picture.pixels.dtype):
             progress.dim.look_at(printable(job.path), picture.pixels)
-        yield job, picture
+        networks.count(network, picture)
+        yield network, job, picture
 
 
 def _denoise_batch(
-    network: Model, batch: Sequence[tuple[Job, Picture]], variance: float, seed: int, progress: Progress
+    network: Network, batch: Sequence[tuple[Job, Picture]], variance: float, seed: int, progress: Progress
 ) -> None:
     """Denoise and write pictures of one shape and type."""
+    model = network.model
     clean = [filled(picture.pixels, picture.alpha) for _, picture in batch]
-    dtype, levels = clean[0].dtype, network.levels.of(clean[0].dtype)
+    dtype, levels = clean[0].dtype, model.levels.of(clean[0].dtype)
     inputs = clean
     if variance:
         inputs = [
-            _add_noise(pixels, variance, seed, job.path, levels, network.clip_input)
+            _add_noise(pixels, variance, seed, job.path, levels, model.clip_input)
             for (job, _), pixels in zip(batch, clean, strict=True)
         ]
-    denoised = network.denoise(inputs, dtype)
+    denoised = model.denoise(inputs, dtype)
     for (job, picture), before, noisy, after in zip(batch, clean, inputs, denoised, strict=True):
         if variance:
             progress.noisy.append(_psnr(noisy, before, levels))
             progress.denoised.append(_psnr(after, before, levels))
-        pixels = with_hidden(picture, after)
         try:
-            write_picture(picture, pixels, job.target)
+            if model.strength == 0 and not variance:  # also what saving as JPEG would change stays
+                job.target.parent.mkdir(parents=True, exist_ok=True)
+                write_file(job.target, job.path.read_bytes())
+            else:
+                write_picture(picture, with_hidden(picture, after), job.target)
         except OSError as error:
             raise PipelineError(f"cannot write {printable(job.target)}: {error.strerror or error}") from error
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,7 +16,9 @@ from pipeline.data.image_files import Picture
 from pipeline.data.images import Levels
 from pipeline.data.transparency import filled
 from pipeline.denoising.levels import ChosenLevels
-from pipeline.denoising.tiling import TILE, tiled
+from pipeline.denoising.strength import with_strength
+from pipeline.denoising.tiling import tile_side, tiled
+from pipeline.denoising.turns import in_all_turns
 from pipeline.errors import PipelineError
 from pipeline.files import sha256_file
 
@@ -34,6 +37,8 @@ class Model:
     accepted: tuple[float, float]  # a noisy image has no values outside this range
     clip_input: bool  # trained on noisy images that were clipped to [0, 1]
     levels: ChosenLevels = field(default_factory=ChosenLevels)  # which pixel values are white and black
+    strength: float = 1.0  # see `pipeline.denoising.strength`
+    best: bool = False  # take the mean over all turns and flips, which takes eight times as long
 
     def check(self, picture: Picture) -> None:
         """Make sure that the model can denoise `picture`.
@@ -44,11 +49,15 @@ class Model:
         """
         pixels = picture.pixels
         self.levels.check(pixels, self.accepted)
-        if self.channels not in (1, pixels.shape[1]):
+        if self.channels not in (1, 3, pixels.shape[1]):
             raise PipelineError(f"it has {pixels.shape[1]} channels, but this model needs {self.channels}")
 
     def denoise(self, inputs: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
         """Denoised images, one for each input and of its shape. Large ones run in tiles, in bounded memory.
+
+        A model of gray images, or in colour, takes images of any other number of channels, too: each channel is an
+        image of its own. What is gray goes through a model in colour as equal red, green and blue, whose results are
+        averaged.
 
         Args:
             inputs: pixels, all of one shape [N, C, H, W], of the type `dtype` or float32.
@@ -56,9 +65,15 @@ class Model:
                 white, or float32, not clipped.
         """
         images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
-        # A model of gray images sees every channel as an image of its own.
-        denoised = self._run(images.reshape(-1, self.channels, *images.shape[-2:]), dtype)
-        return np.split(denoised.reshape(images.shape), len(inputs))
+        if self.strength == 0 and images.dtype == dtype:
+            denoised = images
+        elif images.shape[1] == self.channels:
+            denoised = self._run(images, dtype)
+        elif images.shape[1] == 3 and (images == images[:, :1]).all():  # gray that is stored in colour: once is enough
+            denoised = np.repeat(self._run(images[:, :1], dtype), 3, axis=1)
+        else:
+            denoised = self._run(images.reshape(-1, 1, *images.shape[-2:]), dtype).reshape(images.shape)
+        return np.split(denoised, len(inputs))
 
     def denoise_pictures(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
         """The pixels of denoised pictures of one shape and type. What is transparent stays as it is, unseen."""
@@ -69,16 +84,31 @@ class Model:
         ]
 
     def _run(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Images of the model's channels, or of one, denoised with the strength and the quality that are asked for."""
         levels = self.levels.of(dtype)
 
         def run(part: np.ndarray) -> np.ndarray:
-            return levels.from_floats(self.run(levels.to_floats(part)), dtype)
+            if part.shape[1] == self.channels:
+                return self.run(part)
+            return self.run(np.repeat(part, self.channels, axis=1)).mean(axis=1, keepdims=True)
 
-        if max(images.shape[-2:]) <= TILE:
+        def run_on_pixels(part: np.ndarray) -> np.ndarray:
+            return levels.from_floats(with_strength(run, levels.to_floats(part), self.strength), dtype)
+
+        if self.strength <= 1 and not self.best:  # tile by tile: there is no copy of a large image in floats
+            return self._in_parts(run_on_pixels, images)
+        whole = partial(self._in_parts, run)
+        denoiser = partial(in_all_turns, whole) if self.best else whole
+        return levels.from_floats(with_strength(denoiser, levels.to_floats(images), self.strength), dtype)
+
+    def _in_parts(self, run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+        """`run` on small images in batches, and on large ones in tiles."""
+        side = tile_side(self.halo)
+        if max(images.shape[-2:]) <= side:
             count = max(1, _BATCH_PIXELS // images[0].size)
             parts = [run(images[start : start + count]) for start in range(0, len(images), count)]
         else:
-            parts = [tiled(run, images[start : start + 1], self.halo) for start in range(len(images))]
+            parts = [tiled(run, images[start : start + 1], self.halo, side) for start in range(len(images))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
 
 
@@ -117,7 +147,14 @@ def located_model(model: str) -> Iterator[Path]:
     yield path
 
 
-def open_model(path: Path, threads: int = 0, white: float | None = None, black: float | None = None) -> Model:
+def open_model(
+    path: Path,
+    threads: int = 0,
+    white: float | None = None,
+    black: float | None = None,
+    strength: float = 1.0,
+    best: bool = False,
+) -> Model:
     """Open an .onnx file in onnxruntime.
 
     Args:
@@ -125,6 +162,7 @@ def open_model(path: Path, threads: int = 0, white: float | None = None, black: 
         threads: to run on; 0 for one per core.
         white, black: the pixel values of pictures that stand for 1 and 0. By default what the file says, for pictures
             of the type that it was trained on, and else the range of their type.
+        strength, best: see `Model`.
 
     Raises:
         PipelineError: the file cannot be opened, or is not a float model of this pipeline.
@@ -147,9 +185,11 @@ def open_model(path: Path, threads: int = 0, white: float | None = None, black: 
     if noisy.type != "tensor(float)":
         raise PipelineError(f"--model: {path} takes {noisy.type}; use the float model, {_MODEL}")
     levels = ChosenLevels(white, black, trained, facts.get("pixel_type", ""))
-    return Model(
-        lambda images: session.run(None, {noisy.name: images})[0], noisy.shape[1], halo, (low, high), clip, levels
-    )
+
+    def run(images: np.ndarray) -> np.ndarray:
+        return session.run(None, {noisy.name: images})[0]
+
+    return Model(run, noisy.shape[1], halo, (low, high), clip, levels, strength, best)
 
 
 def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:

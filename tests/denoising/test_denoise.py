@@ -71,7 +71,10 @@ def test_files_of_every_kind_keep_names_depth_and_colour(trained: Trained, photo
         ("torch", "mlflow", "onnx"), "denoise", "--model", trained.handoff, source, "--output", tmp_path / "out"
     )
     assert (done.code, done.err) == (0, ""), done
-    assert done.out == f"denoise: 17 of 17 files, in {tmp_path / 'out'}\n"
+    assert done.out == (
+        "denoise: small, each channel by itself: 6 files; small: 11 files\n"
+        f"denoise: 17 of 17 files, in {tmp_path / 'out'}\n"
+    )
     names = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
     assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == names
 

@@ -58,13 +58,14 @@ def test_pictures_that_are_no_noisy_images_are_refused(model: Model) -> None:
         with pytest.raises(PipelineError, match=r"its values range from .* pass the value of white: --white N"):
             model.check(picture(dtype=np.float32, value=value))
     colour = Model(model.run, 3, model.halo, model.accepted, model.clip_input)
-    colour.check(picture((1, 3, 28, 28)))
+    for channels in (1, 2, 3, 4):  # each channel by itself, if need be
+        colour.check(picture((1, channels, 28, 28)))
     many = Model(lambda noisy: 1 - noisy, 5, model.halo, model.accepted, model.clip_input)
     many.check(picture((2, 5, 28, 28)))
     (inverted,) = many.denoise([np.full((2, 5, 28, 28), 3, np.uint16)], np.dtype(np.uint16))
     np.testing.assert_array_equal(inverted, np.full((2, 5, 28, 28), 65532))
-    with pytest.raises(PipelineError, match="it has 1 channels, but this model needs 3"):
-        colour.check(picture())
+    with pytest.raises(PipelineError, match="it has 1 channels, but this model needs 5"):
+        many.check(picture())
 
 
 def test_a_batch_holds_pictures_of_one_shape_and_type_that_follow_each_other() -> None:
