@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import cache
 from typing import TYPE_CHECKING, ClassVar
 
 from pipeline.errors import PipelineError
@@ -74,6 +75,24 @@ class Noise:
         """For sentences: "gaussian noise of variance 0.01"."""
         options = [f"{key} {value.replace(':', ' to ')}" for key, value in self._options().items()]
         return f"{self.name} noise" + (f" ({', '.join(options)})" if options else "")
+
+
+Numbers = tuple["float | Numbers", ...]
+
+
+def constant(numbers: Numbers, like: torch.Tensor) -> torch.Tensor:
+    """The numbers as a tensor of the type of `like`, on its device.
+
+    Kept, because each copy to a device would wait for all that is to be done there.
+    """
+    return _constant(numbers, like.dtype, like.device)
+
+
+@cache
+def _constant(numbers: Numbers, dtype: torch.dtype, device: torch.device) -> torch.Tensor:
+    import torch
+
+    return torch.tensor(numbers, dtype=dtype, device=device)
 
 
 def normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -7,10 +7,11 @@ CPU; a test holds the result to that of one.
 from __future__ import annotations
 
 import math
-from functools import cache
 
 import torch
 from torch.nn import functional
+
+from pipeline.noise.base import constant
 
 BLOCK = 8  # pixels
 
@@ -24,6 +25,15 @@ _CHROMA = """
     99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99  99 99 99 99 99 99 99 99
 """
 
+# The orthonormal cosine transform of 8 values, as the rows of a matrix.
+_BASIS = tuple(
+    tuple(
+        math.sqrt((1 if row == 0 else 2) / BLOCK) * math.cos(math.pi * (2 * place + 1) * row / (2 * BLOCK))
+        for place in range(BLOCK)
+    )
+    for row in range(BLOCK)
+)
+
 # RGB to luma and two colour differences (ITU-R BT.601), and back.
 TO_YCC = ((0.299, 0.587, 0.114), (-0.168736, -0.331264, 0.5), (0.5, -0.418688, -0.081312))
 TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
@@ -31,7 +41,7 @@ TO_RGB = ((1.0, 0.0, 1.402), (1.0, -0.344136, -0.714136), (1.0, 1.772, 0.0))
 
 def in_colours(images: torch.Tensor, matrix: tuple[tuple[float, ...], ...]) -> torch.Tensor:
     """Float [N, 3, H, W] times `TO_YCC` or `TO_RGB`. The colour differences are around 0."""
-    return torch.einsum("ij,njhw->nihw", images.new_tensor(matrix), images)
+    return torch.einsum("ij,njhw->nihw", constant(matrix, images), images)
 
 
 def compressed(images: torch.Tensor, quality: torch.Tensor, halved: bool = False) -> torch.Tensor:
@@ -66,7 +76,7 @@ def _rounded(planes: torch.Tensor, steps: torch.Tensor, quality: torch.Tensor) -
     count, channels, height, width = planes.shape
     scale = torch.where(quality < 50, 5000 / quality, 200 - 2 * quality)[..., None, None]  # [N, 1, 1, 1, 1, 1]
     steps = ((steps * scale + 50) / 100).floor().clamp(1, 255)[:, :, :, 0, :, :]  # [N, 1, 1, 8, 8]
-    basis = planes.new_tensor(_basis())
+    basis = constant(_BASIS, planes)
     blocks = planes.view(count, channels, height // BLOCK, BLOCK, width // BLOCK, BLOCK)
     blocks = torch.einsum("ui,ncaibj,vj->ncabuv", basis, blocks, basis)
     steps = steps[:, :, :, None]
@@ -75,16 +85,4 @@ def _rounded(planes: torch.Tensor, steps: torch.Tensor, quality: torch.Tensor) -
 
 
 def _steps(table: str, like: torch.Tensor) -> torch.Tensor:
-    return like.new_tensor([float(number) for number in table.split()]).view(BLOCK, BLOCK)
-
-
-@cache
-def _basis() -> list[list[float]]:
-    """The orthonormal cosine transform of 8 values, as the rows of a matrix."""
-    return [
-        [
-            math.sqrt((1 if row == 0 else 2) / BLOCK) * math.cos(math.pi * (2 * place + 1) * row / (2 * BLOCK))
-            for place in range(BLOCK)
-        ]
-        for row in range(BLOCK)
-    ]
+    return constant(tuple(float(number) for number in table.split()), like).view(BLOCK, BLOCK)

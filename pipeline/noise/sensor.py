@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
-from pipeline.noise.base import Noise, normal
+from pipeline.noise.base import Noise, constant, normal
 from pipeline.noise.ranges import Range
 
 if TYPE_CHECKING:
@@ -85,7 +85,7 @@ class SensorNoise(Noise):
         gains = torch.cat([gain.values(linear, "uniform", generator) for gain in _GAINS], dim=1)
         noise = (shot * linear / gains + read).sqrt() * normal(linear[:, :1], generator) * gains
         seen = _bayer(linear, generator)
-        weights = linear.new_tensor((_RED_OR_BLUE, _GREEN, _RED_OR_BLUE))[:, None]
+        weights = constant((_RED_OR_BLUE, _GREEN, _RED_OR_BLUE), linear)[:, None]
         total = functional.conv2d(noise * seen, weights, padding=1, groups=3)
         return total / functional.conv2d(seen, weights, padding=1, groups=3).clamp(min=0.25)
 
