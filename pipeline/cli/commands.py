@@ -197,8 +197,10 @@ def evaluate_command(
     also = make_noise("gaussian" if noise == AUTO else noise, variance, clip_input)
     noises = {also.label: also} if is_asked else {}
     if file:
-        if run_id:
-            raise click.UsageError("--model and --run-id both name what to score; give one of them")
+        if run_id or device != Config.device or force:
+            raise click.UsageError(
+                "--run-id, --device and --force are for runs; a file is scored in onnxruntime, on CPU"
+            )
         evaluate_file(file, other, noises, protocol)
         return
     run_id = run_id or queries.newest_run()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -12,10 +13,11 @@ from torch import nn
 
 from pipeline.data.batches import EVALUATION_BATCH
 from pipeline.data.images import Part, psnr_of_error
+from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.model import Model
-from pipeline.denoising.tiling import TILE, tiled
+from pipeline.denoising.tiling import TILE, tile_side, tiled
 from pipeline.errors import PipelineError
-from pipeline.models.facts import halo
+from pipeline.models import facts
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import Metric
 
@@ -61,29 +63,40 @@ def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
     """The model in eval mode, with its output clipped to [0, 1]; large images go through it in tiles."""
     model.eval()
 
+    @cache
+    def halo_of(channels: int) -> int:
+        return facts.halo(model, channels)
+
     @torch.no_grad()
     def run(part: np.ndarray) -> np.ndarray:
         return model(torch.from_numpy(part).to(device)).cpu().numpy()
 
-    return _in_tiles(run, cache(lambda channels: halo(model, channels)))
+    def denoise(noisy: torch.Tensor) -> torch.Tensor:
+        pixels = noisy.numpy()
+        if max(pixels.shape[-2:]) <= TILE:
+            return torch.from_numpy(run(pixels)).clamp(0, 1)
+        halo = halo_of(pixels.shape[1])
+        return torch.from_numpy(tiled(run, pixels, halo, tile_side(halo))).clamp(0, 1)
+
+    return denoise
 
 
 def file_denoiser(model: Model) -> Denoiser:
-    """An exported model, with its output clipped to [0, 1]; large images go through it in tiles, as in `denoise`."""
-    return _in_tiles(model.run, lambda _: model.halo)
+    """An exported model as the command `denoise` runs it, for images on the [0, 1] scale; its output is clipped."""
+    on_floats = replace(model, levels=ChosenLevels(white=1, black=0))
 
-
-def _in_tiles(run: Callable[[np.ndarray], np.ndarray], halo_of: Callable[[int], int]) -> Denoiser:
     def denoise(noisy: torch.Tensor) -> torch.Tensor:
-        small = max(noisy.shape[-2:]) <= TILE
-        pixels = noisy.numpy()
-        return torch.from_numpy(run(pixels) if small else tiled(run, pixels, halo_of(noisy.shape[1]))).clamp(0, 1)
+        (denoised,) = on_floats.denoise([noisy.numpy()], np.dtype(np.float32))
+        return torch.from_numpy(denoised).clamp(0, 1)
 
     return denoise
 
 
 def for_gray(denoise: Denoiser, channels: int) -> Denoiser:
-    """A denoiser of images with several channels, for gray ones: all channels are the gray image, the mean is taken."""
+    """A denoiser of images with so many channels, for gray ones: all channels are the gray image, the mean is taken.
+
+    `pipeline.denoising.model` does the same with a file.
+    """
 
     def denoise_gray(noisy: torch.Tensor) -> torch.Tensor:
         return denoise(noisy.expand(-1, channels, -1, -1).contiguous()).mean(dim=1, keepdim=True)

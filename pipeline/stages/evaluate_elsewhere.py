@@ -18,9 +18,9 @@ from pipeline.reports import figures
 from pipeline.scoring import awgn
 from pipeline.scoring.evaluation import Summary, sample
 from pipeline.scoring.quality import Quality
-from pipeline.scoring.score import PROTOCOL, model_denoiser
+from pipeline.scoring.score import PROTOCOL, for_gray, model_denoiser
 from pipeline.stages.inputs import load_checkpoint
-from pipeline.stages.other_data import fitting, images_of, print_scores, score_images
+from pipeline.stages.other_data import images_of, print_scores, score_images
 from pipeline.tracking import names
 from pipeline.tracking.run import OpenRun
 from pipeline.training.devices import choose_device
@@ -60,7 +60,9 @@ def evaluate_elsewhere(
         noises = noises or {own.label: own}
         part = awgn.ordered(part) if protocol else part
         device = choose_device(config.device)
-        denoise = fitting(model_denoiser(checkpoint.load_model(device), device), checkpoint.channels, part)
+        denoise = model_denoiser(checkpoint.load_model(device), device)
+        if part.images[0].shape[0] != checkpoint.channels:
+            denoise = for_gray(denoise, checkpoint.channels)
         found = score_images(part, denoise, noises)
         for label, noise in noises.items():
             title = f"Images of {name}, {noise.description}"

@@ -11,7 +11,7 @@ from pipeline.errors import PipelineError
 from pipeline.noise import Noise, make_noise
 from pipeline.scoring import awgn
 from pipeline.scoring.score import file_denoiser
-from pipeline.stages.other_data import fitting, images_of, print_scores, score_images
+from pipeline.stages.other_data import images_of, print_scores, score_images
 from pipeline.tracking import names
 
 
@@ -40,5 +40,5 @@ def evaluate_file(model: str, other: Config, noises: Mapping[str, Noise], protoc
                     )
                 recorded = make_noise("recorded")
                 noises = {recorded.label: recorded}
-            results = score_images(part, fitting(file_denoiser(network), network.channels, part), noises)
+            results = score_images(part, file_denoiser(network), noises)
     print_scores(names.metric_text(other.dataset_name), results, [*noises], awgn.digest_of(part))

@@ -17,7 +17,7 @@ from pipeline.noise import Noise
 from pipeline.scoring.evaluation import Summary, score_noise
 from pipeline.scoring.published import describe_known
 from pipeline.scoring.quality import Quality
-from pipeline.scoring.score import Denoiser, clipped, for_gray, identity
+from pipeline.scoring.score import Denoiser, clipped, identity
 from pipeline.stages.evaluate import describe_scores
 
 
@@ -25,8 +25,8 @@ from pipeline.stages.evaluate import describe_scores
 def images_of(source: Source, other: Config, channels: int) -> Iterator[Part]:
     """The test images of a dataset, or else all, for a model of images with so many channels.
 
-    For a model of gray images, those in colour become gray. To a model of images in colour, gray ones can be shown as
-    they are: see `fitting`.
+    For a model of gray images, those in colour become gray. Gray images stay what they are, even if the model is one of
+    images in colour.
 
     Raises:
         PipelineError: the images cannot be read, or have another number of channels.
@@ -49,11 +49,6 @@ def images_of(source: Source, other: Config, channels: int) -> Iterator[Part]:
                 "each image in all of them, and the mean of its output is scored"
             )
         yield part
-
-
-def fitting(denoise: Denoiser, channels: int, part: Part) -> Denoiser:
-    """`denoise`, the denoiser of images with so many channels, for the images of a part, which may be gray."""
-    return denoise if part.images[0].shape[0] == channels else for_gray(denoise, channels)
 
 
 def score_images(part: Part, denoise: Denoiser, noises: Mapping[str, Noise]) -> dict[str, Summary]:

@@ -10,7 +10,7 @@ from pipeline.data.images import Part
 from pipeline.models import build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.score import clipped, identity, model_denoiser, noisy_batches, noisy_copy, score
+from pipeline.scoring.score import clipped, for_gray, identity, model_denoiser, noisy_batches, noisy_copy, score
 
 
 def test_test_noise_does_not_depend_on_the_batch_or_the_number_of_images(
@@ -74,3 +74,16 @@ def test_a_model_runs_in_tiles_where_the_image_is_large(digits: np.ndarray) -> N
     sizes.clear()
     assert torch.allclose(model_denoiser(model, torch.device("cpu"))(wall), whole, atol=1e-6)
     assert max(max(size) for size in sizes) <= 512
+
+
+def test_a_denoiser_in_colour_takes_gray_images_as_equal_channels() -> None:
+    shares = torch.tensor([0.1, 0.3, 0.5]).reshape(1, 3, 1, 1)
+    seen: list[torch.Tensor] = []
+
+    def denoise(noisy: torch.Tensor) -> torch.Tensor:
+        seen.append(noisy)
+        return noisy * shares
+
+    gray = torch.rand(2, 1, 12, 15, generator=torch.Generator().manual_seed(0))
+    assert torch.allclose(for_gray(denoise, 3)(gray), 0.3 * gray)
+    assert torch.equal(seen[0], gray.repeat(1, 3, 1, 1))
