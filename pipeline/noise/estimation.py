@@ -21,6 +21,8 @@ _PER_VALUE = 20  # patches for every value of a patch that a covariance needs
 _UNCLIPPED = 0.1  # share of the patches without a clipped pixel above which only those count
 _CLIPPED = 0.02  # share of clipped samples above which a bin of brightness does not count
 _BINS = 24  # of brightness
+_FEWEST = 100  # pixels in a bin
+_POINTS = 3  # bins without clipped pixels that a line needs
 _OUTLIER = 4.0  # standard deviations
 _REACH = 2  # pixels: the largest shift that `whiteness` looks at
 
@@ -63,8 +65,28 @@ def noise_sigma(images: Images) -> float:
     return float(np.sqrt(_variance(patches[unclipped] if unclipped.mean() > _UNCLIPPED else patches)))
 
 
+def curve_of_pairs(pairs: Iterable[tuple[np.ndarray, np.ndarray]]) -> NoiseCurve:
+    """The noise by brightness from noisy images and their clean ones, whose pixels say how bright each noisy one is.
+
+    What is left out is as for `curve_of_captures`.
+
+    Args:
+        pairs: a clean and a noisy image each, float32 [C, H, W].
+    """
+    rng = np.random.default_rng(0)
+    samples = [np.empty((3, 0), np.float32)]
+    for clean, noisy in pairs:
+        samples.append(_samples(rng, noisy - clean, _is_clipped(noisy), clean))
+    squares, clipped, brightness = np.concatenate(samples, axis=1)
+    return _curve_of_squares(squares, clipped, brightness, [brightness])
+
+
 def curve_of_captures(scenes: Iterable[np.ndarray]) -> NoiseCurve:
     """The noise by brightness from several captures of each scene: from the differences between one and the next.
+
+    Pixels are sorted by their neighbours. Sorted by their own values, those with bright noise would count as bright
+    places, which makes the line too flat. But where dark lies beside bright all over, as in digits, every such bin
+    has clipped pixels, and their own values are the better choice.
 
     Outliers are left out, such as things that moved, and so are brightnesses at which pixels are clipped to 0 or 1,
     unless there are no others.
@@ -73,17 +95,15 @@ def curve_of_captures(scenes: Iterable[np.ndarray]) -> NoiseCurve:
         scenes: float32 [K, C, H, W] each, K captures of one scene, K at least 2.
     """
     rng = np.random.default_rng(0)
-    samples = [np.empty((3, 0))]
+    samples = [np.empty((4, 0), np.float32)]
     for captures in scenes:
-        mean, clipped = captures.mean(axis=0).ravel(), _is_clipped(captures).any(axis=0).ravel()
+        clipped, around = _is_clipped(captures).any(axis=0), _neighbours(captures.mean(axis=0))
         for first, second in pairwise(captures):
-            chosen = rng.permutation(len(mean))[:_SAMPLES]
-            difference = (second - first).ravel()[chosen].astype(np.float64)
-            difference -= np.median(difference)  # the light may have changed
-            samples.append(np.stack([mean[chosen], difference**2 / 2, clipped[chosen]]))
-    brightness, squares, clipped = np.concatenate(samples, axis=1)
-    bins = _bins(brightness, clipped, fewest=100)
-    return _fitted([(centre, _mean_without_outliers(squares[members]), len(members)) for centre, members in bins])
+            found = _samples(rng, second - first, clipped, (first + second) / 2, around)
+            found[0] /= 2  # both are noisy
+            samples.append(found)
+    squares, clipped, brightness, around = np.concatenate(samples, axis=1)
+    return _curve_of_squares(squares, clipped, brightness, [around, brightness])
 
 
 def curve_of_images(images: Images) -> NoiseCurve:
@@ -96,7 +116,8 @@ def curve_of_images(images: Images) -> NoiseCurve:
         images: at least one, each at least 3 pixels high and wide.
     """
     patches = _patches(images)
-    bins = _bins(patches.mean(axis=1), _is_clipped(patches).mean(axis=1), fewest=_PER_VALUE * patches.shape[1])
+    brightness, clipped = patches.mean(axis=1), _is_clipped(patches).mean(axis=1)
+    bins = _bins([brightness], brightness, clipped, fewest=_PER_VALUE * patches.shape[1])
     return _fitted([(centre, _variance(patches[members]), len(members)) for centre, members in bins])
 
 
@@ -180,22 +201,52 @@ def _smallest(patches: np.ndarray) -> float:
     return float(means[means <= medians * (1 + 1e-9)][-1])
 
 
-def _bins(brightness: np.ndarray, clipped: np.ndarray, fewest: int) -> list[tuple[float, np.ndarray]]:
-    """Mean brightness and members of the bins, equally wide in brightness, that have at least so many members.
+def _samples(
+    rng: np.random.Generator, differences: np.ndarray, clipped: np.ndarray, *of_pixels: np.ndarray
+) -> np.ndarray:
+    """Of up to `_SAMPLES` pixels the squared difference, whether they are clipped, and more: float32 [2 + n, P]."""
+    chosen = rng.permutation(differences.size)[:_SAMPLES]
+    squares = (differences.ravel()[chosen] - np.median(differences)) ** 2  # the light may have changed
+    return np.stack([squares, *(values.ravel()[chosen] for values in (clipped, *of_pixels))]).astype(np.float32)
+
+
+def _neighbours(image: np.ndarray) -> np.ndarray:
+    """The mean of the four pixels beside each, at an edge of those inside; [C, H, W]."""
+    padded = np.pad(image, ((0, 0), (1, 1), (1, 1)), mode="reflect")
+    vertical, horizontal = padded[:, :, 1:-1], padded[:, 1:-1]
+    return (vertical[:, :-2] + vertical[:, 2:] + horizontal[..., :-2] + horizontal[..., 2:]) / 4
+
+
+def _curve_of_squares(
+    squares: np.ndarray, clipped: np.ndarray, brightness: np.ndarray, sortings: Sequence[np.ndarray]
+) -> NoiseCurve:
+    bins = _bins(sortings, brightness, clipped, _FEWEST)
+    return _fitted([(centre, _mean_without_outliers(squares[members]), len(members)) for centre, members in bins])
+
+
+def _bins(
+    sortings: Sequence[np.ndarray], brightness: np.ndarray, clipped: np.ndarray, fewest: int
+) -> list[tuple[float, np.ndarray]]:
+    """Mean brightness and members of bins that have at least so many members, from dark to bright.
 
     Args:
+        sortings: what samples can be sorted by, [P] each; bins are equally wide in it. The first one counts with which
+            a line has enough bins.
         brightness, clipped: of every sample, [P], the latter as a share; clipped bins are left out if there are others.
+        fewest: members.
     """
-    if len(brightness) == 0:
-        return []
-    low, high = np.percentile(brightness, (0.5, 99.5))
-    edges = np.linspace(low, high, _BINS + 1)
-    numbers = np.searchsorted(edges[1:-1], brightness)
-    inside = (brightness >= low) & (brightness <= high)
-    bins = [np.flatnonzero(inside & (numbers == number)) for number in range(_BINS)]
-    bins = [members for members in bins if len(members) >= fewest]
-    shown = [members for members in bins if clipped[members].mean() <= _CLIPPED]
-    return [(float(brightness[members].mean()), members) for members in shown or bins]
+    found: list[np.ndarray] = []
+    for values in sortings if len(brightness) else ():
+        low, high = np.percentile(values, (0.5, 99.5))
+        numbers = np.searchsorted(np.linspace(low, high, _BINS + 1)[1:-1], values)
+        inside = (values >= low) & (values <= high)
+        every = [np.flatnonzero(inside & (numbers == number)) for number in range(_BINS)]
+        every = [members for members in every if len(members) >= fewest]
+        unclipped = [members for members in every if clipped[members].mean() <= _CLIPPED]
+        found = unclipped or every
+        if len(unclipped) >= _POINTS:
+            break
+    return sorted(((float(brightness[members].mean()), members) for members in found), key=lambda one: one[0])
 
 
 def _mean_without_outliers(squares: np.ndarray) -> float:

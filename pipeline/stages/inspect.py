@@ -20,7 +20,7 @@ from pipeline.data.sources import DATASETS, open_source
 from pipeline.data.sources.reading import ImageFile, read_files
 from pipeline.errors import PipelineError
 from pipeline.files import printable, write_file
-from pipeline.noise.estimation import NoiseCurve, curve_of_captures, curve_of_images, noise_sigma
+from pipeline.noise.estimation import NoiseCurve, curve_of_captures, curve_of_images, curve_of_pairs, noise_sigma
 from pipeline.reports import figures
 from pipeline.reports.inspection import inspection_page
 from pipeline.tracking import names
@@ -190,15 +190,13 @@ def _noise_of(part: Part, numbers: list[int], some: list[np.ndarray]) -> tuple[f
     assert part.noisy is not None
     scenes = np.unique(part.scenes[numbers])
     if part.clean is not None:
-        stacks = [
-            np.stack([part.levels.to_floats(part.clean[scene]), part.levels.to_floats(part.noisy[int(capture)])])
+        pairs = [
+            (part.levels.to_floats(part.clean[scene]), part.levels.to_floats(part.noisy[int(capture)]))
             for scene in scenes
             for capture in part.captures_of(np.array([scene]))[0][:1]
         ]
-        half = curve_of_captures(stacks)  # it takes both for noisy
-        curve = NoiseCurve(2 * half.a, 2 * half.b, half.brightness, 2 * half.variance)
-        sigma = float(np.sqrt(np.mean([np.square(noisy - clean).mean() for clean, noisy in stacks])))
-        return sigma, curve, f"measured on {len(stacks):,} pairs"
+        sigma = float(np.sqrt(np.mean([np.square(noisy - clean).mean() for clean, noisy in pairs])))
+        return sigma, curve_of_pairs(pairs), f"measured on {len(pairs):,} pairs"
     stacks = [
         np.stack([part.levels.to_floats(part.noisy[int(capture)]) for capture in captures])
         for scene in scenes
