@@ -97,7 +97,7 @@ def curve_of_captures(scenes: Iterable[np.ndarray]) -> NoiseCurve:
     rng = np.random.default_rng(0)
     samples = [np.empty((4, 0), np.float32)]
     for captures in scenes:
-        clipped, around = _is_clipped(captures).any(axis=0), _neighbours(captures.mean(axis=0))
+        clipped, around = _is_clipped(captures).any(axis=0).ravel(), _neighbours(captures.mean(axis=0))
         for first, second in pairwise(captures):
             found = _samples(rng, second - first, clipped, (first + second) / 2, around)
             found[0] /= 2  # both are noisy

@@ -269,8 +269,11 @@ def noise_by_brightness(curve: NoiseCurve, line: str) -> Figure:
     return figure
 
 
-def picture_grid(images: Sequence[np.ndarray], columns: int = 3) -> Figure:
-    """Images [C, H, W] on the [0, 1] scale, in rows; of those that are neither gray nor colour, the first channel."""
+def picture_grid(images: Sequence[np.ndarray], columns: int = 3, titles: Sequence[str] = ()) -> Figure:
+    """Images [C, H, W] on the [0, 1] scale, in rows; of those that are neither gray nor colour, the first channel.
+
+    Over them are the titles, by turns.
+    """
     rows = -(-len(images) // columns)
     figure = Figure(figsize=(_SMALL[0], _SMALL[0] / columns * rows), layout="constrained")
     for number, image in enumerate(images):
@@ -278,6 +281,8 @@ def picture_grid(images: Sequence[np.ndarray], columns: int = 3) -> Figure:
         shown = image if len(image) == 3 else image[:1]
         axes.imshow(to_pixels(torch.from_numpy(np.array(shown))), cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
+        if titles:
+            axes.set_title(titles[number % len(titles)], fontsize=9)
     return figure
 
 

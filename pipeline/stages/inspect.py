@@ -68,6 +68,7 @@ def inspect(config: Config, output: Path) -> bool:
         else:
             layout, *others = division.lines
             found.facts += [("layout", layout), *(("note", line) for line in others)]
+            found.faults += [division.fault] if division.fault else []
             parts = [part for part in (division.train, division.validation, division.test) if part]
             _look_at_parts(found, config, parts)
     for name, text in found.facts:
@@ -114,8 +115,7 @@ def _look_at_parts(found: Inspection, config: Config, parts: Sequence[Part]) -> 
         found.facts.append(("by brightness", f"variance {line} at brightness x: of photons, and of electronics"))
         caption = "Variance of the noise by brightness, and the line that fits"
         found.pictures[caption] = figures.as_png(figures.noise_by_brightness(curve, line))
-    shown = some[:: -(-len(some) // _SHOWN)][:_SHOWN]
-    found.pictures["Some of the images"] = figures.as_png(figures.picture_grid(shown))
+    found.pictures.update(_pictures(first, numbers))
     is_white = curve.a * float(np.mean([image.mean() for image in some])) < curve.b
     found.command = _command(config, "r2r" if first.layout == "noisy" and is_white and sigma > 0 else "")
 
@@ -204,6 +204,18 @@ def _noise_of(part: Part, numbers: list[int], some: list[np.ndarray]) -> tuple[f
     ]
     sigma = float(np.sqrt(np.mean([np.square(np.diff(stack, axis=0)).mean() / 2 for stack in stacks])))
     return sigma, curve_of_captures(stacks), f"measured on {len(stacks):,} bursts"
+
+
+def _pictures(part: Part, numbers: list[int]) -> dict[str, bytes]:
+    """Some of the images, and beside each noisy one its clean one, if there is one."""
+    shown = numbers[:: -(-len(numbers) // _SHOWN)][:_SHOWN]
+    images = [part.levels.to_floats(part.images[number]) for number in shown]
+    if part.noisy is None or part.clean is None:
+        return {"Some of the images": figures.as_png(figures.picture_grid(images))}
+    clean = [part.levels.to_floats(part.clean[part.scene_of(number)]) for number in shown]
+    beside = [image for pair in zip(images, clean, strict=True) for image in pair]
+    grid = figures.picture_grid(beside, columns=4, titles=("noisy", "clean"))
+    return {"Some of the noisy images, and to the right of each its clean one": figures.as_png(grid)}
 
 
 def _command(config: Config, target: str, white: str = "") -> str:

@@ -37,6 +37,8 @@ def images_of(source: Source, other: Config, channels: int) -> Iterator[Part]:
         division = source.divide(channels if converts else AUTO, Path(scratch))
         for line in division.lines:
             click.echo(f"evaluate: {other.dataset}: {line}")
+        if division.fault:
+            raise PipelineError(f"{other.dataset}: {division.fault}")
         part = division.train if division.test is None else division.test
         found = part.images[0].shape[0]
         if found not in (1, channels):

@@ -53,6 +53,8 @@ def _prepare(config: Config, force: bool) -> PreparedData:
         division = source.divide(config.channels, prepared_folder(config).parent)
         for line in division.lines:
             click.echo(f"prepare: {config.dataset}: {line}")
+        if division.fault:
+            raise PipelineError(f"{config.dataset}: {division.fault}")
         labels = source.test_labels() if division.test is not None else None
         found = {"found": division.lines, "one_capture": division.one_capture}
         data = write_prepared(config, split(division, config), labels, {**_facts(config, source), **found})

@@ -33,6 +33,7 @@ class Division:
     groups: np.ndarray | None = None  # int64, for every scene of `train`: one number for scenes to keep together
     lines: tuple[str, ...] = ()  # what there is to say about the images
     one_capture: tuple[str, ...] = ()  # the names of a few scenes with one capture, where others have several
+    fault: str = ""  # why nothing should be done with the images as they are
 
 
 class Source(Protocol):

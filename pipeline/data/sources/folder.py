@@ -28,12 +28,15 @@ from pipeline.data.sources.scenes import (
     describe_gray,
     describe_noise,
     describe_shared,
+    describe_swapped,
     describe_unlike,
     groups_of,
     images_of,
 )
 from pipeline.errors import PipelineError
 from pipeline.files import printable
+
+_SWAPPED = "rename the folders, or give them by --dataset CLEAN_FOLDER --noisy NOISY_FOLDER if they are right"
 
 
 class ImageFolder:
@@ -137,6 +140,8 @@ class ImageFolder:
         _check_sizes([*training, *validation], files)
         everything = as_part(scenes, files, levels)
         depth = describe_levels(levels, everything.images[0].dtype)
+        swapped = describe_swapped(scenes, files, levels)
+        is_said = len(self._found) > 1  # which images are noisy: by the option
         lines = [
             f"{describe(scenes, everything)}{self._layout.remarks}; {depth}",
             *(found.left_out for found in self._found.values()),
@@ -145,6 +150,7 @@ class ImageFolder:
             describe_shared(training, validation),
             describe_unlike(scenes, files),
             describe_noise(everything),
+            f"warning: {swapped}" if swapped and is_said else "",
         ]
         return Division(
             as_part(training, files, levels),
@@ -153,6 +159,7 @@ class ImageFolder:
             groups_of(training),
             tuple(line for line in lines if line),
             tuple(printable(scene.name) for scene in scenes if len(scene.captures) == 1)[:NAMED],
+            "" if is_said or not swapped else f"{swapped}; {_SWAPPED}",
         )
 
 

@@ -20,6 +20,13 @@ _LOOKED_AT = 50  # scenes or images, or a few more, that are looked at closely
 _BLOCK = 8  # pixels
 _ALIKE = 0.3  # correlation of blocks above which images may show the same; below it lies what is unrelated
 _NOISY = 0.05  # standard deviation that clean images do not have, for pixels in [0, 1]
+_SWAPPED = 0.9  # share of the pairs with a noisier clean image above which noisy and clean images have changed places
+_VISIBLE = 1e-6  # variance of what is more than rounding
+_FLAT = 0.25  # share of the blocks of an image that are taken for flat
+_EXPLAINED = 0.5  # share of the difference of a pair in flat blocks that the clean one has more; 0.6 to 1 if swapped
+_EVEN = (
+    0.2  # share of it everywhere that there is in flat blocks: 0.27 to 1 for noise, at most 0.18 for what is sharper
+)
 FOLDER = "folder"  # the value of --group that is not a pattern
 
 
@@ -185,6 +192,34 @@ def describe_noise(part: Part) -> str:
     )
 
 
+def describe_swapped(scenes: Sequence[SceneImages], files: Files, levels: Levels) -> str:
+    """What to say where the clean images of nearly all pairs are noisier than the noisy ones; "" elsewhere.
+
+    Then what a clean image has more than its noisy one is noise: it is there where both are flat, too. Where it is not,
+    the clean image is merely sharper, such as the original of a JPEG file or of a blurred image.
+    """
+    pairs = [(scene.clean, scene.captures[0]) for scene in scenes if scene.clean and scene.captures]
+    noisier, evenness = [], []
+    looked_at = pairs[:: max(1, len(pairs) // _LOOKED_AT)]
+    for pair in looked_at:
+        clean, noisy = (_blocks(levels.to_floats(files[image.file].pixels[image.page])) for image in pair)
+        variances = [blocks.var(axis=(2, 4), dtype=np.float64).ravel() for blocks in (clean, noisy, clean - noisy)]
+        both = variances[0] + variances[1]
+        of_clean, of_noisy, of_difference = (of[both <= np.quantile(both, _FLAT)].mean() for of in variances)
+        evenness.append(of_difference / variances[2].mean() if of_difference > _VISIBLE else 0.0)
+        if of_difference > _VISIBLE and of_clean - of_noisy > _EXPLAINED * of_difference:
+            noisier.append((pair, (of_clean**0.5, of_noisy**0.5)))
+    if not noisier or len(noisier) < _SWAPPED * len(looked_at) or np.median(evenness) < _EVEN:
+        return ""
+    names = " and ".join(
+        f"{printable(image.file)} has noise of {sigma:.2g}" for image, sigma in zip(*noisier[0], strict=True)
+    )
+    return (
+        f"the clean images look noisier than the noisy ones in {len(noisier)} of {len(looked_at)} pairs, as if the two "
+        f"had changed places: {names}, as standard deviation for pixels in [0, 1]"
+    )
+
+
 def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:
     """One line on images that are equal; "" if there are none."""
     first: dict[bytes, Shown] = {}
@@ -266,10 +301,14 @@ def describe_unlike(scenes: Sequence[SceneImages], files: Files) -> str:
 
 def _coarse(image: np.ndarray) -> np.ndarray:
     """The means of blocks of an image [C, H, W], in which there is little noise, one after the other."""
+    return _blocks(image).mean(axis=(2, 4), dtype=np.float64).ravel()
+
+
+def _blocks(image: np.ndarray) -> np.ndarray:
+    """An image [C, H, W] in square blocks, [C, rows, side, columns, side], without what is left at its edges."""
     side = max(1, min(_BLOCK, *(size // 4 for size in image.shape[1:])))
     height, width = (size // side for size in image.shape[1:])
-    blocks = image[:, : height * side, : width * side].reshape(-1, height, side, width, side)
-    return blocks.mean(axis=(2, 4), dtype=np.float64).ravel()
+    return image[:, : height * side, : width * side].reshape(-1, height, side, width, side)
 
 
 def _few(pairs: list[str]) -> str:
