@@ -13,6 +13,11 @@ class QualityError(PipelineError):
     """A model is no better than doing nothing, or not as good as was asked for, so no hand-off was written."""
 
 
+def counted(count: int, noun: str) -> str:
+    """A number of things, for a message: `1 image`, `2,000 images`."""
+    return f"{count:,} {noun}" + ("" if count == 1 else "s")
+
+
 def one_line(error: BaseException) -> str:
     """What an error says, on one line; one that nobody foresaw with its type."""
     match error:

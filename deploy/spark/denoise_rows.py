@@ -17,7 +17,7 @@ import pandas as pd
 
 from pipeline.data.image_files import Picture, read_picture
 from pipeline.denoising.model import batches, open_model
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 
 _TYPES: dict[int, type] = {1: np.uint8, 2: np.uint16, 4: np.float32}  # by bytes per value
 
@@ -84,8 +84,8 @@ def _read_pixels(row: Mapping[str, Any]) -> Picture:
     dtype = _TYPES.get(len(data) // values)
     if dtype is None or len(data) % values or channels not in (1, 3):
         raise PipelineError(
-            f"it has {len(data)} bytes, which do not fit {height}x{width} pixels of {channels} channels; allowed are 1 "
-            "or 3 channels, and 1, 2 or 4 bytes per value"
+            f"it has {len(data)} bytes, which do not fit {height}x{width} pixels of {counted(channels, 'channel')}; "
+            "allowed are 1 or 3 channels, and 1, 2 or 4 bytes per value"
         )
     array: np.ndarray = np.frombuffer(data, dtype).reshape(height, width, channels)
     return Picture(np.ascontiguousarray(array.transpose(2, 0, 1))[np.newaxis], None, "RAW", _raw)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 
 import numpy as np
@@ -18,6 +19,7 @@ _SIGMAS = 4.0  # of the noise that explain it; 3 are too few for one digit, whos
 _MARGIN = 0.25  # of white that noise explains at least: where it grows with brightness, an estimate is too low
 _SMALLEST_SIDE = 3  # pixels: of an image whose noise can be estimated
 _IMAGES = 100  # that noise is estimated from
+_LITTLE = 1 / 3  # of the range from black to white, below which all images together look dark
 _MOST_SIGMA = 1.0  # of the noise that is taken to explain it: images in [0, 255] can have noise of 10
 
 
@@ -84,6 +86,30 @@ def find_levels(
             f"{low:g} to {high:g}; give the values of a white and a black pixel by --white and --black"
         )
     return levels
+
+
+def suggested_levels(lowest: float, highest: float) -> Levels:
+    """What black and white of floats may be that do not lie around [0, 1], by their lowest and highest value.
+
+    Signed ones around [-1, 1] have those; others are integers of a camera, perhaps with noise around black and white.
+    """
+    if lowest < -_MARGIN and max(-lowest, highest) <= 1 + _MARGIN:
+        return Levels(1, -1)
+    white = highest / (1 + _MARGIN)
+    if 1 < white <= 2 ** _BITS[-1] - 1 and lowest >= -_MARGIN * white_of_bits(white):
+        return Levels(white_of_bits(white))
+    return Levels(math.ceil(highest), math.floor(lowest))
+
+
+def describe_dark(levels: Levels, highest: float) -> str:
+    """A warning where the brightest pixel of all images is far from white; "" elsewhere."""
+    used = (highest - levels.black) / (levels.white - levels.black)
+    if used >= _LITTLE:
+        return ""
+    return (
+        f"warning: the images are dark: no pixel is brighter than {highest:g}, which is {used:.0%} of the way from "
+        f"black to white; if white is less than {levels.white:g}, say what: --white NUMBER"
+    )
 
 
 def describe_levels(levels: Levels, dtype: np.dtype) -> str:

@@ -97,6 +97,7 @@ class PreparedData:
         depth = {"uint8": "", "uint16": " in 16 bits"}.get(str(self.dtype), " as floats")
         kind = {"clean": "images", "noisy": "noisy images", "bursts": "captures"}.get(self.layout, self.layout)
         parts = [f"{len(part):,}" for part in (self.train, self.validation, self.test)]
+        kind = kind.removesuffix("s") if len(self.test) == 1 else kind
         return f"{parts[0]} training, {parts[1]} validation and {parts[2]} test {kind} of {sizes}{colour}{depth}"
 
 

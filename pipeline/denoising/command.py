@@ -20,7 +20,7 @@ from pipeline.data.transparency import filled
 from pipeline.denoising.levels import Dim
 from pipeline.denoising.model import batches, with_hidden
 from pipeline.denoising.networks import Network, Networks, open_networks
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import printable, write_file
 
 
@@ -82,13 +82,14 @@ def denoise(
         click.echo(progress.dim.warning, err=True)
     if networks.summary:
         click.echo(f"denoise: {networks.summary}")
-    done = f"denoise: {len(jobs) - progress.skipped:,} of {len(jobs):,} files, in {printable(output)}"
+    done = f"denoise: {len(jobs) - progress.skipped:,} of {counted(len(jobs), 'file')}, in {printable(output)}"
     if progress.noisy:
         noisy, denoised = (sum(values) / len(values) for values in (progress.noisy, progress.denoised))
         done += f"; PSNR to the originals: noisy {noisy:.2f} dB, denoised {denoised:.2f} dB"
     click.echo(done)
     if progress.skipped:
-        raise PipelineError(f"{progress.skipped} of {len(jobs)} files were skipped")
+        were = "was" if progress.skipped == 1 else "were"
+        raise PipelineError(f"{progress.skipped:,} of {counted(len(jobs), 'file')} {were} skipped")
 
 
 def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:

@@ -19,7 +19,7 @@ from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.strength import with_strength
 from pipeline.denoising.tiling import tile_side, tiled
 from pipeline.denoising.turns import in_all_turns
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import sha256_file
 
 _BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
@@ -50,7 +50,7 @@ class Model:
         pixels = picture.pixels
         self.levels.check(pixels, self.accepted)
         if self.channels not in (1, 3, pixels.shape[1]):
-            raise PipelineError(f"it has {pixels.shape[1]} channels, but this model needs {self.channels}")
+            raise PipelineError(f"it has {counted(pixels.shape[1], 'channel')}, but this model needs {self.channels}")
 
     def denoise(self, inputs: Sequence[np.ndarray], dtype: np.dtype) -> list[np.ndarray]:
         """Denoised images, one for each input and of its shape. Large ones run in tiles, in bounded memory.

@@ -12,6 +12,7 @@ import torch
 
 from pipeline.config import Config
 from pipeline.data.images import EIGHT_BITS, Levels
+from pipeline.errors import counted
 from pipeline.noise import GaussianNoise
 from pipeline.scoring.quality import ESTIMATED, PSNR, Quality
 from pipeline.training.checkpoint import Checkpoint
@@ -110,7 +111,7 @@ class Description:
         The same run gives the same values, so that exporting it again gives the same bytes.
         """
         config = self.config
-        layout = f"{self.channels} channel{'s' if self.channels > 1 else ''}" + (" (RGB)" if self.channels == 3 else "")
+        layout = counted(self.channels, "channel") + (" (RGB)" if self.channels == 3 else "")
         return {
             **self._bitmap,
             "Image.NominalPixelRange": "Normalized_0_1",

@@ -15,6 +15,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
 
 from pipeline.data.images import to_integers
+from pipeline.errors import counted
 from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.noise.estimation import NoiseCurve
 from pipeline.scoring.metrics import psnr
@@ -153,7 +154,7 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
         low, high = (_place(level, curve["variances"]) for level in (noise.variance.low, noise.variance.high))
         axes.axvspan(low - 0.06, high + 0.06, color=_COLOURS["clean"], alpha=0.2, label="trained here")
     axes.set_title(
-        f"Gaussian noise, {curve['images']:,} test images; trained on\n{trained_on.description}", fontsize=11
+        f"Gaussian noise, {counted(curve['images'], 'test image')}; trained on\n{trained_on.description}", fontsize=11
     )
     axes.legend()
     return figure

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.scoring.classical import BASELINES, missing, score_baseline
 from pipeline.scoring.score import PROTOCOL
 from pipeline.stages.prepare import prepare
@@ -41,4 +41,4 @@ def score_baselines(config: Config, count: int) -> None:
             run.log_dict(report, names.EVALUATION)
             run.log_scores(results)
         psnrs = ", ".join(f"{summary['denoised']['psnr']:.2f} dB at {label}" for label, summary in results.items())
-        click.echo(f"baselines: {name}: {psnrs}, on {len(test)} test images")
+        click.echo(f"baselines: {name}: {psnrs}, on {counted(len(test), 'test image')}")

@@ -15,7 +15,7 @@ import click
 import numpy as np
 import torch
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import write_file
 from pipeline.reports import figures, leaderboard
 from pipeline.reports.comparison import NOTE, Section, comparison_page
@@ -110,8 +110,7 @@ def _entries(runs: Sequence[Run], tell: bool) -> list[EvaluatedRun]:
 
 def _title(group: Sequence[EvaluatedRun]) -> str:
     dataset, digest = Path(group[0].tags[names.DATASET]).name, group[0].group[0][:8]
-    count = f"{len(group)} run{'s' if len(group) > 1 else ''}"
-    return f"{count} on {dataset} ({digest}), {group[0].noise}"
+    return f"{counted(len(group), 'run')} on {dataset} ({digest}), {group[0].noise}"
 
 
 def _draw(group: Sequence[EvaluatedRun]) -> list[tuple[str, bytes]]:

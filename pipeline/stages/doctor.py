@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import open_spool
 from pipeline.tracking.run_folder import in_use, lock_run
@@ -167,7 +167,8 @@ def _check_unsent(folders: Folders) -> Iterator[Problem]:
     for folder in sorted((folders.data / "runs").glob("*/")):
         if (count := count_unsent(folder)) and not in_use(folder):
             yield Problem(
-                f"{count} records of run {folder.name} are still in {folder}, not in the store", partial(_send, folder)
+                f"{counted(count, 'record')} of run {folder.name} not yet in the store, but in {folder}",
+                partial(_send, folder),
             )
 
 
@@ -195,7 +196,8 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
             seconds = time.time() - run.info.start_time / 1000
             if seconds > _OLD:
                 yield Problem(
-                    f"run {run_id} was created by `mlflow run` {seconds / 3600:.0f} hours ago and never started",
+                    f"run {run_id} was created by `mlflow run` {counted(round(seconds / 3600), 'hour')} ago and never "
+                    "started",
                     partial(_fail, run_id),
                 )
 

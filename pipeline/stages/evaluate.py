@@ -10,6 +10,7 @@ import click
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
+from pipeline.errors import counted
 from pipeline.files import sha256_file
 from pipeline.models import count_parameters, other_modules
 from pipeline.noise import Noise
@@ -91,7 +92,7 @@ def _log_figures(run: OpenRun, found: Evaluation, own: Noise) -> None:
     run.log_figure(figures.denoising_grid(sample, f"Test images, {own.description}"), "denoised")
     if len(found.samples) > 1:
         run.log_figure(figures.noise_levels(found.samples, trained_on=own.description), "noise_levels")
-    title = f"The {len(found.worst)} test images {_WORST[Quality.of(found.results[own.label]).metric]}"
+    title = f"The {counted(len(found.worst), 'test image')} {_WORST[Quality.of(found.results[own.label]).metric]}"
     run.log_figure(figures.denoising_grid(found.worst_sample, f"{title}, {own.description}"), "worst")
     if found.curve:
         run.log_figure(figures.psnr_curve(found.curve, trained_on=own), "psnr")
@@ -101,12 +102,12 @@ def _description(config: Config, parameters: int, images: int, found: Evaluation
     noise = config.training_noise
     quality = Quality.of(found.results[noise.label])
     target = "" if config.target == "clean" else f", compared with {TARGETS[config.target][1]}"
-    text = f"{quality.text}, on the {images:,} test images."
+    text = f"{quality.text}, on the {counted(images, 'test image')}."
     if quality.metric == PSNR:
         noisy = found.results[noise.label]["noisy"]["psnr"]
         text = (
-            f"{quality.output:.2f} dB PSNR on the {images:,} test images; the noisy input has {noisy:.2f} dB and the "
-            f"clipped input {quality.input:.2f} dB."
+            f"{quality.output:.2f} dB PSNR on the {counted(images, 'test image')}; the noisy input has {noisy:.2f} dB "
+            f"and the clipped input {quality.input:.2f} dB."
         )
     return (
         f"{config.model_name} ({parameters:,} parameters), trained on {config.dataset_name} with {noise.description}"

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import shlex
 import tempfile
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 import click
 import numpy as np
@@ -14,11 +15,11 @@ import numpy as np
 from pipeline.config import AUTO, Config
 from pipeline.data.finding import find_images
 from pipeline.data.images import Images, Levels, Part, describe_sizes
-from pipeline.data.levels import white_of_bits
-from pipeline.data.prepared import PreparedData
+from pipeline.data.levels import suggested_levels, white_of_bits
+from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.data.sources import DATASETS, open_source
 from pipeline.data.sources.reading import ImageFile, read_files
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import printable, write_file
 from pipeline.noise.estimation import NoiseCurve, curve_of_captures, curve_of_images, curve_of_pairs, noise_sigma
 from pipeline.reports import figures
@@ -30,7 +31,6 @@ PAGE = "inspection.html"
 _PIXELS = 10_000_000  # of images that are looked at closely, about; more change nothing
 _IMAGES = 200  # that are looked at closely, at most
 _SHOWN = 6
-_LITTLE = 1 / 8  # of the range from black to white, below which images look almost black
 
 
 @dataclass
@@ -66,11 +66,9 @@ def inspect(config: Config, output: Path) -> bool:
             found.faults.append(str(error))
             _look_at_files(found, config, Path(scratch))
         else:
-            layout, *others = division.lines
-            found.facts += [("layout", layout), *(("note", line) for line in others)]
             found.faults += [division.fault] if division.fault else []
-            parts = [part for part in (division.train, division.validation, division.test) if part]
-            _look_at_parts(found, config, parts)
+            parts = dict(zip(PARTS, (division.train, division.validation, division.test), strict=True))
+            _look_at_parts(found, config, division.lines, {name: part for name, part in parts.items() if part})
     for name, text in found.facts:
         click.echo(f"{name}: {text}")
     for fault in found.faults:
@@ -86,7 +84,7 @@ def inspect(config: Config, output: Path) -> bool:
 def page_of(data: PreparedData, config: Config) -> str:
     """The page about prepared images."""
     found = Inspection(config.dataset_name)
-    _look_at_parts(found, config, [data.train, data.validation, data.test])
+    _look_at_parts(found, config, data.manifest.get("found", ()), {name: getattr(data, name) for name in PARTS})
     return found.page
 
 
@@ -97,27 +95,48 @@ def log_dataset(run: OpenRun, data: PreparedData, config: Config) -> None:
         run.log_text(page_of(data, config), names.INSPECTION)
 
 
-def _look_at_parts(found: Inspection, config: Config, parts: Sequence[Part]) -> None:
-    first = parts[0]
+def _look_at_parts(found: Inspection, config: Config, lines: Sequence[str], parts: Mapping[str, Part]) -> None:
+    """What there is to say of images that can be prepared.
+
+    Args:
+        found: what is added to.
+        config: names the folder.
+        lines: what was said when it was read, of the layout first.
+        parts: those that there are, "train" among them.
+    """
+    found.facts += [("note" if number else "layout", line) for number, line in enumerate(lines)]
+    first, of_parts = parts["train"], [part.images for part in parts.values()]
     images, dtype = first.images, first.images[0].dtype
-    low, high = _range([part.images for part in parts])
-    found.facts += _facts_of(
-        sum(map(len, parts)), describe_sizes(*(part.images for part in parts)), images[0].shape[0], dtype
-    )
-    found.facts.append(("values", _describe_values(low, high, first.levels, dtype)))
+    low, high = _range(of_parts)
+    found.facts += _facts_of(sum(map(len, of_parts)), describe_sizes(*of_parts), images[0].shape[0], dtype)
+    if len(parts) > 1:
+        missing = [name for name in PARTS if name not in parts]
+        text = ", ".join(f"{len(part):,} in {name}" for name, part in parts.items())
+        found.facts.append(("parts", text + (f"; {missing[0]} will be taken from train" if missing else "")))
+    found.facts.append(("values", _describe_values(low, high, first.levels)))
     numbers = _some(images)
     some = [first.levels.to_floats(images[number]) for number in numbers]
     found.pictures["Values of the pixels: 0 is black, 1 is white"] = figures.as_png(figures.value_histogram(some))
     sigma, curve, source = _noise_of(first, numbers, some)
     found.facts.append(("noise", f"standard deviation {sigma:.4f} for pixels in [0, 1], {source}"))
     if first.noisy is not None and len(curve.brightness):
-        line = f"{curve.a:.3g} x + {curve.b:.3g}"
-        found.facts.append(("by brightness", f"variance {line} at brightness x: of photons, and of electronics"))
+        line, text = _describe_curve(curve)
+        found.facts.append(("by brightness", text))
         caption = "Variance of the noise by brightness, and the line that fits"
         found.pictures[caption] = figures.as_png(figures.noise_by_brightness(curve, line))
     found.pictures.update(_pictures(first, numbers))
     is_white = curve.a * float(np.mean([image.mean() for image in some])) < curve.b
     found.command = _command(config, "r2r" if first.layout == "noisy" and is_white and sigma > 0 else "")
+
+
+def _describe_curve(curve: NoiseCurve) -> tuple[str, str]:
+    """The line that fits the noise, and what it means."""
+    if curve.a == 0:
+        return f"{curve.b:.3g}", f"variance {curve.b:.3g}, the same at every brightness: of electronics"
+    if curve.b == 0:
+        return f"{curve.a:.3g} x", f"variance {curve.a:.3g} x at brightness x, and 0 at black: of photons"
+    line = f"{curve.a:.3g} x + {curve.b:.3g}"
+    return line, f"variance {line} at brightness x: the first of photons, the second of electronics"
 
 
 def _look_at_files(found: Inspection, config: Config, scratch: Path) -> None:
@@ -132,7 +151,7 @@ def _look_at_files(found: Inspection, config: Config, scratch: Path) -> None:
         except PipelineError as error:
             faults.append(str(error))
     found.faults = faults or found.faults  # where files cannot be read, nothing else is known yet
-    white = ""
+    suggested: dict[str, Any] = {}
     for dtype in sorted({file.pixels.dtype for file in files}, key=str):
         alike = [file for file in files if file.pixels.dtype == dtype]
         images = [image for file in alike for image in file.pixels]
@@ -140,12 +159,29 @@ def _look_at_files(found: Inspection, config: Config, scratch: Path) -> None:
         found.facts += _facts_of(len(images), describe_sizes(images), " and ".join(map(str, channels)), dtype)
         low, high = min(file.lowest for file in alike), max(file.highest for file in alike)
         found.facts.append(("values", f"{low:g} to {high:g}"))
-        if dtype == np.float32 and 1.5 < high <= 65535:
-            white = str(white_of_bits(high))
-            found.facts.append(("suggested white", white))
+        suggested |= _suggested(config, dtype, low, high)
+    if {image.shape[0] for file in files for image in file.pixels} == {1, 3}:
+        suggested["channels"] = 1
+    if suggested:
+        found.facts.append(("suggested", shlex.join(_words(suggested))))
     others = (find_images(folder).left_out for folder in folders)
     found.facts += [("left out", text.removeprefix("left out: ")) for text in others if text]
-    found.command = _command(config, "", white)
+    found.command = _command(replace(config, **suggested), "")
+
+
+def _suggested(config: Config, dtype: np.dtype, low: float, high: float) -> dict[str, float]:
+    """The options for levels that the images may need, because they do not lie within those of `config`."""
+    levels = Levels.of_type(dtype) if config.white == AUTO else Levels(float(config.white), config.black)
+    if dtype == np.float32:
+        margin = 0.5 * (levels.white - levels.black)
+        if levels.black - margin <= low <= high <= levels.white + margin:
+            return {}
+        levels = suggested_levels(low, high)
+    elif high > levels.white:
+        levels = Levels(white_of_bits(high), config.black)
+    else:
+        return {}
+    return {"white": levels.white, **({"black": levels.black} if levels.black else {})}
 
 
 def _facts_of(count: int, sizes: str, channels: int | str, dtype: np.dtype) -> list[tuple[str, str]]:
@@ -154,12 +190,9 @@ def _facts_of(count: int, sizes: str, channels: int | str, dtype: np.dtype) -> l
     return [("images", f"{count:,} of {sizes}, {kind}"), ("channels", f"{channels}{colour}")]
 
 
-def _describe_values(low: float, high: float, levels: Levels, dtype: np.dtype) -> str:
+def _describe_values(low: float, high: float, levels: Levels) -> str:
     used = (high - levels.black) / (levels.white - levels.black)
-    text = f"{low:g} to {high:g}, which is up to {used:.0%} of white, {levels.white:g}"
-    if used < _LITTLE and dtype != np.float32:
-        text += f": very dark; --white {white_of_bits(high) if dtype == np.uint16 else round(high)} would use more"
-    return text
+    return f"{low:g} to {high:g}, which is up to {used:.0%} of white, {levels.white:g}"
 
 
 def _range(images: Sequence[Images]) -> tuple[float, float]:
@@ -183,7 +216,7 @@ def _some(images: Images) -> list[int]:
 def _noise_of(part: Part, numbers: list[int], some: list[np.ndarray]) -> tuple[float, NoiseCurve, str]:
     """The standard deviation of the noise, the noise by brightness, and where they are from."""
     if part.layout == "noisy":
-        return noise_sigma(some), curve_of_images(some), f"estimated from {len(some):,} images"
+        return noise_sigma(some), curve_of_images(some), f"estimated from {counted(len(some), 'image')}"
     if part.layout == "clean":
         return noise_sigma(some), curve_of_images(some), f"left in the clean images, estimated from {len(some):,}"
     assert part.scenes is not None
@@ -196,14 +229,14 @@ def _noise_of(part: Part, numbers: list[int], some: list[np.ndarray]) -> tuple[f
             for capture in part.captures_of(np.array([scene]))[0][:1]
         ]
         sigma = float(np.sqrt(np.mean([np.square(noisy - clean).mean() for clean, noisy in pairs])))
-        return sigma, curve_of_pairs(pairs), f"measured on {len(pairs):,} pairs"
+        return sigma, curve_of_pairs(pairs), f"measured on {counted(len(pairs), 'pair')}"
     stacks = [
         np.stack([part.levels.to_floats(part.noisy[int(capture)]) for capture in captures])
         for scene in scenes
         if len(captures := part.captures_of(np.array([scene]))[0]) > 1
     ]
     sigma = float(np.sqrt(np.mean([np.square(np.diff(stack, axis=0)).mean() / 2 for stack in stacks])))
-    return sigma, curve_of_captures(stacks), f"measured on {len(stacks):,} bursts"
+    return sigma, curve_of_captures(stacks), f"measured on {counted(len(stacks), 'burst')}"
 
 
 def _pictures(part: Part, numbers: list[int]) -> dict[str, bytes]:
@@ -218,12 +251,14 @@ def _pictures(part: Part, numbers: list[int]) -> dict[str, bytes]:
     return {"Some of the noisy images, and to the right of each its clean one": figures.as_png(grid)}
 
 
-def _command(config: Config, target: str, white: str = "") -> str:
+def _command(config: Config, target: str) -> str:
     given = {name: getattr(config, name) for name in ("noisy", "group", "channels", "white", "black")}
-    if white and given["white"] == AUTO:
-        given["white"] = white
     options = {name: value for name, value in given.items() if value != getattr(Config, name)}
     if target:
         options["target"] = target
-    words = ["python", "-m", "pipeline", "run", "--dataset", config.dataset]
-    return shlex.join([*words, *(word for name, value in options.items() for word in (f"--{name}", str(value)))])
+    return shlex.join(["python", "-m", "pipeline", "run", "--dataset", config.dataset, *_words(options)])
+
+
+def _words(options: Mapping[str, Any]) -> list[str]:
+    texts = {name: f"{value:g}" if isinstance(value, float) else str(value) for name, value in options.items()}
+    return [word for name, text in texts.items() for word in (f"--{name}", text)]

@@ -19,7 +19,7 @@ from pipeline.data.prepared import (
     write_prepared,
 )
 from pipeline.data.sources import DATASETS, Division, Source, open_source
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.models import other_modules
 from pipeline.tracking.fingerprint import describe_changes, fingerprint
 
@@ -150,8 +150,8 @@ def _scenes(groups: np.ndarray, order: np.ndarray) -> np.ndarray:
 
 
 def _refuse_few(config: Config, scenes: int, groups: int, missing: int) -> NoReturn:
-    belong = "" if groups == scenes or missing < 2 else f" in {groups} groups that stay together"
+    belong = "" if groups == scenes or missing < 2 else f" in {counted(groups, 'group')} kept together"
     raise PipelineError(
-        f"dataset '{config.dataset}' has {scenes} images{belong}; it needs at least {len(PARTS)}"
+        f"dataset '{config.dataset}' has {counted(scenes, 'image')}{belong}; it needs at least {len(PARTS)}"
         f"{' groups' if belong else ''}, one each for training, validation and test"
     )

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.config import AUTO, OF_KNOWN_LEVEL, Config
 from pipeline.data.images import describe_sizes, some_floats
 from pipeline.data.prepared import PARTS, PreparedData
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.noise.estimation import noise_sigma
 
 _IMAGES = 1000  # to train on, that the noise level is estimated from
@@ -46,7 +46,9 @@ def _estimated_level(config: Config, data: PreparedData) -> float:
             f"--target {config.target}: no noise was found in {config.dataset}; give its standard deviation, for "
             "pixels from 0 to 1, with --noise recorded:sigma=NUMBER, or use --target self"
         )
-    click.echo(f"train: the noise has a standard deviation of {sigma:.4g}, estimated from {len(some):,} images")
+    click.echo(
+        f"train: the noise has a standard deviation of {sigma:.4g}, estimated from {counted(len(some), 'image')}"
+    )
     return sigma
 
 
@@ -54,10 +56,10 @@ def _describe(config: Config, data: PreparedData, options: Mapping[str, Any]) ->
     """What is trained on, how long, and with what that follows from the data and goes without saying nowhere."""
     facts = data.facts
     per_epoch = facts.per_epoch(config.crop)
-    images = f"{facts.images:,} image{'s' if facts.images > 1 else ''} of {describe_sizes(data.train.images)}"
+    images = f"{counted(facts.images, 'image')} of {describe_sizes(data.train.images)}"
     if config.crop:
-        images = f"{per_epoch:,} crops of {config.crop}x{config.crop} from {images}"
-    epochs = f"{config.epochs:,} epoch{'s' if config.epochs > 1 else ''}"
+        images = f"{counted(per_epoch, 'crop')} of {config.crop}x{config.crop} from {images}"
+    epochs = counted(config.epochs, "epoch")
     total = f" ({config.epochs * per_epoch:,} in all)" if config.epochs > 1 else ""
     usual = {"noise": Config.noise, "target": Config.target}
     others = [

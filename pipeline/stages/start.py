@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.denoising.model import located_model
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.handoff.onnx_weights import read_onnx
 from pipeline.models import parse_model
 from pipeline.stages.inputs import read_checkpoint
@@ -53,7 +53,7 @@ def check_start(config: Config, channels: int) -> None:
     start = read_start(config)
     if start and start.checkpoint.channels != channels:
         raise PipelineError(
-            f"--from {config.start}: it is a model of images with {start.checkpoint.channels} channels, but "
+            f"--from {config.start}: it is a model of images with {counted(start.checkpoint.channels, 'channel')}, but "
             f"{config.dataset} has {channels}; give --channels {start.checkpoint.channels}"
         )
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import click
 
+from pipeline.errors import counted
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
 from pipeline.scoring.quality import LEVEL, NAMES, Quality
@@ -113,7 +114,7 @@ def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
         by_level = zip(*(result.report["curve"]["psnr"]["denoised"] for result in group), strict=True)
         curves[name] = [statistics.mean(values) for values in by_level]
     curves[_CLIPPED] = curve["psnr"]["clipped"]
-    title = f"Gaussian noise, {curve['images']:,} test images, mean over seeds"
+    title = f"Gaussian noise, {counted(curve['images'], 'test image')}, mean over seeds"
     run.log_figure(quality_comparison(curve["variances"], curves, title), names.SWEEP)
 
 

@@ -19,7 +19,7 @@ import torch
 from pipeline.config import DATA, Config
 from pipeline.data.batches import training_batches, validation_batch
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.models import batch_norms, build_model, count_parameters, other_modules
 from pipeline.noise import Noise
 from pipeline.reports import figures
@@ -192,7 +192,8 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     _warn_of_few_steps(config, trainer)
     if state:
         trainer.load_state_dict(state)
-        click.echo(f"train: resuming in epoch {state['epoch']} after {state['seen']:,} images")
+        seen = f" after {counted(state['seen'], 'image')} of it" if state["seen"] else ""
+        click.echo(f"train: resuming with epoch {state['epoch']}{seen}")
     elif logged[names.TRAIN_LOSS]:
         click.echo(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
     slider = _Slider(trainer, config.training_noise)
@@ -207,8 +208,8 @@ def _warn_of_few_steps(config: Config, trainer: Trainer) -> None:
     enough = math.ceil(math.log(0.01) / math.log1p(-config.bn_momentum)) if config.bn_momentum < 1 else 1
     if trainer.steps < enough and batch_norms(trainer.model):
         click.echo(
-            f"train: only {trainer.steps} steps in all; BatchNorm's running statistics need {enough} at --bn-momentum "
-            f"{config.bn_momentum:g}: more --epochs or a smaller --batch-size will do much better"
+            f"train: only {counted(trainer.steps, 'step')} in all; BatchNorm's running statistics need {enough} at "
+            f"--bn-momentum {config.bn_momentum:g}: more --epochs or a smaller --batch-size will do much better"
         )
 
 

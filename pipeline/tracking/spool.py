@@ -10,7 +10,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import ParityError, PipelineError
+from pipeline.errors import ParityError, PipelineError, counted
 from pipeline.tracking.event_log import Event, EventLog
 
 _FILES = "files"
@@ -105,7 +105,7 @@ class Spool:
                     return False
                 if not reported and waited > _REPORT_AFTER:
                     total = len(self._log.groups)
-                    click.echo(f"tracking: waiting for the store to take the last {left} of {total} records")
+                    click.echo(f"tracking: waiting for the store to take the last {left} of {counted(total, 'record')}")
                     reported = True
                 self._changed.wait(0.2)
             if mismatch := self._mismatch:
@@ -128,7 +128,7 @@ class Spool:
             total = len(self._log.groups)
             if left := total - self._log.sent:
                 reason = f": {_shortened(self.error)}" if self.error else ""
-                unsent.append(f"{left} of {total} records were not sent; they are in {self.folder}{reason}")
+                unsent.append(f"{left} of {counted(total, 'record')} not sent, but kept in {self.folder}{reason}")
             else:
                 self._log.remove()
                 shutil.rmtree(self.folder / _FILES, ignore_errors=True)

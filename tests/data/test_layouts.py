@@ -190,7 +190,7 @@ def test_groups_are_never_separated(group: str, tmp_path: Path) -> None:
     assert "--group (: it is neither folder nor a regular expression" in message_of(
         lambda: prepared(tmp_path / "mine", group="(")
     )
-    assert "has 20 images in 1 groups that stay together; it needs at least 3 groups" in message_of(
+    assert "has 20 images in 1 group kept together; it needs at least 3 groups" in message_of(
         lambda: prepared(tmp_path / "mine", group="cell")
     )
 

@@ -214,7 +214,7 @@ def test_a_folder_may_hold_many_kinds_of_image(
     ("break_it", "message"),
     [
         (lambda folder: [path.unlink() for path in folder.iterdir()], "no images in"),
-        (lambda folder: [path.unlink() for path in list(folder.iterdir())[1:]], "has 1 images; it needs at least 3"),
+        (lambda folder: [path.unlink() for path in list(folder.iterdir())[1:]], "has 1 image; it needs at least 3"),
         (
             lambda folder: (folder / "0003.png").write_bytes(b""),
             "cannot use .*0003.png: it is not in a known image format",

@@ -64,7 +64,7 @@ def test_pictures_that_are_no_noisy_images_are_refused(model: Model) -> None:
     many.check(picture((2, 5, 28, 28)))
     (inverted,) = many.denoise([np.full((2, 5, 28, 28), 3, np.uint16)], np.dtype(np.uint16))
     np.testing.assert_array_equal(inverted, np.full((2, 5, 28, 28), 65532))
-    with pytest.raises(PipelineError, match="it has 1 channels, but this model needs 5"):
+    with pytest.raises(PipelineError, match="it has 1 channel, but this model needs 5"):
         many.check(picture())
 
 

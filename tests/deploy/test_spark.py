@@ -230,7 +230,7 @@ def test_what_cannot_be_done_is_one_line(asked: tuple[Path, dict[tuple[str, str,
     assert not (folder / "out").exists()
     errors = pq.read_table(folder / "partly").to_pylist()
     assert [row["error"] for row in errors] == [
-        "it has 5 bytes, which do not fit 28x28 pixels of 1 channels; "
+        "it has 5 bytes, which do not fit 28x28 pixels of 1 channel; "
         "allowed are 1 or 3 channels, and 1, 2 or 4 bytes per value",
         "it has no pixels or no size: [nan, 28, 1]",
         "it has 1568 bytes, which do not fit 28x28 pixels of 2 channels; "

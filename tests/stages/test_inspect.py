@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,7 +82,19 @@ def test_noisy_images_alone_of_12_bits(tmp_path: Path, capsys: pytest.CaptureFix
 def test_dark_images_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, clean in enumerate(crops(10)):
         save(tmp_path / "set" / f"{number}.png", clean / 20, white=4095)
-    assert "very dark; --white 255 would use more" in said(tmp_path / "set", capsys, white="4095")["values"]
+    assert found_dark(said(tmp_path / "set", capsys, white="4095"), "5%")
+    assert found_dark(said(tmp_path / "set", capsys), "80%") is False  # 8 bits in 16
+    for number, clean in enumerate(crops(10)):  # counts, in 8 and in 16 bits
+        save(tmp_path / "8" / f"{number}.png", clean / 4)
+        save(tmp_path / "16" / f"{number}.tif", clean * 63 / 4095, white=4095)
+    for name in ("8", "16"):
+        assert found_dark(said(tmp_path / name, capsys), "25%")
+
+
+def found_dark(found: dict[str, str], used: str) -> bool:
+    """Whether there is a warning, after checking how much is said to be used."""
+    assert f"up to {used} of white" in found["values"]
+    return f"which is {used} of the way from black to white; if white is less" in found.get("note", "")
 
 
 def test_every_fault_is_named_and_nothing_is_prepared(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
@@ -106,6 +119,54 @@ def test_floats_with_another_white_get_the_command_that_fits(cli: Cli, tmp_path:
     assert done.code == 1
     assert "train with: python -m pipeline run --dataset set --white 4095\n" in done.out
     assert cli("prepare", "--dataset", "set", "--white", 4095).code == 0
+
+
+@pytest.mark.parametrize(
+    ("change", "options"),
+    [
+        (lambda images: 2 * images - 1, ("--white", 1, "--black", -1)),
+        (lambda images: 4000 * images - 200, ("--white", 4095)),  # noise below black
+        (lambda images: 90000 * images - 50000, ("--white", 40000, "--black", -50000)),
+    ],
+)
+def test_the_command_has_the_levels_that_floats_need(
+    change: Callable[[np.ndarray], np.ndarray], options: tuple[str | int, ...], cli: Cli, tmp_path: Path
+) -> None:
+    (tmp_path / "set").mkdir()
+    images = crops(10)
+    images[0, 0, :2] = 0, 1
+    np.save(tmp_path / "set" / "stack.npy", change(images).astype(np.float32))
+    done = cli("inspect", "set")
+    assert f"run --dataset set {' '.join(map(str, options))}\n" in done.out
+    assert cli("prepare", "--dataset", "set", *options).code == 0
+
+
+def test_the_command_mends_what_is_wrong(cli: Cli, tmp_path: Path) -> None:
+    save(tmp_path / "set" / "gray.png", crops(1)[0])
+    for number, clean in enumerate(crops(9)):
+        save(tmp_path / "set" / f"{number}.png", clean[..., None].repeat(3, axis=2))
+    assert "run --dataset set --channels 1\n" in cli("inspect", "set").out
+    assert cli("prepare", "--dataset", "set", "--channels", 1).code == 0
+    for number, clean in enumerate(crops(9)):
+        save(tmp_path / "dark" / f"{number}.tif", clean, white=1023)
+    assert "run --dataset dark --white 1023\n" in cli("inspect", "dark", "--white", 255).out
+
+
+def test_the_parts_of_a_dataset_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rng = np.random.default_rng(0)
+    for number, clean in enumerate(crops(20)):
+        part = "test" if number < 5 else "train"
+        save(
+            tmp_path / "set" / part / "noisy" / f"{number}.png", clean / 2 + 0.25 + 0.05 * rng.normal(size=clean.shape)
+        )
+        save(tmp_path / "set" / part / "clean" / f"{number}.png", clean / 2 + 0.25)
+    found = said(tmp_path / "set", capsys)
+    assert found["parts"] == "15 in train, 5 in test; validation will be taken from train"
+    assert re.fullmatch(
+        r"variance 0.002\d*, the same at every brightness: of electronics|"
+        r"variance [\d.e-]+ x \+ 0.002\d* at brightness x: the first of photons, the second of electronics",
+        found["by brightness"],
+    )
 
 
 def test_the_page_fits_a_phone(tmp_path: Path, digits: np.ndarray, browser: object) -> None:

@@ -84,7 +84,7 @@ def test_a_store_that_was_away_for_long_is_given_time_to_answer_at_the_end(store
     store.error = ConnectionError("no route to host")
     spool.append(group(2))
     spool.close()
-    assert unsent == [f"1 of 3 records were not sent; they are in {tmp_path}: no route to host"]
+    assert unsent == [f"1 of 3 records not sent, but kept in {tmp_path}: no route to host"]
     assert count_unsent(tmp_path) == 1
 
 
@@ -115,7 +115,7 @@ def test_what_is_refused_is_not_tried_again(store: Store, tmp_path: Path) -> Non
     store.error = None
     assert not spool.flush()
     spool.close()
-    assert unsent == [f"1 of 1 records were not sent; they are in {tmp_path}: the run was deleted"]
+    assert unsent == [f"1 of 1 record not sent, but kept in {tmp_path}: the run was deleted"]
 
 
 def test_a_store_that_has_something_else_is_reported_where_somebody_waits_and_the_rest_is_sent(

@@ -25,7 +25,7 @@ import numpy as np
 from pipeline.config import MAX_CHANNELS
 from pipeline.data.formats.picture import Picture, check_finite, checked, joined
 from pipeline.data.images import SMALLEST_SIDE
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 
 # For each order of the axes: the shape with all four of them, and the axes in the order N, C, H, W.
 _ORDERS = {
@@ -91,7 +91,7 @@ def _load(file: BinaryIO, what: str) -> np.ndarray:
 
 def _describe(pixels: np.ndarray, alpha: np.ndarray | None) -> str:
     channels, height, width = pixels.shape[1:]
-    return f"{height}x{width} pixels of {channels + (alpha is not None)} channels as {pixels.dtype}"
+    return f"{height}x{width} pixels of {counted(channels + (alpha is not None), 'channel')} as {pixels.dtype}"
 
 
 def _order(shape: tuple[int, ...], what: str) -> str:

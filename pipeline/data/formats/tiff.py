@@ -120,7 +120,7 @@ def _read_series(series: tifffile.TiffPageSeries, file: BinaryIO) -> tuple[np.nd
     pages = series.pages if len(series.pages) == planes else series.pages[:1]  # planes may lie there without pages
     there = [page.aspage() for page in pages if page is not None]
     if len(there) < len(pages):
-        raise PipelineError(f"{len(pages) - len(there)} of its {planes} planes are missing")
+        raise PipelineError(f"it lacks {len(pages) - len(there)} of its {planes} planes")
     order = np.argsort([page.index for page in there]) if len(there) == planes else np.arange(planes)
     array, dtype = _load(series, there, file), series.dtype
     photometric = _KINDS(keyframe.photometric)

@@ -13,7 +13,7 @@ from pipeline.config import AUTO, SMALLEST_CROP
 from pipeline.data.finding import Found, find_images
 from pipeline.data.image_files import FORMATS
 from pipeline.data.images import Levels
-from pipeline.data.levels import describe_levels, find_levels
+from pipeline.data.levels import describe_dark, describe_levels, find_levels
 from pipeline.data.sources import Channels, Division
 from pipeline.data.sources.layouts import NAMED, Layout, find_layout, match
 from pipeline.data.sources.names import CLEAN, NOISY, means_noisy, read_names
@@ -150,6 +150,7 @@ class ImageFolder:
             describe_shared(training, validation),
             describe_unlike(scenes, files),
             describe_noise(everything),
+            describe_dark(levels, max(file.highest for file in files.values())),
             f"warning: {swapped}" if swapped and is_said else "",
         ]
         return Division(

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources.names import CLEAN, NOISY, Named, means_noisy, tokens
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import printable
 
 NAMED = 3  # files of a kind that a message names; it counts the others
@@ -71,9 +71,9 @@ def find_layout(files: list[Named], folder: str, is_noisy: bool) -> Layout:
         return Layout([Scene(file.part, file.path) for file in chosen], unused=rest, note=note)
     if others:
         raise PipelineError(
-            f"{folder} holds {len(noisy):,} images in folders whose names say that they are noisy "
-            f"({some(_paths(noisy))}) and {len(others):,} others ({some(_paths(others))}); put clean images into a "
-            "folder clean/, or give the folders by --dataset and --noisy"
+            f"{folder} holds {counted(len(noisy), 'image')} in folders whose names say that they are noisy "
+            f"({some(_paths(noisy))}) and {counted(len(others), 'other')} ({some(_paths(others))}); put clean images "
+            "into a folder clean/, or give the folders by --dataset and --noisy"
         )
     chosen, rest = _without_strays(noisy)
     return Layout(_noisy_alone(chosen), unused=rest)

@@ -21,7 +21,7 @@ from pipeline.config import AUTO
 from pipeline.data.image_files import read_picture
 from pipeline.data.images import SMALLEST_SIDE
 from pipeline.data.sources import Channels
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import printable, sha256_bytes, sha256_file
 
 _THREADS = 8  # at most; decoders of images and SHA-256 let other threads run
@@ -96,7 +96,8 @@ def converted(pixels: np.ndarray, channels: Channels) -> np.ndarray:
         raise PipelineError("it is a gray image; with --channels 3 all must be in colour, or use --channels 1")
     if has != _COLOURS or channels != 1:
         raise PipelineError(
-            f"it has {has} channels, which --channels {channels} does not allow; use --channels {has}, or auto"
+            f"it has {counted(has, 'channel')}, which --channels {channels} does not allow; use --channels {has}, "
+            "or auto"
         )
     if pixels.dtype == np.float32:
         return np.tensordot(pixels, np.array([0.299, 0.587, 0.114], np.float32), axes=(1, 0))[:, np.newaxis]

@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.data.images import Levels, Part, some_floats
 from pipeline.data.sources.layouts import NAMED, Scene, some
 from pipeline.data.sources.reading import ImageFile
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
 
@@ -101,8 +101,9 @@ def _pages(scene: Scene, files: Files) -> Iterable[SceneImages]:
     elif scene.by_page and len(clean) == len(captures[0]):
         yield from (SceneImages(scene.part, one, [other]) for one, other in zip(clean, captures[0], strict=True))
     elif len(clean) > 1:
+        noisy = counted(sum(map(len, captures)), "noisy one")
         raise PipelineError(
-            f"{printable(clean[0].file)} holds {len(clean)} images for {sum(map(len, captures))} noisy ones in "
+            f"{printable(clean[0].file)} holds {len(clean)} images for {noisy} in "
             f"{some(scene.captures)}; allowed are as many as there, page by page, or one"
         )
     else:
@@ -130,7 +131,7 @@ def describe(scenes: Sequence[SceneImages], part: Part) -> str:
         low, high = min(counts), max(counts)
         captures = f"{low}" if low == high else f"{low} to {high}"
         clean = "without clean images" if part.clean is None else "with a clean image each"
-        return f"bursts: {len(scenes):,} scenes with {captures} captures each, {clean}"
+        return f"bursts: {counted(len(scenes), 'scene')} with {captures} captures each, {clean}"
     if part.clean is None:
         return f"noisy images: {len(scenes):,}, without clean ones"
     return f"pairs: {len(scenes):,} noisy with {len(scenes):,} clean"
