@@ -114,7 +114,7 @@ def test_a_picture_of_other_channels_than_the_given_model(
     done = denoise(tmp_path / "colour.png", tmp_path / "gray.png", "--model", clone / "artifacts" / "photo-gray")
     assert done.out.startswith("denoise: photo-gray, each channel by itself: 1 file; photo-gray: 1 file\n")
     done = denoise(tmp_path / "colour.png", "--model", model)
-    assert done.out == f"denoise: 1 of 1 files, in {tmp_path / 'out'}\n"  # as usual: nothing to say
+    assert done.out == f"denoise: 1 of 1 file, in {tmp_path / 'out'}\n"  # as usual: nothing to say
 
 
 def test_without_the_repository_it_says_what_to_give(clone: Path, denoise: Denoise, tmp_path: Path) -> None:
