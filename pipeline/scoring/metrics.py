@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 
 import torch
@@ -13,6 +13,7 @@ Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes images and their clean counterparts, float [N, C, H, W] on the CPU, clean pixels in [0, 1]; returns [N]."""
 
 _RADIUS, _SIGMA = 5, 1.5  # pixels, of SSIM's window
+_BLOCK = 64  # pixels, that windows are summed for at once
 _C1, _C2 = 0.01**2, 0.03**2  # SSIM's constants
 
 
@@ -32,8 +33,7 @@ def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     The image is reflected at its border, and the mean is taken over all pixels, as in torchmetrics, whose function
     takes twelve times as long for small images and two seconds to import. Height and width must be at least 6 pixels.
     """
-    rows, columns = (_windows(length).to(clean) for length in clean.shape[-2:])
-    maps = rows @ torch.stack([images, clean, images * images, clean * clean, images * clean]) @ columns.T
+    maps = _means(torch.stack([images, clean, images * images, clean * clean, images * clean]))
     mean, clean_mean, square, clean_square, product = maps
     variances = (square - mean * mean).clamp(min=0) + (clean_square - clean_mean * clean_mean).clamp(min=0)
     covariance = product - mean * clean_mean
@@ -41,14 +41,36 @@ def ssim(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
     return (luminance * (2 * covariance + _C2) / (variances + _C2)).mean(dim=(1, 2, 3))
 
 
+def _means(maps: torch.Tensor) -> torch.Tensor:
+    """The mean in a Gaussian window around every pixel of maps [..., H, W]: over the rows first, then the columns.
+
+    Each is a product of matrices, block by block, so that large images take no longer for each pixel than small ones.
+    """
+    height, width = maps.shape[-2:]
+    rows = [windows.to(maps) @ maps[..., first:last, :] for first, last, windows in _blocks(height)]
+    maps = torch.cat(rows, dim=-2)
+    return torch.cat([maps[..., first:last] @ windows.to(maps).T for first, last, windows in _blocks(width)], dim=-1)
+
+
+def _blocks(length: int) -> Iterator[tuple[int, int, torch.Tensor]]:
+    """For blocks of `length` places: the first and last pixels that windows around them see, and the windows."""
+    for start in range(0, length, _BLOCK):
+        stop = min(start + _BLOCK, length)
+        first, last = max(0, start - _RADIUS), min(length, stop + _RADIUS)
+        yield first, last, _windows(start - first, stop - start, last - first)
+
+
 @cache
-def _windows(length: int) -> torch.Tensor:
-    """Gaussian windows around each of `length` places, float32 [length, length], reflected at the border."""
+def _windows(start: int, count: int, length: int) -> torch.Tensor:
+    """Gaussian windows around `count` places from `start` on of `length` pixels, reflected at their border.
+
+    float32 [count, length].
+    """
     offsets = torch.arange(-_RADIUS, _RADIUS + 1)
     weights = (-offsets.double().square() / (2 * _SIGMA**2)).exp()
-    places = (torch.arange(length)[:, None] + offsets).abs()
+    places = (start + torch.arange(count)[:, None] + offsets).abs()
     places = torch.where(places < length, places, 2 * (length - 1) - places)
-    windows = torch.zeros(length, length, dtype=torch.float64)
+    windows = torch.zeros(count, length, dtype=torch.float64)
     return windows.scatter_add_(1, places, (weights / weights.sum()).expand(places.shape)).float()
 
 

@@ -28,7 +28,7 @@ def test_metrics_are_taken_per_image() -> None:
     assert ssim[2] < 0
 
 
-@pytest.mark.parametrize("shape", [(3, 1, 28, 28), (2, 1, 11, 11), (2, 3, 41, 57), (1, 1, 6, 300)])
+@pytest.mark.parametrize("shape", [(3, 1, 28, 28), (2, 1, 11, 11), (2, 3, 41, 57), (1, 1, 6, 300), (1, 3, 129, 70)])
 def test_psnr_and_ssim_are_those_of_torchmetrics(shape: tuple[int, ...]) -> None:
     from torchmetrics.functional import image
 
