@@ -31,7 +31,8 @@ from pipeline.noise import make_noise
 from pipeline.reports.tables import markdown_table
 from pipeline.scoring import awgn
 from pipeline.scoring.published import KNOWN_SETS
-from pipeline.scoring.score import Denoiser, file_denoiser
+from pipeline.scoring.score import Denoiser
+from pipeline.stages.evaluate_file import file_denoiser
 from pipeline.stages.other_data import score_images
 
 CLEAN = "clean"  # the label of no noise at all: what a model does to a clean picture

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from functools import cache
 from typing import Any
 
@@ -13,8 +12,6 @@ from torch import nn
 
 from pipeline.data.batches import EVALUATION_BATCH
 from pipeline.data.images import Part, psnr_of_error
-from pipeline.denoising.levels import ChosenLevels
-from pipeline.denoising.model import Model
 from pipeline.denoising.tiling import TILE, tile_side, tiled
 from pipeline.errors import PipelineError
 from pipeline.models import facts
@@ -77,17 +74,6 @@ def model_denoiser(model: nn.Module, device: torch.device) -> Denoiser:
             return torch.from_numpy(run(pixels)).clamp(0, 1)
         halo = halo_of(pixels.shape[1])
         return torch.from_numpy(tiled(run, pixels, halo, tile_side(halo))).clamp(0, 1)
-
-    return denoise
-
-
-def file_denoiser(model: Model) -> Denoiser:
-    """An exported model as the command `denoise` runs it, for images on the [0, 1] scale; its output is clipped."""
-    on_floats = replace(model, levels=ChosenLevels(white=1, black=0))
-
-    def denoise(noisy: torch.Tensor) -> torch.Tensor:
-        (denoised,) = on_floats.denoise([noisy.numpy()], np.dtype(np.float32))
-        return torch.from_numpy(denoised).clamp(0, 1)
 
     return denoise
 

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
 
 from pipeline.config import Config
 from pipeline.data.sources import open_source
-from pipeline.denoising.model import located_model, open_model
+from pipeline.denoising.levels import ChosenLevels
+from pipeline.denoising.model import Model, located_model, open_model
 from pipeline.errors import PipelineError
 from pipeline.noise import Noise, make_noise
 from pipeline.scoring import awgn
-from pipeline.scoring.score import file_denoiser
+from pipeline.scoring.score import Denoiser
 from pipeline.stages.other_data import images_of, print_scores, score_images
 from pipeline.tracking import names
 
@@ -42,3 +47,14 @@ def evaluate_file(model: str, other: Config, noises: Mapping[str, Noise], protoc
                 noises = {recorded.label: recorded}
             results = score_images(part, file_denoiser(network), noises)
     print_scores(names.metric_text(other.dataset_name), results, [*noises], awgn.digest_of(part))
+
+
+def file_denoiser(model: Model) -> Denoiser:
+    """An exported model as the command `denoise` runs it, for images on the [0, 1] scale; its output is clipped."""
+    on_floats = replace(model, levels=ChosenLevels(white=1, black=0))
+
+    def denoise(noisy: torch.Tensor) -> torch.Tensor:
+        (denoised,) = on_floats.denoise([noisy.numpy()], np.dtype(np.float32))
+        return torch.from_numpy(denoised).clamp(0, 1)
+
+    return denoise

@@ -11,6 +11,7 @@ import torch
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.denoising.command import _psnr as psnr_of_denoise
 from pipeline.handoff.verify import psnr_between
+from pipeline.scoring import metrics
 from pipeline.scoring.metrics import METRICS, psnr
 from pipeline.scoring.score import means
 
@@ -41,6 +42,14 @@ def test_psnr_and_ssim_are_those_of_torchmetrics(shape: tuple[int, ...]) -> None
         assert METRICS["ssim"](one, two).tolist() == pytest.approx(ssim.reshape(-1).tolist(), abs=1e-5)  # type: ignore[union-attr]
     wanted = image.peak_signal_noise_ratio(other, clean, data_range=1.0, reduction="none", dim=(1, 2, 3))
     assert METRICS["psnr"](other, clean).tolist() == pytest.approx(wanted.tolist(), abs=1e-4)
+
+
+def test_windows_are_the_same_whatever_the_blocks(monkeypatch: pytest.MonkeyPatch) -> None:
+    maps = torch.rand(1, 67, 45, generator=torch.Generator().manual_seed(0))
+    whole = metrics._means(maps)
+    for block in (1, 7, 33):
+        monkeypatch.setattr(metrics, "_BLOCK", block)
+        assert torch.allclose(metrics._means(maps), whole, rtol=0, atol=1e-6)
 
 
 def test_psnr_is_one_formula_wherever_it_is_taken() -> None:

@@ -12,6 +12,10 @@ import pytest
 from conftest import run_cli, write_digits
 from PIL import Image
 
+from pipeline.data.images import Part
+from pipeline.scoring import awgn
+from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.score import clipped, score
 from pipeline.tracking import names
 
 
@@ -84,6 +88,9 @@ def test_the_protocol_of_the_literature_is_logged_by_level(folder: Path, digits:
     (run,) = client.search_runs(["0"])
     found = [run.data.metrics[f"test-set/psnr_noisy/awgn-{sigma}"] for sigma in (15, 25, 50)]
     assert found == pytest.approx([24.61, 20.17, 14.15], abs=0.15)
+    part, noise = awgn.ordered(Part(digits[600:620, np.newaxis])), awgn.noises()["awgn-50"]
+    clipping = score(part, noise, {"clipped": clipped}, {"psnr": METRICS["psnr"]})["clipped"]["psnr"]
+    assert run.data.metrics["test-set/psnr_clipped/awgn-50"] == pytest.approx(clipping.mean(), abs=1e-9)
     assert run.data.metrics["test-set/psnr/awgn-50"] > found[2]
     assert 0 < run.data.metrics["test-set/ssim/awgn-50"] < 1
     again = run_cli("evaluate", "--dataset", "set", "--protocol", "awgn", cwd=folder)
