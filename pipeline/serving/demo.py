@@ -21,7 +21,8 @@ class _Handler(SimpleHTTPRequestHandler):
     extensions_map = {  # noqa: RUF012
         **SimpleHTTPRequestHandler.extensions_map,
         ".html": "text/html; charset=utf-8",
-        ".js": "text/javascript",
+        ".css": "text/css; charset=utf-8",
+        ".js": "text/javascript; charset=utf-8",
         ".mjs": "text/javascript",
         ".wasm": "application/wasm",
         ".json": "application/json",
