@@ -1,11 +1,12 @@
 """The released models for photographs beside the published ones: prints the tables in docs/results.md as Markdown.
 
     python -m benchmarks.photographs --gray artifacts/photo-gray --color artifacts/photo-color \\
-        --sets FOLDER --pairs FOLDER
+        --sets FOLDER --pairs FOLDER [--best]
 
 Every folder in that of --sets is a set of clean pictures, scored as `evaluate --protocol awgn` does, by the model for
 its channels; what is published on a set is known by the digest of its pixels. --pairs is a folder of noisy and clean
-pictures as in docs/own-images.md, of which the test part is scored. The pictures are not part of the project.
+pictures as in docs/own-images.md, of which the test part is scored. The pictures are not part of the project. With
+--best, each model is also scored with `denoise --quality best`, which takes eight times as long.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -46,17 +48,24 @@ class Released:
 
     name: str
     path: Path  # of the .onnx file
-    denoise: Denoiser
     parameters: int
+    best: bool  # whether it is scored with --quality best, too
 
     @classmethod
-    def open(cls, folder: Path, channels: int) -> Released:
+    def open(cls, folder: Path, channels: int, best: bool) -> Released:
         with located_model(str(folder)) as path:
-            network = open_model(path)
-        if network.channels != channels:
-            raise PipelineError(f"{folder}: the model takes {network.channels} channels, not {channels}")
+            found = open_model(path).channels
+        if found != channels:
+            raise PipelineError(f"{folder}: the model takes {found} channels, not {channels}")
         parameters = json.loads((folder / "manifest.json").read_text())["model"]["parameters"]
-        return cls(f"`{folder.name}`", path, file_denoiser(network), parameters)
+        return cls(f"`{folder.name}`", path, parameters, best)
+
+    def denoisers(self, threads: int = 0) -> dict[str, Denoiser]:
+        """By what the tables call them."""
+        found = {f"**{self.name}**": file_denoiser(open_model(self.path, threads))}
+        if self.best:
+            found[f"**{self.name}**, `--quality best`"] = file_denoiser(open_model(self.path, threads, best=True))
+        return found
 
 
 Models = dict[int, Released]
@@ -72,12 +81,13 @@ def main(arguments: Sequence[str] | None = None) -> None:
         ("--pairs", "noisy and clean pictures"),
     ):
         parser.add_argument(option, help=meaning, type=Path, metavar="FOLDER")
+    parser.add_argument("--best", help="score --quality best, too", action="store_true")
     given = parser.parse_args(arguments)
     if not (given.gray or given.color):
         parser.error("give a model: --gray FOLDER, --color FOLDER, or both")
     try:
         handoffs = {GRAY: given.gray, COLOUR: given.color}
-        models = {channels: Released.open(path, channels) for channels, path in handoffs.items() if path}
+        models = {channels: Released.open(path, channels, given.best) for channels, path in handoffs.items() if path}
         if given.sets:
             for path in sorted(path for path in given.sets.iterdir() if path.is_dir()):
                 _print_set(path, models)
@@ -94,14 +104,16 @@ def _print_set(folder: Path, models: Models) -> None:
     if (model := _model_for(part, models, folder)) is None:
         return
     part = awgn.ordered(part)
-    found = score_images(part, model.denoise, {**awgn.noises(), CLEAN: make_noise("gaussian", "0")})
     known = KNOWN_SETS.get(awgn.digest_of(part))
     rows = [
         [f"{row.method}: {row.source}", *(f"{row.psnr[label]:.2f}" for label in awgn.noises()), ""]
         for row in (known.rows if known else ())
     ]
-    for name, metric, digits in ((f"**{model.name}**", "psnr", 2), (f"SSIM of {model.name}", "ssim", 4)):
-        rows.append([name, *(f"{of['denoised'][metric]:.{digits}f}" for of in found.values())])
+    noises = {**awgn.noises(), CLEAN: make_noise("gaussian", "0")}
+    for name, denoise in model.denoisers().items():
+        found = [of["denoised"] for of in score_images(part, denoise, noises).values()]
+        rows.append([name, *(f"{of['psnr']:.2f}" for of in found)])
+        rows.append(["its SSIM", *(f"{of['ssim']:.4f}" for of in found)])
     head = ["PSNR in dB at sigma", *map(str, awgn.SIGMAS), "a clean picture given back"]
     title = f"{known.name}, {known.images}" if known else f"{folder.name}, {len(part)} pictures"
     print(f"{title}:\n\n{markdown_table([head, *rows])}", flush=True)
@@ -114,25 +126,31 @@ def _print_pairs(folder: Path, models: Models) -> None:
         return
     if part.clean is None:
         raise PipelineError(f"--pairs {folder}: there are no clean pictures to compare with")
-    found = score_images(part, model.denoise, {noise.label: noise})[noise.label]
-    rows = [
-        [name, f"{found[key]['psnr']:.2f}", f"{found[key]['ssim']:.4f}"]
-        for name, key in (("noisy picture", "noisy"), (f"**{model.name}**", "denoised"))
-    ]
+    found = {
+        name: score_images(part, denoise, {noise.label: noise})[noise.label]
+        for name, denoise in model.denoisers().items()
+    }
+    scores = {
+        "noisy picture": next(iter(found.values()))["noisy"],
+        **{name: of["denoised"] for name, of in found.items()},
+    }
+    rows = [[name, f"{of['psnr']:.2f}", f"{of['ssim']:.4f}"] for name, of in scores.items()]
     print(f"Recorded noise, {len(part)} pictures:\n\n{markdown_table([['', 'PSNR in dB', 'SSIM'], *rows])}", flush=True)
 
 
 def _print_files(models: Models) -> None:
-    head = ["", "parameters", "size of the file", "a megapixel on one thread"]
-    print(markdown_table([head, *(_row_of_file(model, channels) for channels, model in models.items())]))
-
-
-def _row_of_file(model: Released, channels: int) -> Sequence[str]:
-    picture = torch.rand(1, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
-    denoise = file_denoiser(open_model(model.path, threads=1))
+    """What each model costs."""
     torch.set_num_threads(1)
-    seconds = statistics.median(in_turn({"": lambda: denoise(picture)}, ROUNDS)[""])
-    return [model.name, f"{model.parameters:,}", f"{model.path.stat().st_size / 1e6:.1f} MB", f"{seconds:.2f} s"]
+    rows = [["", "parameters", "size of the file", "a megapixel on one thread"]]
+    for channels, model in models.items():
+        picture = torch.rand(1, channels, SIDE, SIDE, generator=torch.Generator().manual_seed(0))
+        times = in_turn(
+            {name: partial(denoise, picture) for name, denoise in model.denoisers(threads=1).items()}, ROUNDS
+        )
+        size = f"{model.path.stat().st_size / 1e6:.1f} MB"
+        for name, seconds in times.items():
+            rows.append([name, f"{model.parameters:,}", size, f"{statistics.median(seconds):.2f} s"])
+    print(markdown_table(rows))
 
 
 def _read(folder: Path) -> Part:

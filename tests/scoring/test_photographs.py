@@ -34,11 +34,13 @@ def test_every_set_of_the_models_channels_is_in_the_tables(
     write_digits(tmp_path / "pairs" / "clean", digits[20:30])
     write_digits(tmp_path / "pairs" / "noisy", np.rint(255 * noisy.clip(0, 1)).astype(np.uint8))
 
-    photographs.main(["--gray", HANDOFF, "--sets", str(tmp_path / "sets"), "--pairs", str(tmp_path / "pairs")])
+    photographs.main(
+        ["--gray", HANDOFF, "--sets", str(tmp_path / "sets"), "--pairs", str(tmp_path / "pairs"), "--best"]
+    )
     out, err = capsys.readouterr()
     assert "colour, as there is no model of 3 channels" in err
     ours = re.findall(r"\*\*`mnist-blind`\*\* +\|([^\n]*)\|", out)
-    renamed, unknown, pairs = ([float(cell) for cell in row.split("|")] for row in ours)
+    renamed, unknown, pairs = ([float(cell) for cell in row.split("|")] for row in ours[:3])
     assert f"{known.name}, {known.images}:\n\n" in out
     assert "unknown, 10 pictures:\n\n" in out
     assert all(f"| {row.method}: {row.source} " in out for row in known.rows)
@@ -47,8 +49,11 @@ def test_every_set_of_the_models_channels_is_in_the_tables(
     assert renamed != unknown
     assert re.search(r"\| noisy picture +\| +22\.\d\d \|", out)
     assert pairs[0] > 29
+    best = re.findall(r"\*\*`mnist-blind`\*\*, `--quality best` +\| +([\d.,]+) ", out)
+    assert len(best) == 4  # two sets, the pairs, and the price
+    assert float(best[0]) != renamed[0]  # a digit turned is none
     assert 0.9 < pairs[1] < 1
-    assert re.search(r"\| `mnist-blind` \| +227,713 \| +0\.9 MB \| +\d+\.\d\d s \|", out)
+    assert re.search(r"\| \*\*`mnist-blind`\*\* +\| +227,713 \| +0\.9 MB \| +\d+\.\d\d s \|", out)
 
 
 def test_models_of_other_channels_and_no_model_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
