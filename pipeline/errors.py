@@ -5,6 +5,10 @@ class PipelineError(Exception):
     """A stage cannot continue. The message says what is wrong, where, and what to do."""
 
 
+class ArgumentError(PipelineError):
+    """An option or an argument is wrong, or names what is not there. Nothing was done."""
+
+
 class ParityError(PipelineError):
     """A file failed a gate, so no hand-off was written."""
 

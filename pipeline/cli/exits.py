@@ -18,7 +18,7 @@ import click
 
 from pipeline import launcher
 from pipeline.cli.help import visible_options
-from pipeline.errors import ParityError, PipelineError, QualityError, one_line
+from pipeline.errors import ArgumentError, ParityError, PipelineError, QualityError, one_line
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
 
@@ -40,7 +40,7 @@ class ExitCode(IntEnum):
 MEANINGS = {
     ExitCode.DONE: "Done.",
     ExitCode.FAILURE: "Failed; the last line says why.",
-    ExitCode.USAGE_ERROR: "Wrong option, argument or hand-off folder; nothing was done.",
+    ExitCode.USAGE_ERROR: "Wrong option or argument, or there is nothing of that name; nothing was done.",
     ExitCode.PARITY_FAILED: "The proof of an exported file, or of a hand-off, failed.",
     ExitCode.UNSENT: "Done, but part of the results is not in the tracking store yet.",
     ExitCode.NOT_GOOD_ENOUGH: "The model is no better than doing nothing, or not as good as asked for.",
@@ -53,7 +53,7 @@ MEANINGS = {
 def code_of(error: BaseException) -> int:
     """The exit code for what ended a command."""
     match error:
-        case click.UsageError():
+        case click.UsageError() | ArgumentError():
             return ExitCode.USAGE_ERROR
         case ParityError():
             return ExitCode.PARITY_FAILED

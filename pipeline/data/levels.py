@@ -9,7 +9,7 @@ import numpy as np
 
 from pipeline.config import AUTO
 from pipeline.data.images import Levels, some_floats
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError, PipelineError
 from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
 
@@ -75,9 +75,9 @@ def find_levels(
         white = white_of_bits(highest) if dtype == np.uint16 else Levels.of_type(dtype).white
     levels = Levels(float(white), float(black))
     if levels.white <= levels.black:
-        raise PipelineError(f"--black {black:g} is not below white, which is {levels.white:g}")
+        raise ArgumentError(f"--black {black:g} is not below white, which is {levels.white:g}")
     if dtype != np.float32 and highest > levels.white:
-        raise PipelineError(f"--white {levels.white:g}: {printable(name)} has brighter pixels, up to {highest:g}")
+        raise ArgumentError(f"--white {levels.white:g}: {printable(name)} has brighter pixels, up to {highest:g}")
     if dtype == np.float32 and share_outside(images, levels):
         middle = (levels.white + levels.black) / 2
         low, high, name = max(ranges, key=lambda found: max(middle - found[0], found[1] - middle))

@@ -20,7 +20,7 @@ from pipeline.data.transparency import filled
 from pipeline.denoising.levels import Dim
 from pipeline.denoising.model import batches, with_hidden
 from pipeline.denoising.networks import Network, Networks, open_networks
-from pipeline.errors import PipelineError, counted
+from pipeline.errors import ArgumentError, PipelineError, counted
 from pipeline.files import printable, write_file
 
 
@@ -98,11 +98,11 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
         for path, name in _found(given, output):
             target = output / name
             if target in targets:
-                raise PipelineError(
+                raise ArgumentError(
                     f"{printable(targets[target])} and {printable(path)} would both be written to {printable(target)}"
                 )
             if target.exists() and target.samefile(path):
-                raise PipelineError(
+                raise ArgumentError(
                     f"{printable(path)} would be overwritten; choose an --output other than its own folder"
                 )
             targets[target] = path
@@ -112,7 +112,7 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
 def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     """The files that `given` means, and their names below the output folder."""
     if not given.exists():
-        raise PipelineError(f"{printable(given)} does not exist")
+        raise ArgumentError(f"{printable(given)} does not exist")
     if not given.is_dir():
         return [(given, Path(given.name))]
     found = find_images(given, without=output)  # where an earlier call may have written its results

@@ -19,7 +19,7 @@ from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.strength import with_strength
 from pipeline.denoising.tiling import tile_side, tiled
 from pipeline.denoising.turns import in_all_turns
-from pipeline.errors import PipelineError, counted
+from pipeline.errors import ArgumentError, ParityError, PipelineError, counted
 from pipeline.files import sha256_file
 
 _BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
@@ -124,7 +124,8 @@ def located_model(model: str) -> Iterator[Path]:
     """The path of the .onnx file that `model` means: a hand-off folder, an .onnx file, or an MLflow model URI.
 
     Raises:
-        PipelineError: there is no such file, or it is not the one that was handed off.
+        ArgumentError: there is no such file.
+        ParityError: it is not the one that was handed off.
     """
     if ":/" in model and not Path(model).exists():
         from pipeline.tracking.registry import model_file
@@ -135,12 +136,12 @@ def located_model(model: str) -> Iterator[Path]:
     path = Path(model)
     path = path / _MODEL if path.is_dir() else path
     if not path.is_file():
-        raise PipelineError(
+        raise ArgumentError(
             f"--model {model}: {path} does not exist; give a hand-off folder, its .onnx file, or an MLflow model URI"
         )
     sums = path.with_name(_SUMS)
     if sums.is_file() and f"{sha256_file(path)}  {path.name}\n" not in sums.read_text(errors="replace"):
-        raise PipelineError(
+        raise ParityError(
             f"--model {model}: {path} is damaged or was changed: {sums.name} lists another digest; "
             "get the hand-off folder again"
         )
@@ -165,7 +166,7 @@ def open_model(
         strength, best: see `Model`.
 
     Raises:
-        PipelineError: the file cannot be opened, or is not a float model of this pipeline.
+        ArgumentError: the file cannot be opened, or is not a float model of this pipeline.
     """
     import onnxruntime
 
@@ -179,11 +180,11 @@ def open_model(
         halo, clip = int(facts["halo"]), json.loads(facts["clip_input"])
         trained = Levels(float(facts["white"]), float(facts["black"])) if "pixel_type" in facts else None
     except KeyError as error:
-        raise PipelineError(f"--model: {path} was not exported by this pipeline: its metadata lacks {error}") from error
+        raise ArgumentError(f"--model: {path} was not exported by this pipeline: its metadata lacks {error}") from error
     except Exception as error:  # onnxruntime raises errors of its own
-        raise PipelineError(f"--model: {path} cannot be opened: {error}") from error
+        raise ArgumentError(f"--model: {path} cannot be opened: {error}") from error
     if noisy.type != "tensor(float)":
-        raise PipelineError(f"--model: {path} takes {noisy.type}; use the float model, {_MODEL}")
+        raise ArgumentError(f"--model: {path} takes {noisy.type}; use the float model, {_MODEL}")
     levels = ChosenLevels(white, black, trained, facts.get("pixel_type", ""))
 
     def run(images: np.ndarray) -> np.ndarray:

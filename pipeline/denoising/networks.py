@@ -11,7 +11,7 @@ from typing import Any
 
 from pipeline.data.image_files import Picture
 from pipeline.denoising.model import Model, located_model, open_model
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 
 RELEASED = {1: "photo-gray", 3: "photo-color"}  # hand-off folders that come with the repository, by channels
 FOLDER = Path(__file__).parents[2] / "artifacts"  # of a clone; elsewhere if only the package is installed
@@ -61,7 +61,7 @@ class Networks:
         """How many files went through which model, and how; "" if the caller's took all of them as they are."""
         if self.named and set(self._ways) <= {self.named.name}:
             return ""
-        return "; ".join(f"{way}: {count:,} file{'s' if count > 1 else ''}" for way, count in self._ways.items())
+        return "; ".join(f"{way}: {counted(count, 'file')}" for way, count in self._ways.items())
 
 
 def is_gray(picture: Picture) -> bool:

@@ -19,6 +19,7 @@ from pipeline.errors import counted
 from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.noise.estimation import NoiseCurve
 from pipeline.scoring.metrics import psnr
+from pipeline.scoring.quality import NAMES
 from pipeline.training.loop import Epoch, Point
 from pipeline.training.objectives import LOSSES, TARGETS
 
@@ -180,7 +181,7 @@ def quality_by_cost(
     unit: str,
     title: str,
 ) -> Figure:
-    """PSNR at the training noise of the runs against their cost, one colour per model; the Pareto front as a line."""
+    """PSNR at the training noise of the runs, or its estimate, against their cost; the Pareto front as a line."""
     figure = Figure(figsize=(7.6, 5), layout="constrained")
     axes = figure.add_subplot()
     axes.plot(
@@ -203,7 +204,8 @@ def quality_by_cost(
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.xaxis.set_major_formatter("{x:,g}")
     axes.xaxis.set_minor_formatter(NullFormatter())
-    axes.set(xlabel=unit, ylabel="PSNR in dB, mean over the test images", title=title)
+    metric = NAMES[runs[0].quality.metric]
+    axes.set(xlabel=unit, ylabel=f"{metric} in dB, mean over the test images", title=title)
     axes.margins(0.15)
     axes.legend(fontsize=9)
     axes.grid(alpha=0.3)

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from mlflow.entities import Run
 
 LEVELS = tuple(f"{variance:g}" for variance in REFERENCE_VARIANCES)
+_STAR = "*"
+LAST = "run id"  # column before those of the parameters that differ
 _METRICS = "psnr", "ssim"
 _NO_DIFFERENCE = {"data_dir", "device"}  # options that do not change a result
 _COMPARED_TAGS = {
@@ -146,11 +148,11 @@ def leaderboard(runs: Sequence[EvaluatedRun]) -> list[list[str]]:
     figures = _FIGURES[runs[0].quality.metric]
     levels = [level for level in LEVELS if level in runs[0].levels["psnr"]]
     head = ["", "run", "model", "seed", *(name for name, _ in figures), *(f"PSNR at {level}" for level in levels)]
-    rows = [[*head, "parameters", "ms/image", "training", "run id", *differing]]
+    rows = [[*head, "parameters", "ms/image", "training", LAST, *differing]]
     for place, run in enumerate(runs, 1):
         rows.append(
             [
-                "" if math.isnan(run.psnr) else f"{place}{' *' if run.id in front else ''}",
+                "" if math.isnan(run.psnr) else f"{place}{f' {_STAR}' if run.id in front else ''}",
                 run.name,
                 run.model,
                 run.params["seed"],
@@ -164,6 +166,15 @@ def leaderboard(runs: Sequence[EvaluatedRun]) -> list[list[str]]:
             ]
         )
     return rows
+
+
+def note_on(board: Sequence[Sequence[str]]) -> str:
+    """What the stars in a leaderboard mean; "" if it has none."""
+    return (
+        f"{_STAR} the best of the runs here that have no more parameters"
+        if any(row[0].endswith(_STAR) for row in board)
+        else ""
+    )
 
 
 def _gain(run: EvaluatedRun) -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import click
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError
 from pipeline.handoff.onnxruntime_web import add_onnxruntime_web
 from pipeline.serving.address import cannot_serve, print_address
 from pipeline.signals import Stopped
@@ -47,10 +47,11 @@ def serve(folder: Path, host: str, port: int) -> None:
         port: the port to listen on; 0 for any free one.
 
     Raises:
-        PipelineError: the folder has no demo page, onnxruntime-web cannot be fetched, or the address is not free.
+        ArgumentError: the folder has no demo page.
+        PipelineError: onnxruntime-web cannot be fetched, or the address is not free.
     """
     if not (folder / _DEMO_PAGE).is_file():
-        raise PipelineError(f"{folder} is not a hand-off folder: it has no {_DEMO_PAGE}")
+        raise ArgumentError(f"{folder} is not a hand-off folder: it has no {_DEMO_PAGE}")
     add_onnxruntime_web(folder)
     try:
         server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))

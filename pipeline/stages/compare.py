@@ -18,7 +18,7 @@ import torch
 from pipeline.errors import PipelineError, counted
 from pipeline.files import write_file
 from pipeline.reports import figures, leaderboard
-from pipeline.reports.comparison import NOTE, Section, comparison_page
+from pipeline.reports.comparison import Section, comparison_page
 from pipeline.reports.leaderboard import LEVELS, EvaluatedRun
 from pipeline.reports.tables import markdown_table
 from pipeline.tracking import names, opening, queries, store
@@ -52,9 +52,12 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     if len(groups) > 1:
         click.echo(f"compare: {len(groups)} kinds of data and noise, which do not compare: a table for each")
     boards = [leaderboard.leaderboard(group) for group in groups]
-    tables = [f"{_title(group)}\n\n{markdown_table(board)}" for group, board in zip(groups, boards, strict=True)]
+    notes = [leaderboard.note_on(board) for board in boards]
+    tables = [
+        f"{_title(group)}\n\n{markdown_table(board)}" + (f"\n{note}\n" if note else "")
+        for group, board, note in zip(groups, boards, notes, strict=True)
+    ]
     click.echo("\n" + "\n".join(tables), nl=False)
-    click.echo(NOTE)
     worse = [line for group in groups for line in leaderboard.worse_than_nothing(group)]
     if worse:
         click.echo("\n".join(worse))
@@ -68,8 +71,8 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
     try:
         output.mkdir(parents=True, exist_ok=True)
         sections = [
-            Section(_title(group), board, dict(_draw(group)), leaderboard.worse_than_nothing(group))
-            for group, board in zip(groups, boards, strict=True)
+            Section(_title(group), board, note, dict(_draw(group)), leaderboard.worse_than_nothing(group))
+            for group, board, note in zip(groups, boards, notes, strict=True)
         ]
         files = {
             f"{name}{number}.png": png

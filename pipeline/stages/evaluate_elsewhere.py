@@ -11,7 +11,7 @@ import click
 
 from pipeline.config import Config
 from pipeline.data.sources import open_source
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError, PipelineError
 from pipeline.files import sha256_bytes
 from pipeline.noise import Noise, make_noise
 from pipeline.reports import figures
@@ -86,7 +86,7 @@ def _check_is_other(config: Config, other: Config) -> None:
     """Refuse the folder that the model was trained on."""
     folder = Path(other.dataset)
     if not other.noisy and folder.exists() and folder.resolve() == Path(config.dataset).resolve():
-        raise PipelineError(
+        raise ArgumentError(
             f"--dataset {other.dataset}: the model was trained on images of this folder, so its score there means "
             "nothing; evaluate without --dataset scores the test images that were set aside"
         )

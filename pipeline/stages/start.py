@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.config import Config
 from pipeline.denoising.model import located_model
-from pipeline.errors import PipelineError, counted
+from pipeline.errors import ArgumentError, PipelineError, counted
 from pipeline.handoff.onnx_weights import read_onnx
 from pipeline.models import parse_model
 from pipeline.stages.inputs import read_checkpoint
@@ -40,8 +40,9 @@ def read_start(config: Config) -> Start | None:
         with located_model(config.start) as path:
             return Start(*read_onnx(path, config.model, config.size))
     except PipelineError as error:
-        reason = str(error).removeprefix(f"--model {config.start}: ")
-        raise PipelineError(f"--from {config.start}: {reason}") from error
+        # Whoever found it wrong names it in other ways, with an option of another command.
+        reason = str(error).removeprefix("--model ").removeprefix("--model: ").removeprefix(f"{config.start}: ")
+        raise type(error)(f"--from {config.start}: {reason}") from error
 
 
 def check_start(config: Config, channels: int) -> None:
@@ -52,7 +53,7 @@ def check_start(config: Config, channels: int) -> None:
     """
     start = read_start(config)
     if start and start.checkpoint.channels != channels:
-        raise PipelineError(
+        raise ArgumentError(
             f"--from {config.start}: it is a model of images with {counted(start.checkpoint.channels, 'channel')}, but "
             f"{config.dataset} has {channels}; give --channels {start.checkpoint.channels}"
         )
@@ -80,13 +81,13 @@ def _of_run(config: Config) -> Start:
     client = store.connect()
     tags = store.ask(f"--from {run_id}", lambda: client.get_run(run_id)).data.tags
     if names.WEIGHTS not in tags:
-        raise PipelineError(f"--from {run_id}: that run has not trained a model")
+        raise ArgumentError(f"--from {run_id}: that run has not trained a model")
     with tempfile.TemporaryDirectory() as folder:
         path = store.download(run_id, names.CHECKPOINT, folder)
         checkpoint = read_checkpoint(path, run_id, tags[names.WEIGHTS])
     if parse_model(checkpoint.model, checkpoint.size) != parse_model(config.model, config.size):
         size = f" --size {checkpoint.size}" if checkpoint.size else ""
-        raise PipelineError(
+        raise ArgumentError(
             f"--from {run_id}: that run has trained another architecture; give --model {checkpoint.model}{size}"
         )
     return Start(checkpoint, run_id)

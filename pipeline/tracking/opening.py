@@ -11,7 +11,7 @@ from functools import partial
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import ArgumentError, one_line
 from pipeline.signals import Stopped
 from pipeline.tracking import names, store
 from pipeline.tracking.git import git_tags
@@ -121,11 +121,11 @@ def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
     """Open the interrupted run `run_id` again. It ends like one that was opened by `start_run`.
 
     Raises:
-        PipelineError: it is finished.
+        ArgumentError: it is finished, or there is none.
     """
     client = store.connect()
     if store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info.status == "FINISHED":
-        raise PipelineError(f"--resume {run_id}: that run is finished")
+        raise ArgumentError(f"--resume {run_id}: that run is finished")
     os.environ.pop("MLFLOW_RUN_ID", None)
     with _open(run_id, data_dir, ends=True) as run:
         client.update_run(run_id, "RUNNING")

@@ -15,12 +15,10 @@ from mlflow.entities.model_registry import ModelVersion
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model
 
-from pipeline.errors import ParityError, PipelineError
+from pipeline.errors import ArgumentError, ParityError, PipelineError
 from pipeline.files import sha256_file
 from pipeline.tracking import names
-from pipeline.tracking.store import ERRORS, connect, first_line
-
-_NO_SUCH_ALIAS = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # error codes, by kind of store
+from pipeline.tracking.store import ERRORS, NO_SUCH_THING, connect, failure, first_line
 
 
 @cache
@@ -56,7 +54,8 @@ def find_version(name: str, number: int) -> ModelVersion:
     """A version of a registered model; the newest for 0.
 
     Raises:
-        PipelineError: there is none, or the registry does not answer.
+        ArgumentError: there is none.
+        PipelineError: the registry does not answer.
     """
     client = _client()
     try:
@@ -64,9 +63,9 @@ def find_version(name: str, number: int) -> ModelVersion:
             return client.get_model_version(name, str(number))
         versions = client.search_model_versions(f"name = '{name}'")
     except ERRORS as error:
-        raise PipelineError(f"registered model '{name}', version {number}: {first_line(error)}") from error
+        raise failure(f"registered model '{name}', version {number}", error) from error
     if not versions:
-        raise PipelineError(
+        raise ArgumentError(
             f"no model is registered as '{name}' in {mlflow.get_registry_uri()}; "
             f"run: python -m pipeline export --register {name}"
         )
@@ -78,7 +77,7 @@ def find_champion(name: str) -> ModelVersion | None:
     try:
         return _client().get_model_version_by_alias(name, names.CHAMPION)
     except ERRORS as error:
-        if isinstance(error, MlflowException) and error.error_code in _NO_SUCH_ALIAS:
+        if isinstance(error, MlflowException) and error.error_code in NO_SUCH_THING:
             return None
         raise PipelineError(f"registered model '{name}': {first_line(error)}") from error
 
@@ -103,7 +102,8 @@ def model_file(uri: str) -> Iterator[Path]:
     """A local copy of the ONNX file of a model such as `models:/NAME@champion`, removed afterwards.
 
     Raises:
-        PipelineError: there is no such model, or it holds no ONNX file.
+        ArgumentError: there is no such model.
+        PipelineError: it holds no ONNX file.
         ParityError: the file is not the one that passed the gates.
     """
     _client()
@@ -112,7 +112,7 @@ def model_file(uri: str) -> Iterator[Path]:
             copy = Path(mlflow.artifacts.download_artifacts(uri, dst_path=folder))
             recorded = (Model.load(str(copy)).metadata or {}).get("sha256")
         except ERRORS as error:
-            raise PipelineError(f"{uri}: {first_line(error)}") from error
+            raise failure(uri, error) from error
         path = copy / names.ONNX
         if not path.is_file() or recorded is None:
             raise PipelineError(f"{uri} holds no {names.ONNX} of this pipeline")

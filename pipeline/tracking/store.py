@@ -19,10 +19,11 @@ from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_table
 from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError, PipelineError
 from pipeline.tracking import names
 
 ERRORS = (MlflowException, OSError)  # what a store raises that does not answer, or cannot
+NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # error codes, by kind of store
 _MOST_IN_A_TAG = 4000  # characters; MLflow keeps 8,000
 _SETTINGS = {  # unless the user has set them; MLflow reads them whenever it needs them
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # no pickle is ever read back
@@ -164,12 +165,19 @@ def ask(what: str, question: Callable[[], Any]) -> Any:
     """What the store answers to `question`.
 
     Raises:
-        PipelineError: it does not answer, or there is no such thing.
+        PipelineError: it does not answer.
+        ArgumentError: there is no such thing.
     """
     try:
         return question()
     except ERRORS as error:
-        raise PipelineError(f"{what}: {first_line(error)}") from error
+        raise failure(what, error) from error
+
+
+def failure(what: str, error: Exception) -> PipelineError:
+    """The error for something that a store does not give: an `ArgumentError` if it has no such thing."""
+    is_known = not isinstance(error, MlflowException) or error.error_code not in NO_SUCH_THING
+    return (PipelineError if is_known else ArgumentError)(f"{what}: {first_line(error)}")
 
 
 def download(run_id: str, path: str, folder: str) -> Path:
@@ -189,13 +197,14 @@ def read_config(run_id: str) -> Config:
     """The config that a training run was made with.
 
     Raises:
-        PipelineError: there is no such run, or it was not made by this pipeline.
+        ArgumentError: there is no such run.
+        PipelineError: it was not made by this pipeline.
     """
     connect()
     try:
         return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{names.CONFIG}"))
     except (*ERRORS, ValueError, TypeError) as error:
-        raise PipelineError(f"run {run_id}: no such training run: {first_line(error)}") from error
+        raise failure(f"run {run_id}: no such training run", error) from error
 
 
 def experiment_id(create: bool = False) -> str:

@@ -10,7 +10,7 @@ import pytest
 from pipeline.cli import exits
 from pipeline.cli.commands import cli
 from pipeline.cli.exits import ExitCode, code_of, run_to_exit, usage_errors
-from pipeline.errors import ParityError, PipelineError
+from pipeline.errors import ArgumentError, ParityError, PipelineError
 from pipeline.signals import Stopped
 
 
@@ -32,6 +32,7 @@ def end(*words: str) -> int:
     [
         (click.UsageError("x"), 2),
         (click.BadParameter("x"), 2),
+        (ArgumentError("x"), 2),
         (ParityError("x"), 3),
         (PipelineError("x"), 1),
         (OSError("x"), 1),

@@ -70,8 +70,9 @@ def test_as_many_channels_as_the_data_have(tmp_path: Path) -> None:
     data = prepared(tmp_path / "mine")
     assert data.channels == 5
     assert "with 5 channels" in data.describe()
-    assert "9.npy: it has 5 channels, which --channels 1 does not allow; use --channels 5, or auto" in message_of(
-        lambda: prepared(tmp_path / "mine", channels=1)
+    assert (
+        "9.npy: it has 5 channels, which cannot become 1; allowed are 1, and 3 (colour), which become gray"
+        in message_of(lambda: prepared(tmp_path / "mine", channels=1))
     )
     np.save(tmp_path / "mine" / "3.npy", np.zeros((1, 65, 70, 70), np.float32))
     assert "3.npy: it has 65 channels" in message_of(lambda: prepared(tmp_path / "mine"))

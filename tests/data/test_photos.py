@@ -193,7 +193,7 @@ def test_a_mix_of_gray_and_colour_is_refused_in_colour_and_fine_in_gray(
     write_photos(tmp_path / "mine", photos)
     Image.open(tmp_path / "mine" / "3.png").convert("L").save(tmp_path / "mine" / "3.png")
     mine = Config(dataset=str(tmp_path / "mine"), data_dir=str(tmp_path / "data"))
-    with pytest.raises(PipelineError, match=r"3\.png: it is a gray image; with --channels 3 all must be in colour, or"):
+    with pytest.raises(PipelineError, match=r"3\.png: it is a gray image, which cannot become colour"):
         prepare(replace(mine, channels=3))
     with pytest.raises(PipelineError, match=r"0\.png has 3 channels .* 3\.png has 1 .*; with --channels 1 all become"):
         prepare(mine)

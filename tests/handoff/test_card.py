@@ -74,6 +74,15 @@ def test_the_card_names_the_facts() -> None:
     assert text.endswith("checks the files.\n")
 
 
+def test_what_a_plain_number_is_stands_where_there_is_one() -> None:
+    said = "A plain number is the variance of Gaussian noise"
+    assert said in card(describe())
+    recorded = describe(noise="recorded")
+    assert said in card(recorded)  # which was scored at 0.1, too
+    alone = replace(recorded, scores={"recorded": recorded.scores["recorded"]})
+    assert said not in card(alone)
+
+
 def test_every_file_has_a_row() -> None:
     speed = "1.02 times as many as model.onnx, on one thread"
     losses = {"0.01": 0.0634, "0.1": 0.0125}

@@ -14,6 +14,7 @@ from pipeline.reports.leaderboard import (
     difference,
     grouped,
     leaderboard,
+    note_on,
     pareto,
     read_run,
     worse_than_nothing,
@@ -119,6 +120,7 @@ def test_the_table_has_a_column_for_what_differs() -> None:
         read(2, 30.0, params={"lr": "0.2", names.PARAMETERS: "900", "data_dir": "elsewhere", "device": "cuda"}),
         read(3, 29.0, params={"lr": "0.2", names.PARAMETERS: "12000"}),
     ]
+    assert note_on(leaderboard(runs)) == "* the best of the runs here that have no more parameters"
     head, first, second, third = leaderboard(runs)
     assert head == [
         *("", "run", "model", "seed", "PSNR", "gain", "SSIM", "PSNR at 0.001", "PSNR at 0.01", "PSNR at 0.1"),
@@ -202,6 +204,7 @@ def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
     before = {f"{name}_{of}": 0.1 for name in ("sigma", "contrast", "noise") for of in ("noisy", "clipped")}
     good = {"sigma": 0.01, "contrast": 0.3, "removed": 0.1, "whiteness": 0.02}
     runs = [recorded(1, {**before, **good}), recorded(2, {**before, **good, "removed": 0.3})]
+    assert note_on(leaderboard(runs)) == ""
     head, first, second = leaderboard(grouped(runs)[0])
     assert head[4:8] == ["noise before", "noise after", "removed", "its whiteness"]
     assert first[0] == second[0] == ""

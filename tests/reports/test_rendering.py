@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import Any
 
 import jinja2
 import pytest
+from conftest import wait_for
 
-from pipeline.reports.comparison import NOTE, Section, comparison_page
+from pipeline.reports.comparison import Section, comparison_page
 from pipeline.reports.rendering import TEMPLATES, render
 
 HOSTILE = "<script>alert('a & b')</script>"
@@ -39,18 +41,37 @@ def test_a_template_elsewhere_is_built_from_the_same_parts(tmp_path: Path) -> No
 
 
 def test_the_comparison_page() -> None:
-    board = [["model", "PSNR"], [HOSTILE, "30.1*"]]
+    board = [["", "model", "run id", "loss", "lr"], ["1 *", HOSTILE, "ab12", "mse", "0.01"]]
     plots = {"time": b"t", "psnr": b"p", "denoised": b"d"}
     page = comparison_page(
-        [Section("3 runs on mnist", board, plots), Section("2 runs", board, {})], ["loss: mse -> l1"]
+        [Section("3 runs on mnist", board, "* a note", plots), Section("2 runs", board, "", {})], ["loss: mse -> l1"]
     )
     assert re.findall("<h2>(.*?)</h2>", page) == ["What changed", "3 runs on mnist", "2 runs"]
     assert "<li>loss: mse -&gt; l1</li>" in page
     # The plots in one order, whatever order they were drawn in, and only those that there are.
     captions = ["PSNR by noise level", "Quality by time", "The same images denoised by the best run of every model"]
     assert re.findall('alt="(.*?)"', page) == captions
-    assert page.count(f"<td>{ESCAPED}</td>") == page.count(f"<p>{NOTE}</p>") == 2
-    assert "What changed" not in comparison_page([Section("2 runs", board, {})], [])
+    assert page.count(f">{ESCAPED}</td>") == 2
+    assert page.count("<p>* a note</p>") == 1
+    assert "What changed" not in comparison_page([Section("2 runs", board, "", {})], [])
+    # Few columns, however many parameters differ; on a phone, each cell says what it is.
+    assert page.count("<th>differs in</th></tr>") == 2
+    assert page.count('<td data-head="differs in" class="long">loss mse, lr 0.01</td></tr>') == 2
+
+
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_column_of_a_comparison_is_cut_off(width: int, tmp_path: Path, browser: Any) -> None:
+    psnrs = [f"PSNR at {level}" for level in (0.001, 0.01, 0.1)]
+    head = ["", "run", "model", "seed", "PSNR", "gain", "SSIM", *psnrs, "parameters", "ms/image", "training", "run id"]
+    row = ["1 *", "autoencoder-var0.01-seed0", "autoencoder", "0", *7 * ["30.1234"], "1,370,000", "12 s", "ab12cd34"]
+    names = ["noise", "variance", "epochs", "batch_size", "optimizer"]
+    board = [[*head, *names], [*row, "poisson-gaussian:shot=0.001,read=0.0005", "0.01", "30", "128", "soap"]]
+    (tmp_path / "page.html").write_text(comparison_page([Section("1 run", board, "", {})], []))
+    metrics = {"width": width, "height": 900, "deviceScaleFactor": 1, "mobile": width < 500}
+    browser.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+    browser.get(f"file://{tmp_path / 'page.html'}")
+    wait_for(browser, "document.querySelector('.wide').scrollWidth <= document.querySelector('.wide').clientWidth")
+    assert browser.execute_script("return document.documentElement.scrollWidth") == width
 
 
 def test_every_page_needs_nothing_but_itself() -> None:

@@ -103,13 +103,17 @@ def test_what_does_not_fit_is_refused_in_one_line(folder: Path, digits: np.ndarr
     (folder / "four").mkdir()
     np.save(folder / "four" / "stack.npy", np.zeros((4, 20, 20), np.uint8).repeat(1, 0)[np.newaxis])
     wrong = {
-        ("--dataset", "four"): ("4 channels", 1),
+        ("--dataset", "four"): (
+            "stack.npy: it has 4 channels, which cannot become 1; allowed are 1, and 3 (colour)",
+            1,
+        ),
         ("--dataset", "nowhere"): ("'nowhere' is neither an existing folder of images nor one of", 2),
         ("--white", "255"): ("--noisy, --white and --black are those of the images of --dataset", 2),
-        ("--dataset", "digits"): ("the model was trained on images of this folder", 1),
+        ("--dataset", "digits"): ("the model was trained on images of this folder", 2),
         ("--dataset", "mnist", "--noise", "recorded"): ("the data have no noisy images, only clean ones", 1),
     }
     for words, (said, code) in wrong.items():
         done = run_cli("evaluate", *words, cwd=folder)
         assert (done.code, len(done.err.splitlines())) == (code, 1), done
         assert said in done.err
+        assert "--channels" not in done.err  # an option that evaluate does not have

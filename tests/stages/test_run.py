@@ -204,7 +204,7 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "no finished training run" in done.err
     done = cli("evaluate", "--run-id", "0" * 32)
-    assert (done.code, len(done.err.splitlines())) == (1, 1)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
     assert f"run {'0' * 32}: no such training run" in done.err
 
     done = cli("train", "--dataset", "digits", "--epochs", 2, "--batch-size", 8)

@@ -123,10 +123,10 @@ def test_only_the_better_one_becomes_the_champion(trained: Trained, store: Path,
 def test_what_cannot_be_compared_moves_no_alias(trained: Trained, store: Path, cli: Cli) -> None:
     assert cli("promote", "digits").code == 0
     done = cli("promote", "nobody")
-    assert done.code == 1
+    assert done.code == 2
     assert "no model is registered as 'nobody'" in done.err
     done = cli("promote", "digits", "--version", 7)
-    assert done.code == 1
+    assert done.code == 2
     assert "registered model 'digits', version 7" in done.err
 
     # The same run, registered as if it had been trained with another noise.

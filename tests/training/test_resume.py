@@ -74,7 +74,7 @@ def test_killed_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> N
     assert list((folder / "data" / "runs").iterdir()) == []
 
     done = cli("train", "--resume", killed.info.run_id)
-    assert (done.code, done.err) == (1, f"Error: --resume {killed.info.run_id}: that run is finished\n")
+    assert (done.code, done.err) == (2, f"Error: --resume {killed.info.run_id}: that run is finished\n")
 
 
 def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli: Cli) -> None:

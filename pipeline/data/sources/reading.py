@@ -93,11 +93,11 @@ def converted(pixels: np.ndarray, channels: Channels) -> np.ndarray:
     if channels in (AUTO, has):
         return pixels
     if has == 1 and channels == _COLOURS:
-        raise PipelineError("it is a gray image; with --channels 3 all must be in colour, or use --channels 1")
+        raise PipelineError("it is a gray image, which cannot become colour; allowed are 3 channels")
     if has != _COLOURS or channels != 1:
         raise PipelineError(
-            f"it has {counted(has, 'channel')}, which --channels {channels} does not allow; use --channels {has}, "
-            "or auto"
+            f"it has {counted(has, 'channel')}, which cannot become {channels}; allowed are {channels}"
+            + (", and 3 (colour), which become gray" if channels == 1 else "")
         )
     if pixels.dtype == np.float32:
         return np.tensordot(pixels, np.array([0.299, 0.587, 0.114], np.float32), axes=(1, 0))[:, np.newaxis]

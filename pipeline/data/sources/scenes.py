@@ -12,7 +12,7 @@ import numpy as np
 from pipeline.data.images import Levels, Part, some_floats
 from pipeline.data.sources.layouts import NAMED, Scene, some
 from pipeline.data.sources.reading import ImageFile
-from pipeline.errors import PipelineError, counted
+from pipeline.errors import ArgumentError, PipelineError, counted
 from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
 
@@ -160,13 +160,13 @@ def _grouping(group: str) -> Callable[[str], str]:
     try:
         pattern = re.compile(group)
     except re.error as error:
-        raise PipelineError(f"--group {group}: it is neither folder nor a regular expression: {error}") from error
+        raise ArgumentError(f"--group {group}: it is neither folder nor a regular expression: {error}") from error
 
     def of(name: str) -> str:
         found = pattern.search(name)
         text = found[1 if pattern.groups else 0] if found else ""
         if not text:
-            raise PipelineError(f"--group {group}: it finds nothing in {printable(name)}")
+            raise ArgumentError(f"--group {group}: it finds nothing in {printable(name)}")
         return text
 
     return of
@@ -243,7 +243,7 @@ def describe_equal(scenes: Sequence[SceneImages], files: Files) -> str:
 def describe_gray(files: Files) -> str:
     """How many images in colour became gray; "" if none did."""
     count = sum(len(file.pixels) for file in files.values() if file.was_colour)
-    return f"{count:,} image{'s' if count > 1 else ''} in colour became gray" if count else ""
+    return f"{counted(count, 'image')} in colour became gray" if count else ""
 
 
 def check_apart(training: Sequence[SceneImages], test: Sequence[SceneImages]) -> None:
