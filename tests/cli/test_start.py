@@ -56,6 +56,7 @@ def test_a_training_goes_on_from_a_run_a_hand_off_and_a_registered_model(tmp_pat
         assert done.code == code, done
         assert len(done.err.splitlines()) == 1
         assert "--from" in done.err
+    assert no_alias.err.count("models:/digits@champion") == 1
 
     found = {run.info.run_name: run for run in runs(tmp_path) if names.START in run.data.tags}
     assert {run.data.tags[names.START] for run in found.values()} == {run_id}
