@@ -91,7 +91,7 @@ def run_command(
     with plan.open_run(force, parent, trial) as run:
         asked = plan.handoff_options(run, asked)
         train(config, run, checkpoint_every)
-        evaluate(config, run, force=force)
+        evaluate(config, run, force=force, verdict=asked["allow_worse"])  # else export refuses with it
         folder = Path(artifacts_dir) / (asked["name"] or config.run_name)
         variants = parse_variants(asked["variant"])
         wanted = Wanted(asked["allow_worse"], asked["min_gain"], asked["min_psnr"])

@@ -34,7 +34,9 @@ _WORST = {  # what is said of the worst images, by what the quality is
 }
 
 
-def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bool = False) -> None:
+def evaluate(
+    config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bool = False, verdict: bool = True
+) -> None:
     """Score the checkpoint of `run` on the test images, and log metrics, figures and a description as one group.
 
     Results of an earlier call with the same weights, images and source are reused.
@@ -44,6 +46,7 @@ def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bo
         run: the run, which is written to.
         also: noises to score at, besides the one that the run was trained with and the reference levels.
         force: score again even if no input changed.
+        verdict: print it, if the model is no better than doing nothing; not where the caller ends with that anyway.
 
     Raises:
         PipelineError: the run has no checkpoint, or the prepared data are not those it was trained on.
@@ -56,7 +59,7 @@ def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bo
     earlier = None if force else _earlier(run, parts)
     if earlier and set(noises) <= set(earlier["results"]):
         click.echo(f"evaluate: reusing the results of run {run.id}")
-        _print(earlier, noises, own)
+        _print(earlier, noises, own, verdict)
         return
 
     device = choose_device(config.device)
@@ -77,7 +80,7 @@ def evaluate(config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bo
             run.log_tags({names.EVALUATION_SHA256: sha256_file(path)})
         run.describe(_description(config, count_parameters(model), len(data.test), found))
         run.log_fingerprint("evaluate", parts)
-    _print(report, noises, own)
+    _print(report, noises, own, verdict)
 
 
 def _log_other_data(run: OpenRun, found: Evaluation, own: Noise, step: int) -> None:
@@ -115,7 +118,7 @@ def _description(config: Config, parameters: int, images: int, found: Evaluation
     )
 
 
-def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None:
+def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise, verdict: bool) -> None:
     for label in labels:
         click.echo(f"evaluate: {label}: {describe_scores(report['results'][label])}")
     if by_class := report.get("by_class", {}).get(own.label):
@@ -123,8 +126,8 @@ def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise) -> None
         click.echo(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
     for name, summary in report["other_data"].items():
         click.echo(f"evaluate: {own.label} on {name}: PSNR {_psnrs(summary)}")
-    if verdict := Quality.of(report["results"][own.label]).verdict:
-        click.echo(f"evaluate: {own.label}: {verdict}")
+    if verdict and (text := Quality.of(report["results"][own.label]).verdict):
+        click.echo(f"evaluate: {own.label}: {text}")
 
 
 def describe_scores(summary: Mapping[str, Mapping[str, float]]) -> str:

@@ -47,7 +47,7 @@ def test_a_gray_rectangle_is_not_handed_off(cli: Cli, tmp_path: Path, digits: np
     done = cli("run", *BAD, "--name", "mine", "--register", "digits")
     check_refused(done, "The output is no better than the clipped input: PSNR")
     assert "--allow-worse" in done.err
-    assert "evaluate: 0.01: The output is no better than the clipped input: " in done.out
+    assert "no better" not in done.out  # once is enough
     assert [path.name for path in (tmp_path / "artifacts").rglob("*")] == ["mine", "SHA256SUMS"]
     (run,) = the_runs(tmp_path)
     assert run.info.status == "FINISHED"  # its model is trained and scored
