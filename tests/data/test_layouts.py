@@ -15,6 +15,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.data.prepared import load_prepared, prepared_folder
 from pipeline.data.sources.names import NAMES
+from pipeline.errors import ArgumentError
 from pipeline.stages.prepare import prepare
 
 NOT_UTF8 = os.fsdecode(b"caf\xe9.png")
@@ -104,6 +105,8 @@ def test_folders_can_be_given_by_options(tmp_path: Path) -> None:
     assert "--noisy is for folders of images, and mnist is none; give the folder of the clean" in message_of(
         lambda: prepare(Config(noisy=str(mine / "shots"), data_dir=str(tmp_path)))
     )
+    with pytest.raises(ArgumentError, match="--noisy nowhere: there is no such folder"):
+        prepared(mine / "originals", noisy="nowhere")
     # What to run is said with all of the options.
     config = Config(dataset=str(mine / "shots"), noisy=str(mine / "shots"), white=255, data_dir=str(tmp_path / "new"))
     assert f"prepare --dataset {mine / 'shots'} --noisy {mine / 'shots'} --white 255 --data-dir" in message_of(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +45,10 @@ def test_swapped_folders_are_noticed(tmp_path: Path, capsys: pytest.CaptureFixtu
         write_pairs(swapped, grainy, clean)
         said = refusal(swapped)
         assert "the clean images look noisier than the noisy ones in 10 of 10 pairs, as if" in said
-        assert "clean/0.png has noise of 0.0" in said
-        assert "and noisy/0.png has noise of 0" in said
+        found = re.findall(
+            r"(clean|noisy)/\d.png has a standard deviation of ([\d.]+)|(noisy)/\d.png one of ([\d.]+)", said
+        )
+        assert float(found[0][1]) > 2 * float(found[1][3])
         capsys.readouterr()
         assert not inspect(Config(dataset=str(swapped)), tmp_path / "page")
         seen = capsys.readouterr().out

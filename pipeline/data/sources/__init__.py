@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipeline.config import Config
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError, PipelineError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -132,7 +132,9 @@ def open_source(config: Config) -> Source:
                 )
         return DATASETS[config.dataset](Path(config.data_dir))
     if not is_dataset(config.dataset):
-        raise PipelineError(f"dataset: {describe_unknown(config.dataset)}")
+        raise ArgumentError(f"dataset: {describe_unknown(config.dataset)}")
+    if config.noisy and not is_dataset(config.noisy):
+        raise ArgumentError(f"--noisy {config.noisy}: there is no such folder")
     return import_module("pipeline.data.sources.folder").ImageFolder(
         Path(config.dataset), config.noisy, config.group, config.white, config.black
     )

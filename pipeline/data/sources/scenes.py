@@ -212,12 +212,11 @@ def describe_swapped(scenes: Sequence[SceneImages], files: Files, levels: Levels
             noisier.append((pair, (of_clean**0.5, of_noisy**0.5)))
     if not noisier or len(noisier) < _SWAPPED * len(looked_at) or np.median(evenness) < _EVEN:
         return ""
-    names = " and ".join(
-        f"{printable(image.file)} has noise of {sigma:.2g}" for image, sigma in zip(*noisier[0], strict=True)
-    )
+    (one, other), sigmas = max(noisier, key=lambda found: found[1][0] / max(found[1][1], 1e-3))  # the clearest
     return (
         f"the clean images look noisier than the noisy ones in {len(noisier)} of {len(looked_at)} pairs, as if the two "
-        f"had changed places: {names}, as standard deviation for pixels in [0, 1]"
+        f"had changed places: where both are flat, {printable(one.file)} has a standard deviation of "
+        f"{sigmas[0]:.2g} for pixels in [0, 1], and {printable(other.file)} one of {sigmas[1]:.2g}"
     )
 
 
