@@ -99,7 +99,7 @@ def test_what_is_missing_is_said_in_one_line(cli: Cli, tmp_path: Path, digits: n
         (*model, "--dataset", "digits", "--device", "cpu"): ("--run-id, --device and --force are for runs", 2),
         (*model, "--dataset", "digits", "--protocol", "awgn", "--clip-input"): ("--protocol sets the noise", 2),
         (*model, "--dataset", "digits"): ("give --protocol awgn, --noise or --variance", 1),
-        ("--model", "nowhere", "--dataset", "digits", "--protocol", "awgn"): ("does not exist", 1),
+        ("--model", "nowhere", "--dataset", "digits", "--protocol", "awgn"): ("does not exist", 2),
     }
     for words, (said, code) in wrong.items():
         done = cli("evaluate", *words)
