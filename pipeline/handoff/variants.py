@@ -11,7 +11,7 @@ import io
 import logging
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,7 @@ import onnx_ir
 import torch
 from torch import nn
 
-from pipeline.data.images import Part, psnr_of_error, to_floats, to_integers
+from pipeline.data.images import Part, as_images, psnr_of_error, to_floats, to_integers
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.verify import (
@@ -42,6 +42,7 @@ MAX_LOSS = 0.1  # dB of PSNR that a variant may lose
 _LEAST_FIDELITY = 50.0  # dB against the float file, of a variant that only rounds, where no clean images are known
 _TIE = 255 * 1e-5  # on the scale of 255: where torch is this close to a half, the file may round the other way
 _CALIBRATION_IMAGES = 256
+_CALIBRATION_SIDE = 64  # pixels
 _TORCH_IMAGES = 1000  # run in torch too; the files run on all test images
 _TIMED_IMAGES = 64
 
@@ -146,7 +147,7 @@ def _write_int8(original: Original, path: Path) -> None:
 
     proto = onnx.load(original.path)
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
-    images = original.train[:_CALIBRATION_IMAGES]
+    images = _middles(original.train[:_CALIBRATION_IMAGES])
     batches = [{INPUT: noisy.numpy()} for _, noisy in noisy_inputs(images, original.noise)]
 
     class Reader(quantization.CalibrationDataReader):
@@ -176,6 +177,17 @@ def _write_int8(original: Original, path: Path) -> None:
     finally:
         logging.disable(logging.NOTSET)
     _finish(onnx.load(path), original, "int8", path)
+
+
+def _middles(part: Part) -> Part:
+    """The middle of every image: all activations for all images are in memory at once."""
+
+    def cut(image: np.ndarray) -> np.ndarray:
+        top, left = (max(0, (side - _CALIBRATION_SIDE) // 2) for side in image.shape[1:])
+        return image[:, top : top + _CALIBRATION_SIDE, left : left + _CALIBRATION_SIDE]
+
+    clean, noisy = (None if images is None else as_images([*map(cut, images)]) for images in (part.clean, part.noisy))
+    return replace(part, clean=clean, noisy=noisy)
 
 
 def _write_fp16(original: Original, path: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
@@ -49,6 +49,11 @@ class SensorNoise(Noise):
             raise PipelineError(f"--noise sensor: quality {self.quality} must be from 1 to 100")
         if self.shot.low == 0:
             raise PipelineError(f"--noise sensor: shot {self.shot} must be above 0")
+
+    def _options(self) -> dict[str, str]:
+        """Only those that differ from a usual camera's: all of them would make long names."""
+        defaults = {field.name: str(field.default) for field in fields(self)}
+        return {name: text for name, text in super()._options().items() if text != defaults[name]}
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         import torch
