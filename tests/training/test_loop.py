@@ -122,6 +122,26 @@ def test_a_compiled_network_trains_the_same(images: Part) -> None:
     assert compiled.best.validation_loss == pytest.approx(plain.best.validation_loss, rel=0.05)
 
 
+def test_the_average_of_the_weights_is_what_is_kept(images: Part) -> None:
+    """Computed here from the weights after every step."""
+    training = trainer(images, ema=0.9, epochs=1)
+    steps: list[dict[str, torch.Tensor]] = []
+
+    class Weights(Observer):
+        def wants_state(self) -> bool:
+            steps.append({name: tensor.clone() for name, tensor in training.model.named_parameters()})
+            return False
+
+    kept = training.run(Weights()).best.state_dict
+    average = steps[0]
+    for weights in [*steps[1:], dict(training.model.named_parameters())]:
+        average = {name: 0.9 * average[name] + 0.1 * weights[name] for name in average}
+    for name, tensor in average.items():
+        assert torch.allclose(kept[name], tensor, atol=1e-6), name
+        assert not torch.equal(tensor, training.model.state_dict()[name])
+    assert training.validate() == pytest.approx(training.run().best.validation_loss)
+
+
 def test_a_diverging_training_says_where(images: Part) -> None:
     with pytest.raises(PipelineError, match=r"training diverged: the \w+ loss is (nan|inf) in epoch 1 after [\d,]+ im"):
         trainer(images, lr=1e30).run()
@@ -148,7 +168,7 @@ def test_an_observer_sees_what_the_result_holds(images: Part) -> None:
     [
         ("autoencoder", {"optimizer": "soap", "beta2": 0.9}),
         ("resunet:width=4", {"optimizer": "adam", "loss": "psnr", "target": "self"}),
-        ("dncnn:depth=3,width=4", {"crop": 20}),
+        ("dncnn:depth=3,width=4", {"crop": 20, "ema": 0.9}),
     ],
 )
 def test_from_any_state_it_ends_with_the_same_weights(model: str, options: dict[str, Any], images: Part) -> None:
