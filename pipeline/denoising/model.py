@@ -23,6 +23,7 @@ from pipeline.errors import ArgumentError, ParityError, PipelineError, counted
 from pipeline.files import sha256_file
 
 _BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
+_TINY, _MARGIN = 16, 8  # pixels: a side of a tiny image at most, and what is added to both of its ends
 _MODEL, _SUMS = "model.onnx", "SHA256SUMS"
 _Key = TypeVar("_Key")  # whatever the caller knows a picture by
 
@@ -89,8 +90,8 @@ class Model:
 
         def run(part: np.ndarray) -> np.ndarray:
             if part.shape[1] == self.channels:
-                return self.run(part)
-            return self.run(np.repeat(part, self.channels, axis=1)).mean(axis=1, keepdims=True)
+                return _with_margins(self.run, part)
+            return _with_margins(self.run, np.repeat(part, self.channels, axis=1)).mean(axis=1, keepdims=True)
 
         def run_on_pixels(part: np.ndarray) -> np.ndarray:
             return levels.from_floats(with_strength(run, levels.to_floats(part), self.strength), dtype)
@@ -110,6 +111,20 @@ class Model:
         else:
             parts = [tiled(run, images[start : start + 1], self.halo, side) for start in range(len(images))]
         return parts[0] if len(parts) == 1 else np.concatenate(parts)
+
+
+def _with_margins(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -> np.ndarray:
+    """`run`, on images that are mirrored at their edges first where they are tiny.
+
+    Else the zeros that convolutions see beyond the edges would weigh as much as the image: pictures of 2 to 8 pixels
+    lost 2 to 6 dB by it.
+    """
+    rows, columns = (_MARGIN if side <= _TINY else 0 for side in images.shape[-2:])
+    if not rows and not columns:
+        return run(images)
+    height, width = images.shape[-2:]
+    mirrored = np.pad(images, ((0, 0), (0, 0), (rows, rows), (columns, columns)), mode="symmetric")
+    return run(mirrored)[..., rows : rows + height, columns : columns + width]
 
 
 def with_hidden(picture: Picture, pixels: np.ndarray) -> np.ndarray:

@@ -14,6 +14,7 @@ from small_models import write_mean
 
 from pipeline.data.image_files import Picture, read_picture
 from pipeline.denoising.model import open_model
+from pipeline.denoising.networks import RELEASED
 
 Denoise = Callable[..., Result]
 
@@ -91,6 +92,18 @@ def test_without_a_model_each_picture_goes_to_the_released_one_that_fits(
         )
 
 
+def test_the_released_models_are_in_the_repository(colour: np.ndarray, tmp_path: Path, cli: Cli) -> None:
+    folders = {channels: PROJECT / "artifacts" / name for channels, name in RELEASED.items()}
+    if not any(folder.is_dir() for folder in folders.values()):
+        pytest.skip("not run: the models for photographs are not in artifacts/ yet")
+    assert {open_model(folder / "model.onnx").channels: folder for folder in folders.values()} == folders
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    Image.fromarray(colour[..., 0]).save(tmp_path / "gray.png")
+    done = cli("denoise", tmp_path / "colour.png", tmp_path / "gray.png", "--output", tmp_path / "out")
+    assert (done.code, done.err) == (0, ""), done
+    assert done.out.startswith("denoise: photo-color: 1 file; photo-gray: 1 file\n")
+
+
 def test_a_picture_of_other_channels_than_the_given_model(
     clone: Path, denoise: Denoise, colour: np.ndarray, tmp_path: Path
 ) -> None:
@@ -142,6 +155,16 @@ def test_tiny_pictures_and_panoramas(clone: Path, channels: int) -> None:
             floats = pixels / np.float32(255)
             if channels == model.channels:
                 np.testing.assert_allclose(found, model.denoise([floats], floats.dtype)[0].clip(0, 1) * 255, atol=0.51)
+
+
+def test_a_tiny_picture_does_not_get_darker(clone: Path) -> None:
+    """Beyond its edges there is no black."""
+    model = open_model(clone / "artifacts" / "photo-gray" / "model.onnx")
+    for size in [(1, 1), (2, 16), (16, 3), (3, 900)]:
+        pixels = np.full((1, 1, *size), 200, np.uint8)
+        (found,) = model.denoise([pixels], pixels.dtype)
+        np.testing.assert_array_equal(found[..., 2:-2], pixels[..., 2:-2])
+        assert size[1] > 16 or (found == 200).all()
 
 
 def test_a_panorama_file(clone: Path, denoise: Denoise, tmp_path: Path) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from pipeline.denoising.tiling import tiled
+from pipeline.denoising.tiling import TILE, tile_side, tiled
 
 
 def blur(images: np.ndarray) -> np.ndarray:
@@ -38,3 +38,11 @@ def test_too_small_a_halo_leaves_a_seam() -> None:
 def test_the_type_is_the_type_of_the_output() -> None:
     images = np.ones((1, 1, 20, 20), np.float32)
     assert tiled(lambda part: (part * 255).astype(np.uint8), images, halo=0, tile=8).dtype == np.uint8
+
+
+@pytest.mark.parametrize("halo", [0, 8, 40, 112])
+def test_most_of_a_tile_is_result_however_far_the_model_reaches(halo: int) -> None:
+    side = tile_side(halo)
+    assert side >= TILE
+    assert side % 8 == 0
+    assert (side - 2 * halo) ** 2 > 0.6 * side**2

@@ -5,7 +5,7 @@
 "use strict";
 
 const TILE = 512; // pixels: the least side of what goes through the model at once
-const HALOS = 6; // in a tile at least, so that most of the work is not thrown away
+const HALOS = 8; // in a tile at least: what is more than the halo on each side is what the work is for
 
 // Returns `run(data, dims)`: float32 [N, C, H, W] through the model, in another thread.
 function startModel() {

@@ -217,6 +217,7 @@ function placeStage() {
   }
   at("layers").classList.toggle("enlarged", scale > 1);
   at("view").classList.toggle("actual", isActual && fitting < 1);
+  at("view").tabIndex = isActual && fitting < 1 ? 0 : -1; // so that keys scroll it
   wipe();
 }
 
