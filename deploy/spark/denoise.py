@@ -25,16 +25,16 @@ from pipeline.errors import PipelineError
 
 # The columns that a collection may have: first a key, last an image.
 FILES, PIXELS = ("path", "content"), ("key", "height", "width", "channels", "pixels")
-_WORKERS_NEED = (  # modules of the pipeline
-    *("__init__.py", "errors.py", "files.py", "data/__init__.py", "data/image_files.py", "data/images.py"),
-    *(
-        f"data/formats/{name}.py"
-        for name in ("__init__", "arrays", "by_pillow", "deep_png", "picture", "tiff", "tiff_writing")
-    ),
-    *("config.py", "data/levels.py", "data/transparency.py", "models/__init__.py", "spec.py"),
-    *(f"noise/{name}.py" for name in ("__init__", "cameras", "estimation", "kinds", "ranges")),
-    *(f"denoising/{name}.py" for name in ("__init__", "levels", "model", "strength", "tiling", "turns")),
-)
+_PACKAGE = Path(pipeline.__file__).parent
+_WORKERS_NEED = [  # modules of the pipeline
+    path.relative_to(_PACKAGE)
+    for pattern in (
+        *("__init__.py", "config.py", "errors.py", "files.py", "spec.py", "models/__init__.py", "noise/*.py"),
+        *("data/__init__.py", "data/image*.py", "data/levels.py", "data/transparency.py", "data/formats/*.py"),
+        "denoising/*.py",
+    )
+    for path in sorted(_PACKAGE.glob(pattern))
+]
 
 
 def denoise_collection(spark: SparkSession, model: str, source: str, output: str) -> tuple[DataFrame, DataFrame]:
@@ -104,7 +104,7 @@ def _row_model(file: Path, folder: Path) -> str:
     modules = folder / "pipeline"
     for name in _WORKERS_NEED:
         (modules / name).parent.mkdir(parents=True, exist_ok=True)
-        shutil.copy(Path(pipeline.__file__).parent / name, modules / name)
+        shutil.copy(_PACKAGE / name, modules / name)
     mlflow.pyfunc.save_model(
         folder / "model",
         loader_module="denoise_rows",

@@ -179,8 +179,8 @@ def manifest_without_models(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (one_byte_changed, "files that do not match their checksums (47 files): model.onnx; allowed: none"),
-        (truncated, "files that do not match their checksums (47 files): model.onnx"),
+        (one_byte_changed, "files that do not match their checksums (52 files): model.onnx; allowed: none"),
+        (truncated, "files that do not match their checksums (52 files): model.onnx"),
         (truncated_with_its_sums, "is an ONNX file (model.onnx): DecodeError"),
         (swapped, "difference from the golden output (onnxruntime: model.onnx: 7 golden images)"),
         (missing_file, "missing files (folder): test_data_set_0/output_0.pb"),
