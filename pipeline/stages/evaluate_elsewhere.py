@@ -10,6 +10,7 @@ from typing import Any
 import click
 
 from pipeline.config import Config
+from pipeline.data.images import Part
 from pipeline.data.sources import open_source
 from pipeline.errors import ArgumentError, PipelineError
 from pipeline.files import sha256_bytes
@@ -57,7 +58,7 @@ def evaluate_elsewhere(
         return
     with images_of(source, other, checkpoint.channels) as part:
         own = make_noise("recorded", clip=config.clip_input) if part.noisy is not None else config.training_noise
-        noises = noises or {own.label: own}
+        noises = noises or _alone(own, part, other)
         part = awgn.ordered(part) if protocol else part
         device = choose_device(config.device)
         denoise = model_denoiser(checkpoint.load_model(device), device)
@@ -80,6 +81,16 @@ def evaluate_elsewhere(
         _log_scores(run, name, found, checkpoint.images)
         run.log_dict(report, names.other_data_file(name))
     print_scores(name, results, [*noises], report["digest"])
+
+
+def _alone(own: Noise, part: Part, other: Config) -> dict[str, Noise]:
+    """The noise to score at where none is given, by its label."""
+    if own.is_recorded and part.noisy is None:
+        raise ArgumentError(
+            f"--dataset {other.dataset}: the images are clean, and the model was trained on images with noise of their "
+            "own; say which noise to add, such as --noise gaussian --variance 0.01, or --protocol awgn"
+        )
+    return {own.label: own}
 
 
 def _check_is_other(config: Config, other: Config) -> None:

@@ -41,7 +41,7 @@ def evaluate_file(model: str, other: Config, noises: Mapping[str, Noise], protoc
                 if part.noisy is None:
                     raise PipelineError(
                         f"--dataset {other.dataset}: the images are clean, and a file does not say which noise to add; "
-                        "give --protocol awgn, --noise or --variance"
+                        "give --protocol awgn, or one such as --noise gaussian --variance 0.01"
                     )
                 recorded = make_noise("recorded")
                 noises = {recorded.label: recorded}

@@ -155,5 +155,5 @@ def test_without_npm_the_command_says_what_to_do(trained: Trained, tmp_path: Pat
     assert "is fetched with npm, which is not installed" in done.err
     assert done.err.count("\n") == 1
     done = cli("demo", tmp_path)
-    assert done.code == 1
+    assert done.code == 2
     assert "is not a hand-off folder: it has no demo/index.html" in done.err

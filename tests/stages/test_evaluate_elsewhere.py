@@ -12,10 +12,14 @@ import pytest
 from conftest import run_cli, write_digits
 from PIL import Image
 
+from pipeline.config import Config
 from pipeline.data.images import Part
+from pipeline.errors import ArgumentError
+from pipeline.noise import make_noise
 from pipeline.scoring import awgn
 from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.score import clipped, score
+from pipeline.stages.evaluate_elsewhere import _alone
 from pipeline.tracking import names
 
 
@@ -117,3 +121,11 @@ def test_what_does_not_fit_is_refused_in_one_line(folder: Path, digits: np.ndarr
         assert (done.code, len(done.err.splitlines())) == (code, 1), done
         assert said in done.err
         assert "--channels" not in done.err  # an option that evaluate does not have
+
+
+def test_to_clean_images_a_model_of_recorded_noise_is_told_which_noise_to_add(digits: np.ndarray) -> None:
+    clean, recorded = Part(digits[:3, np.newaxis]), make_noise("recorded:sigma=0.1")
+    with pytest.raises(ArgumentError, match=r"--dataset other: the images are clean, .* --noise gaussian --variance"):
+        _alone(recorded, clean, Config(dataset="other"))
+    noisy = Part(None, digits[:3, np.newaxis], np.arange(3))
+    assert list(_alone(recorded, noisy, Config(dataset="other"))) == [recorded.label]

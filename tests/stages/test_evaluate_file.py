@@ -98,7 +98,7 @@ def test_what_is_missing_is_said_in_one_line(cli: Cli, tmp_path: Path, digits: n
         (*model, "--dataset", "digits", "--run-id", "0" * 32): ("--run-id, --device and --force are for runs", 2),
         (*model, "--dataset", "digits", "--device", "cpu"): ("--run-id, --device and --force are for runs", 2),
         (*model, "--dataset", "digits", "--protocol", "awgn", "--clip-input"): ("--protocol sets the noise", 2),
-        (*model, "--dataset", "digits"): ("give --protocol awgn, --noise or --variance", 1),
+        (*model, "--dataset", "digits"): ("give --protocol awgn, or one such as --noise gaussian", 1),
         ("--model", "nowhere", "--dataset", "digits", "--protocol", "awgn"): ("does not exist", 2),
     }
     for words, (said, code) in wrong.items():
