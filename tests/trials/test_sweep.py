@@ -102,13 +102,13 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
     done = cli("compare", first.info.run_id, second.info.run_id)
     assert f"run {second.info.run_id} is left out: it has a test/psnr/0.01 of nan" in done.out
 
-    for arguments, said in {
-        ("0" * 32,): "not found",
-        ("--query", "psnr >"): "query 'psnr >': Invalid clause(s)",
-        ("--query", "params.model = 'none'"): "no finished and evaluated runs to compare",
+    for arguments, (said, code) in {
+        ("0" * 32,): ("not found", 2),
+        ("--query", "psnr >"): ("query 'psnr >': Invalid clause(s)", 2),
+        ("--query", "params.model = 'none'"): ("no finished and evaluated runs to compare", 1),
     }.items():
         done = cli("compare", *arguments)
-        assert done.code == 1, done
+        assert done.code == code, done
         assert said in done.err
         assert len(done.err.splitlines()) == 1
 
