@@ -69,7 +69,7 @@ def main() -> None:
         print(rows[-1], flush=True)
     columns = ["network", "parameters", "kMAC a pixel", "s a megapixel", "megapixels seen", *(f"{s}" for s in SIGMAS)]
     print(f"\nPSNR in dB, {arguments.seconds:g} CPU seconds of training each:\n")
-    print(markdown_table(columns, rows))
+    print(markdown_table([columns, *rows]))
 
 
 def trained(model: nn.Module, data: PreparedData, seconds: float) -> Result:

@@ -32,6 +32,7 @@ def plain_thousands(value: float) -> str:
 class Description:
     """The facts about one trained and evaluated model."""
 
+    name: str  # of the hand-off
     config: Config
     run_id: str
     fingerprint: str  # of everything that the hand-off follows from

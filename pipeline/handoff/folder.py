@@ -163,7 +163,7 @@ def _manifest(
 ) -> dict[str, Any]:
     config = description.config
     return {
-        "name": config.run_name,
+        "name": description.name,
         "description": description.summary,
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         "pipeline_version": __version__,

@@ -286,7 +286,8 @@ class Clipped(Noise):
 class Mixed(Noise):
     """Several kinds, of which every image has one: the images of a batch take turns.
 
-    Training batches are in random order, so that this is as good as a draw, and no kind is drawn in vain.
+    Training batches are in random order, so that this is as good as a draw, and no kind is drawn in vain. A kind that
+    is given twice has twice as many turns.
     """
 
     noises: tuple[Noise, ...]
@@ -306,11 +307,16 @@ class Mixed(Noise):
 
     @property
     def label(self) -> str:
-        return "-or-".join(noise.label for noise in self.noises)
+        return "-or-".join(f"{noise.label}-x{count}" if count > 1 else noise.label for noise, count in self._counts())
 
     @property
     def description(self) -> str:
-        return ", or ".join(noise.description for noise in self.noises)
+        shares = [f"{count} in {len(self.noises)}" for _, count in self._counts()]
+        texts = [noise.description for noise, _ in self._counts()]
+        return "; or ".join(f"{text} ({share} images)" for text, share in zip(texts, shares, strict=True))
+
+    def _counts(self) -> list[tuple[Noise, int]]:
+        return [(noise, self.noises.count(noise)) for noise in dict.fromkeys(self.noises)]
 
 
 # The kinds that `--noise` takes, and the highest values of parameters that have one.

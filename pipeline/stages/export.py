@@ -92,7 +92,7 @@ def export(
         click.echo(f"export: reusing {folder}, verified")
     else:
         model = inputs.checkpoint.load_model(torch.device("cpu"))
-        description = _describe(inputs, model, digest(parts))
+        description = _describe(inputs, model, digest(parts), folder.name)
         with new_folder(folder) as new:
             proof = prove(new, model, description, inputs.data, inputs.logged, variants)
             if proof.report.failures:
@@ -161,9 +161,10 @@ def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
     return made_from == fingerprint_digest and all(gate.passed for gate in verify(folder, []))
 
 
-def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str) -> Description:
+def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: str) -> Description:
     noisy = real_probes(inputs.data.test, inputs.config.training_noise)
     return Description(
+        name=name,
         config=inputs.config,
         run_id=inputs.run_id,
         fingerprint=fingerprint_digest,

@@ -26,6 +26,7 @@ def describe(psnr: float = 30.1234, **settings: Any) -> Description:
     clean = {"psnr": psnr, "ssim": 0.9635, "accuracy": 0.99}
     scores = {"noisy": {"psnr": 20.011}, "clipped": {"psnr": 22.66}, "denoised": clean}
     return Description(
+        name="digits",
         config=config,
         run_id="0123abcd",
         fingerprint="f" * 64,

@@ -104,8 +104,10 @@ def test_the_images_of_a_batch_take_turns_in_a_mixture(clean: torch.Tensor) -> N
     assert make_noise(noise.spec) == noise
     assert (noise.label, noise.description) == (
         "0.0001-or-salt-pepper-amount0.1-or-poisson-peak100-10000",
-        "gaussian noise of variance 0.0001, or salt-pepper noise (amount 0.1), or poisson noise (peak 100 to 10000)",
+        "gaussian noise of variance 0.0001 (1 in 3 images); or salt-pepper noise (amount 0.1) (1 in 3 images); "
+        "or poisson noise (peak 100 to 10000) (1 in 3 images)",
     )
+    assert make_noise("sensor+gaussian+gaussian").label == "sensor-or-0.01-x2"
     error = noise(clean, seeded()) - clean
     assert error[::3].std().item() == pytest.approx(0.01, rel=0.02)
     assert set(((error[1::3] != 0).float().mean(dim=(1, 2, 3)) < 0.2).tolist()) == {True}

@@ -127,14 +127,18 @@ def test_the_average_of_the_weights_is_what_is_kept(images: Part) -> None:
     training = trainer(images, ema=0.9, epochs=1)
     steps: list[dict[str, torch.Tensor]] = []
 
+    def remember() -> None:
+        steps.append({name: tensor.detach().clone() for name, tensor in training.model.named_parameters()})
+
     class Weights(Observer):
-        def wants_state(self) -> bool:
-            steps.append({name: tensor.clone() for name, tensor in training.model.named_parameters()})
+        def wants_state(self) -> bool:  # after every step but the last
+            remember()
             return False
 
     kept = training.run(Weights()).best.state_dict
+    remember()
     average = steps[0]
-    for weights in [*steps[1:], dict(training.model.named_parameters())]:
+    for weights in steps[1:]:
         average = {name: 0.9 * average[name] + 0.1 * weights[name] for name in average}
     for name, tensor in average.items():
         assert torch.allclose(kept[name], tensor, atol=1e-6), name
