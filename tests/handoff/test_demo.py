@@ -213,5 +213,34 @@ def test_messages_go_when_another_image_is_chosen(address: str, browser: Any, tm
     assert page.text("left-name") == "as chosen"
     page.set("sigma", 0.1)
     wait_for(browser, "document.getElementById('before-psnr').textContent.includes(' dB')")
+    assert page.text("time").endswith("on one thread. PSNR against the image as chosen.")
     options = [option.text for option in browser.find_elements("css selector", "#left option")]
     assert options == ["noisy", "as chosen", "what is removed, on gray"]
+
+
+def test_a_file_that_is_chosen_before_the_model_is_loaded_is_not_lost(
+    address: str, browser: Any, tmp_path: Path
+) -> None:
+    Image.fromarray(picture(30, 40)).save(tmp_path / "early.png")
+    slow = (
+        "const quick = fetch;"
+        "fetch = (...wanted) => new Promise((go) => setTimeout(go, 2000)).then(() => quick(...wanted))"
+    )
+    browser.execute_cdp_cmd("Page.addScriptToEvaluateOnNewDocument", {"source": slow})
+    browser.get(address)
+    browser.find_element("id", "file").send_keys(str(tmp_path / "early.png"))
+    assert not browser.execute_script("return Boolean(window.denoiser)")
+    wait_for(browser, "document.getElementById('time').textContent.includes('40 \N{MULTIPLICATION SIGN} 30 pixels in')")
+
+
+def test_noisy_test_images_without_clean_ones_get_no_noise_and_no_psnr(browser: Any, tmp_path: Path) -> None:
+    folder = write_handoff(tmp_path / "photo-gray", 1)
+    (folder / "samples" / "0_clean.png").rename(folder / "samples" / "0_noisy.png")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (folder / "manifest.json").write_text(json.dumps(manifest | {"samples_are_clean": False}))
+    with serve_demo(folder) as address:
+        page = Page(browser, address, tmp_path)
+        page.wait()
+    assert (page.text("left-name"), page.text("level")) == ("as chosen", "none")
+    assert page.text("before-psnr") == page.text("after-psnr") == ""
+    assert "clean" not in browser.find_element("tag name", "main").text

@@ -19,7 +19,7 @@ const sigmas = { test: 0.1, file: 0 }; // standard deviations of the noise that 
 let seed = 1;
 let newest = 0, running = Promise.resolve(); // the number of the work that was asked for last, and its end
 
-start().catch((error) => tell(
+const ready = start().catch((error) => tell(
   location.protocol === "file:"
     ? "Browsers do not let a page that was opened from disk read other files. Serve the folder instead:\npython -m pipeline demo FOLDER"
     : `The model could not be loaded: ${error.message ?? error}\nIf the two files of onnxruntime-web are missing from ` +
@@ -116,7 +116,7 @@ function denoise() {
     if (!shown || isStale()) return;
     const seconds = (performance.now() - begin) / 1000;
     at("time").textContent = `${seconds < 1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`} for ` +
-      `${picture.width} × ${picture.height} pixels${picture.isGray ? "" : " in colour"}, on one thread.`;
+      `${picture.width} × ${picture.height} pixels${picture.isGray ? "" : " in colour"}, on one thread.` + (isMeasured() ? ` PSNR against the ${reference()}.` : "");
     show();
   });
 }
@@ -166,15 +166,17 @@ function show() {
   paint("after", result);
   paint("before", { before, original: picture.data, removed: at("left").value === "removed" ? removed(before, result) : null }[at("left").value]);
   at("save").disabled = false;
-  const isKnown = sigma() > 0 || !picture.isFile; // else nobody knows what is noise
-  at("before-psnr").textContent = isKnown && at("left").value === "before" ? decibels(before) : "";
-  at("after-psnr").textContent = isKnown ? decibels(result) : "";
+  at("before-psnr").textContent = isMeasured() && at("left").value === "before" ? decibels(before) : "";
+  at("after-psnr").textContent = isMeasured() ? decibels(result) : "";
 }
 
+// Whether it is known what the picture is without the noise: not for a noisy test image, nor for a file as it is.
+const isMeasured = () => (picture.isFile ? sigma() > 0 : knowsClean);
+const reference = () => (picture.isFile ? "image as chosen" : "clean image");
+
 function decibels(data) {
-  if (!picture.isFile && !knowsClean) return "";
-  const value = psnr(data, picture.data), what = picture.isFile ? "the image as chosen" : "the clean image";
-  return value === Infinity ? `equal to ${what}` : `${value.toFixed(2)} dB`;
+  const value = psnr(data, picture.data);
+  return value === Infinity ? `equal to the ${reference()}` : `${value.toFixed(2)} dB`;
 }
 
 function nameSides() {
@@ -272,6 +274,7 @@ at("save").addEventListener("click", () => at("after").toBlob((blob) => {
 
 async function open(file) {
   if (!file) return;
+  await ready; // it may be chosen before the model is loaded
   let bitmap;
   try {
     bitmap = await createImageBitmap(file);
