@@ -57,7 +57,7 @@ def card(description: Description, *variants: dict[str, Any]) -> str:
 def test_the_card_names_the_facts() -> None:
     text = card(describe())
     for said in (
-        "# Model card: autoencoder-var0.01-seed0\n",
+        "# Model card: digits\n",
         "Image denoiser: autoencoder trained on mnist with gaussian noise of variance 0.01.\n",
         "| input | `noisy` | float32 | [batch, 1, height, width] |",
         "values below\n-2 or above 3",
