@@ -58,7 +58,6 @@ class ResUNet(nn.Module):
         )
         # The blocks of all scales in one list each.
         self.encoder = nn.ModuleList(block for side in sides for block in side)
-        # A kernel of 3 with padding rounds odd sizes up, so that any size is possible.
         self.down = nn.ModuleList(nn.Conv2d(size, 2 * size, 3, stride=2, padding=1, bias=bias) for size in widths[:-1])
         self.middle = nn.Sequential(*middle)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * size, size, 2, stride=2, bias=bias) for size in widths[-2::-1])
@@ -71,7 +70,9 @@ class ResUNet(nn.Module):
         nn.init.zeros_(self.head.weight)
 
     def forward(self, noisy: torch.Tensor) -> torch.Tensor:
-        features = self.stem(torch.cat([noisy, noise_level(noisy)], dim=1) if self.noise_map else noisy)
+        height, width = noisy.shape[-2:]
+        padded = _mirrored(noisy, 2 ** len(self.down))
+        features = self.stem(torch.cat([padded, noise_level(padded)], dim=1) if self.noise_map else padded)
         skips = []
         encoder, decoder = iter(self.encoder), iter(self.decoder)
         for count, down in zip(self.blocks, self.down, strict=False):
@@ -81,12 +82,29 @@ class ResUNet(nn.Module):
             features = down(features)
         features = self.middle(features)
         for count, up in zip(self.blocks[-2::-1], self.up, strict=True):
-            skip = skips.pop()
-            height, width = skip.shape[-2:]
-            features = up(features)[..., :height, :width] + skip
+            features = up(features) + skips.pop()
             for block in islice(decoder, count):
                 features = block(features)
-        return remove_noise(noisy, self.head(features), self.training)
+        return remove_noise(noisy, self.head(features)[..., :height, :width], self.training)
+
+
+def _mirrored(images: torch.Tensor, multiple: int) -> torch.Tensor:
+    """Images [N, C, H, W] made larger at the bottom and on the right, to multiples of a number, by mirroring pixels.
+
+    Training sees sides that can be halved at every scale. At others, the last pixels of a scale have neighbours as
+    nowhere in training: at 321x481 a network lost 7 dB, and 5 dB where the last pixel is repeated instead.
+    """
+    sides = images.shape[-2:]
+    # In an exported graph the sides are not known.
+    if not torch.compiler.is_exporting() and all(side % multiple == 0 for side in sides):
+        return images
+    for dimension, side in zip((2, 3), sides, strict=True):
+        more = multiple - 1 - (side - 1) % multiple  # the remainder of a negative number is not the same everywhere
+        places = torch.arange(side + more, device=images.device)
+        inside = torch.minimum(places, 2 * (side - 1) - places)
+        # Not a clamp, which OpenCV has for floats only.
+        images = images.index_select(dimension, torch.maximum(inside, torch.zeros_like(inside)))
+    return images
 
 
 def noise_level(noisy: torch.Tensor) -> torch.Tensor:

@@ -90,6 +90,22 @@ def test_tiles_leave_no_seam(spec: str) -> None:
 
 
 @torch.no_grad()
+@pytest.mark.parametrize("size", [(321, 481), (64, 48), (9, 13), (5, 2), (1, 1)])
+def test_a_residual_unet_sees_images_mirrored_to_sides_as_in_training(size: tuple[int, int]) -> None:
+    """Where a side cannot be halved at every scale, a trained network was wrong all over the image."""
+    model = _unsettled("resunet:width=4,scales=4")
+    image = torch.rand(1, 1, *size)
+    whole = image
+    for dimension in (2, 3):
+        side = whole.shape[dimension]
+        order = [max(0, place if place < side else 2 * (side - 1) - place) for place in range(-(-side // 8) * 8)]
+        whole = whole.index_select(dimension, torch.tensor(order))
+    with torch.no_grad():
+        expected = model(whole)[..., : size[0], : size[1]]
+        assert torch.equal(model(image), expected)
+        assert not torch.equal(expected, image.clamp(0, 1))
+
+
 def test_without_biases_a_brighter_image_comes_out_brighter_by_as_much() -> None:
     # The input is dim enough that the clamp at the end, which is not linear, has nothing to do at 1.
     noisy = torch.rand(1, 1, 28, 28, generator=torch.Generator().manual_seed(0)) * 0.3
