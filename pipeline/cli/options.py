@@ -123,7 +123,7 @@ OPTIONS: dict[str, Option] = {
         Config.model,
         _MODEL,
     ),
-    "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l.", Config.size, _MODEL),
+    "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l, deep.", Config.size, _MODEL),
     "start": Option(
         RECORDABLE,
         "Model whose weights to start from: ID of a run, MLflow model such as models:/NAME@champion, hand-off folder.",
