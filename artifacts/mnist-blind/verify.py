@@ -1,11 +1,11 @@
-"""Check a hand-off folder: is it whole, is its model safe to open, and does it give in your runtime what it must?
+"""Check a hand-off folder: is it complete, is its model safe to open, and does your runtime compute the right output?
 
     python verify.py [FOLDER] [--runtime onnxruntime|reference|tract|opencv|openvino|all]
 
-Needs `pip install numpy onnx onnxruntime`, and the package of any other runtime that is asked for. Exit code 0: all
-is well; 1: a runtime is not installed; 2: a usage error; 3: something is off, and the last line says what.
+Needs `pip install numpy onnx onnxruntime`, and the package of any other runtime that you choose. Exit code 0: every
+check passed; 1: a runtime is not installed; 2: a usage error; 3: a check failed, and the last line says which.
 
-This one file is put into every hand-off folder, so it imports nothing of the pipeline that made it. What the two
+A copy of this file is in every hand-off folder, so it imports nothing from the pipeline that made it. What the two
 sides agree on is defined here: the names, the axes, the opset.
 """
 
@@ -28,8 +28,8 @@ MODEL, MANIFEST, SUMS = "model.onnx", "manifest.json", "SHA256SUMS"
 OPSET = 18  # the newest that torch's exporter writes without a conversion, and that older runtimes read too
 IR_VERSION = 8  # the lowest that opset 18 allows; torch writes 10, which runtimes before 2024 refuse
 INPUT, OUTPUT = "noisy", "denoised"
-MAX_BYTES = 256 * 2**20  # of an ONNX file: no model of the pipeline comes near it
-EXIT_CODE = 3  # where something is off
+MAX_BYTES = 256 * 2**20  # of an ONNX file: no model of the pipeline comes close
+EXIT_CODE = 3  # if a check failed
 
 Session = Callable[[np.ndarray], np.ndarray]
 """Noisy images to denoised images, both [N, C, H, W]."""
@@ -51,9 +51,9 @@ class Runtime:
     """A way to run an ONNX file."""
 
     module: str  # that must be importable
-    package: str  # that has it
+    package: str  # to install for it
     open: Callable[[Path], Session]
-    largest_input: int | None = None  # pixels in all that it runs in reasonable time; None: any number
+    largest_input: int | None = None  # pixels, over the whole batch, that take a reasonable time; None: no limit
 
 
 def open_onnxruntime(path: Path, level: str = "ORT_ENABLE_ALL", threads: int = 0) -> Session:
@@ -62,7 +62,7 @@ def open_onnxruntime(path: Path, level: str = "ORT_ENABLE_ALL", threads: int = 0
     Args:
         path: of the ONNX file.
         level: of optimization; the default is onnxruntime's own.
-        threads: 0 for one a core.
+        threads: 0 for one per core.
     """
     import onnxruntime
 
@@ -77,7 +77,7 @@ def open_onnxruntime(path: Path, level: str = "ORT_ENABLE_ALL", threads: int = 0
 
 
 def open_reference(path: Path) -> Session:
-    """`path` in ONNX's own evaluator, which is NumPy written from the specification: slow, and shares no kernel."""
+    """`path` in ONNX's own evaluator: NumPy written from the specification, slow, and independent of all runtimes."""
     from onnx.reference import ReferenceEvaluator
 
     evaluator = ReferenceEvaluator(str(path))
@@ -111,7 +111,7 @@ def _open_opencv(path: Path) -> Session:
 def _open_openvino(path: Path) -> Session:
     import openvino
 
-    # Left to itself it computes in bfloat16 on processors that have it, and is off by 7e-3.
+    # By default it computes in bfloat16 on processors that support it, with errors of 7e-3.
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda noisy: compiled([noisy])[OUTPUT]
 
@@ -126,7 +126,7 @@ RUNTIMES: dict[str, Runtime] = {
 
 
 def verify(folder: Path, runtimes: Sequence[str]) -> list[Gate]:
-    """Every check of a hand-off folder, in order. No runtime opens a file if an earlier check failed.
+    """Run every check of a hand-off folder, in order. No runtime opens a file if an earlier check failed.
 
     Args:
         folder: the hand-off folder.
@@ -141,7 +141,7 @@ def verify(folder: Path, runtimes: Sequence[str]) -> list[Gate]:
     try:
         models = json.loads((folder / MANIFEST).read_text())["models"]
         files = sorted(path.name for path in folder.glob("*.onnx"))
-        gates.append(equal("files that are described", MANIFEST, sorted(model["file"] for model in models), files))
+        gates.append(equal("files described", MANIFEST, sorted(model["file"] for model in models), files))
         for model in models if _passed(gates) else []:
             gates.extend(_check_model(folder, model))
     except (OSError, KeyError, TypeError, ValueError) as error:
@@ -156,13 +156,13 @@ def verify(folder: Path, runtimes: Sequence[str]) -> list[Gate]:
 
 
 def check_structure(path: Path, channels: int, dtype: str = "float32", output_dtype: str = "") -> Iterator[Gate]:
-    """What can be seen without running the file: is it safe, valid, self-contained, and shaped as promised?
+    """Check without running it that a file is safe, valid, self-contained, and has the right inputs and outputs.
 
     Args:
-        path: of the ONNX file. Its weights are not read before it is known that they are inside.
+        path: of the ONNX file. Its weights are read only after checking that they are inside.
         channels: C of the images.
         dtype: of the input.
-        output_dtype: of the output; "" for the same.
+        output_dtype: of the output; "" means the same.
     """
     where = path.name
     if (size := path.stat().st_size) > MAX_BYTES:
@@ -223,7 +223,7 @@ def at_least(name: str, where: str, value: float, limit: float, unit: str = "") 
 
 
 def failed(name: str, where: str, error: Exception) -> Gate:
-    """A gate that an error has decided."""
+    """A gate that failed with an error."""
     text = " ".join(str(error).split())[:200].replace("|", "/")
     return Gate(name, where, f"{type(error).__name__}: {text}", "no error", False)
 
@@ -241,7 +241,7 @@ def psnr_between(images: np.ndarray, others: np.ndarray) -> float:
 
 
 def _check_files(folder: Path) -> Iterator[Gate]:
-    """Is every file there, as it was written, and none besides?"""
+    """Check that every file is there and unchanged, and that there are no others."""
     paths = sorted(path for path in folder.rglob("*") if path.is_symlink() or not path.is_dir())
     present = {path.relative_to(folder).as_posix(): path for path in paths}
     links = [name for name, path in present.items() if path.is_symlink() or path.lstat().st_nlink > 1]
@@ -253,43 +253,45 @@ def _check_files(folder: Path) -> Iterator[Gate]:
     try:
         lines = [line.split("  ", 1) for line in (folder / SUMS).read_text().splitlines()]
         sums = {name: digest for digest, name in lines}
-        # The files that the page needs are fetched by whoever opens it; their sums are in the manifest.
+        # The files that the demo page needs are fetched when it is served; their sums are in the manifest.
         fetched = json.loads((folder / MANIFEST).read_text()).get("fetched", {})
         outside = [name for name in (*sums, *fetched) if PurePosixPath(name).is_absolute() or ".." in name]
     except (OSError, ValueError, AttributeError, TypeError) as error:
         yield failed("is readable", f"{SUMS} and {MANIFEST}", error)
         return
     yield equal("paths that leave the folder", SUMS, outside, [])
-    yield equal("files that are missing", "folder", sorted(set(sums) - set(present)), [])
-    yield equal("files that are not listed", "folder", sorted(set(present) - set(sums) - set(fetched) - {SUMS}), [])
+    yield equal("missing files", "folder", sorted(set(sums) - set(present)), [])
+    yield equal("unlisted files", "folder", sorted(set(present) - set(sums) - set(fetched) - {SUMS}), [])
     known = {**fetched, **sums}
     changed = [name for name in present if name in known and sha256_file(present[name]) != known[name]]
-    yield equal("files that differ from their sums", f"{len(sums)} files", changed, [])
+    yield equal("files that do not match their checksums", f"{len(sums)} files", changed, [])
 
 
 def _check_model(folder: Path, model: dict[str, Any]) -> Iterator[Gate]:
     path = folder / model["file"]
     found, wanted = sha256_file(path), str(model["sha256"])
-    yield Gate("sum in the manifest", model["file"], f"{found[:16]}…", f"{wanted[:16]}…", found == wanted)
+    yield Gate("checksum in the manifest", model["file"], f"{found[:16]}…", f"{wanted[:16]}…", found == wanted)
     yield from check_structure(path, model["input"]["shape"][1], model["input"]["dtype"], model["output"]["dtype"])
 
 
 def _check_outputs(folder: Path, model: dict[str, Any], runtime_name: str) -> Iterator[Gate]:
-    """Run the golden input, at once and image by image, and compare with the golden output."""
+    """Run the golden inputs, at once and image by image, and compare with the golden outputs."""
     runtime = RUNTIMES[runtime_name]
     where = f"{runtime_name}: {model['file']}"
     try:
-        noisy, wanted = (_read_tensor(folder / model["test_data"] / f"{name}_0.pb") for name in ("input", "output"))
-        if runtime.largest_input:
-            count = max(1, runtime.largest_input // noisy[0].size)
-            noisy, wanted = noisy[:count], wanted[:count]
         session = runtime.open(folder / model["file"])
-        for kind, found in (
-            (f"{len(noisy)} golden images", session(noisy)),
-            ("one by one", np.concatenate([session(noisy[i : i + 1]) for i in range(len(noisy))])),
-        ):
-            yield _compare(f"{where}: {kind}", found, wanted, model["tolerance"])
-    except Exception as error:  # every runtime raises errors of its own
+        for data in (model["test_data"], *model.get("more_test_data", ())):
+            noisy, wanted = (_read_tensor(folder / data / f"{name}_0.pb") for name in ("input", "output"))
+            if runtime.largest_input:
+                count = max(1, runtime.largest_input // noisy[0].size)
+                noisy, wanted = noisy[:count], wanted[:count]
+            size = f"{noisy.shape[2]}x{noisy.shape[3]}"
+            for kind, found in (
+                (f"{len(noisy)} golden images of {size}", session(noisy)),
+                (f"{size}, one by one", np.concatenate([session(noisy[i : i + 1]) for i in range(len(noisy))])),
+            ):
+                yield _compare(f"{where}: {kind}", found, wanted, model["tolerance"])
+    except Exception as error:  # every runtime has its own kinds of errors
         yield failed("runs", where, error)
 
 
@@ -298,7 +300,7 @@ def _compare(where: str, found: np.ndarray, wanted: np.ndarray, tolerance: dict[
     if kind != wanted_kind:
         return Gate("type and shape", where, kind, wanted_kind, False)
     if "psnr" in tolerance:
-        return at_least("PSNR to the golden output", where, psnr_between(found, wanted), tolerance["psnr"], " dB")
+        return at_least("PSNR against the golden output", where, psnr_between(found, wanted), tolerance["psnr"], " dB")
     difference = np.abs(found.astype(np.float64) - wanted.astype(np.float64)).max(initial=0)
     return at_most("difference from the golden output", where, float(difference), tolerance["max_abs"])
 
@@ -348,14 +350,14 @@ def is_installed(runtime: str) -> bool:
 
 
 def report(folder: Path, choice: str) -> tuple[str, str, int]:
-    """Verify `folder`: the table to print, the line that says what is off ("" if nothing is), and the exit code.
+    """Verify `folder`: the table to print, the line that says what failed ("" if nothing did), and the exit code.
 
     Args:
         folder: the hand-off folder.
-        choice: a key of `RUNTIMES`, or "all" for those that are installed.
+        choice: a key of `RUNTIMES`, or "all" for every one that is installed.
     """
     if not (folder / SUMS).is_file():
-        return "", f"{folder} is no hand-off folder: it has no file {SUMS}", 2
+        return "", f"{folder} is not a hand-off folder: it has no file {SUMS}", 2
     runtimes = [name for name in RUNTIMES if is_installed(name)] if choice == "all" else [choice]
     missing = [name for name in (RUNTIMES if choice == "all" else [choice]) if not is_installed(name)]
     if choice != "all" and missing:
@@ -381,7 +383,7 @@ def report(folder: Path, choice: str) -> tuple[str, str, int]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument(
-        "folder", nargs="?", type=Path, default=Path(__file__).parent, help="default: that of this file"
+        "folder", nargs="?", type=Path, default=Path(__file__).parent, help="default: the folder of this file"
     )
     parser.add_argument("--runtime", choices=[*RUNTIMES, "all"], default="onnxruntime")
     arguments = parser.parse_args()

@@ -34,6 +34,8 @@ from pipeline.scoring.score import PROTOCOL, noisy_inputs
 FILES = Path(__file__).parent / "files"  # copied into every folder unchanged: the example clients and the demo page
 _GOLDEN = "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
 _GOLDEN_8_BITS = "test_data_set_uint8"
+# More of them: number of images, height and width. Odd sides, one beyond 128, a batch beyond 8.
+_GOLDEN_SIZES = {"test_data_set_1": (2, 31, 45), "test_data_set_2": (1, 131, 150), "test_data_set_3": (9, 12, 20)}
 _GOLDEN_IMAGES = 7
 _SAMPLE_IMAGES, _SAMPLE_PIXELS = 10, 500_000  # limits of samples/: images, and pixels in all
 
@@ -48,6 +50,7 @@ class Examples:
     golden_input: np.ndarray  # to check a runtime with
     golden_output: np.ndarray
     golden_output_8_bits: np.ndarray  # uint8; of the golden input in 8 bits
+    golden_sizes: Mapping[str, tuple[np.ndarray, np.ndarray]]  # input and output of other sizes, by name of the folder
 
 
 @torch.no_grad()
@@ -62,7 +65,19 @@ def make_examples(model: nn.Module, test: Part, noise: Noise) -> Examples:
         golden,
         model(torch.from_numpy(golden)).numpy(),
         EightBits(model)(torch.from_numpy(to_integers(golden))).numpy(),
+        {name: _of_size(model, golden, *size) for name, size in _GOLDEN_SIZES.items()},
     )
+
+
+def _of_size(
+    model: nn.Module, images: np.ndarray, count: int, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Images that are repeated or cut to a size and a number, and what the model makes of them."""
+    number, down, right = (
+        -(-want // have) for want, have in zip((count, height, width), np.delete(images.shape, 1), strict=True)
+    )
+    noisy = np.tile(images, (number, 1, down, right))[:count, :, :height, :width]
+    return noisy, model(torch.from_numpy(noisy)).numpy()
 
 
 def pack(folder: Path, description: Description, proof: Proof, examples: Examples) -> None:
@@ -78,6 +93,8 @@ def pack(folder: Path, description: Description, proof: Proof, examples: Example
     (folder / "parity_report.md").write_text(proof.report.to_markdown())
 
     _write_golden(folder / _GOLDEN, examples.golden_input, examples.golden_output)
+    for name, pair in examples.golden_sizes.items():
+        _write_golden(folder / name, *pair)
     if any(VARIANTS[variant.name].dtype == "uint8" for variant in proof.variants):
         _write_golden(folder / _GOLDEN_8_BITS, to_integers(examples.golden_input), examples.golden_output_8_bits)
 
@@ -119,6 +136,7 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
             "summary": "the model",
             "file": MODEL,
             "test_data": _GOLDEN,
+            "more_test_data": [*_GOLDEN_SIZES],
             "tolerance": {"max_abs": MAX_ABS},
             "test_psnr_db": {config.training_noise.label: proof.report.value} if proof.report.metric == "psnr" else {},
         },
@@ -150,6 +168,7 @@ def _variant_entry(made: VariantFile) -> dict[str, Any]:
         "summary": variant.summary,
         "file": made.path.name,
         "test_data": _GOLDEN_8_BITS if variant.dtype == "uint8" else _GOLDEN,
+        "more_test_data": [] if variant.dtype == "uint8" else [*_GOLDEN_SIZES],
         "tolerance": variant.tolerance,
         "runtimes": variant.runtimes,
         "test_psnr_db": made.psnr,

@@ -31,7 +31,8 @@ def test_a_whole_folder_passes_without_torch_and_mlflow(handoff: Path) -> None:
     assert (done.code, done.err) == (0, ""), done
     assert "FAILED" not in done.out
     for where in ("model.onnx", "model_uint8.onnx", "model_int8.onnx", "model_fp16.onnx"):
-        assert f"onnxruntime: {where}: 7 golden images" in done.out
+        assert f"onnxruntime: {where}: 7 golden images of 28x28" in done.out
+        assert (f"onnxruntime: {where}: 9 golden images of 12x20" in done.out) == (where != "model_uint8.onnx")
     assert f"checks passed, in onnxruntime; SHA-256 of model.onnx: {sha256_file(handoff / 'model.onnx')}" in done.out
 
 
@@ -57,7 +58,7 @@ def test_every_runtime_computes_what_torch_computed(runtime: str, trained: Train
     table, error, code = report(trained.handoff, runtime)
     assert (error, code) == ("", 0)
     lines = [line for line in table.splitlines() if f"{runtime}: model.onnx" in line]
-    assert len(lines) == 2
+    assert len(lines) == 2 * 4  # at once and one by one, of four sizes
     assert f"{runtime}: model_uint8.onnx" in table
 
 
@@ -179,10 +180,10 @@ def manifest_without_models(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "message"),
     [
-        (one_byte_changed, "files that do not match their checksums (52 files): model.onnx; allowed: none"),
-        (truncated, "files that do not match their checksums (52 files): model.onnx"),
+        (one_byte_changed, "files that do not match their checksums (58 files): model.onnx; allowed: none"),
+        (truncated, "files that do not match their checksums (58 files): model.onnx"),
         (truncated_with_its_sums, "is an ONNX file (model.onnx): DecodeError"),
-        (swapped, "difference from the golden output (onnxruntime: model.onnx: 7 golden images)"),
+        (swapped, "difference from the golden output (onnxruntime: model.onnx: 7 golden images of 28x28)"),
         (missing_file, "missing files (folder): test_data_set_0/output_0.pb"),
         (file_besides, "unlisted files (folder): samples/other.png"),
         (symlink, "links to other files (folder): model.onnx"),

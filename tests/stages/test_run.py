@@ -123,6 +123,7 @@ def test_the_handoff_folder_is_complete_and_its_sums_hold(trained: Trained) -> N
         "parity_report.md",
         "test_data_set_0/input_0.pb",
         "test_data_set_0/output_0.pb",
+        *(f"test_data_set_{number}/{name}_0.pb" for number in (1, 2, 3) for name in ("input", "output")),
         "samples/0_noisy.png",
         "samples/0_denoised.png",
         "samples/0_clean.png",
