@@ -275,20 +275,22 @@ def _check_model(folder: Path, model: dict[str, Any]) -> Iterator[Gate]:
 
 
 def _check_outputs(folder: Path, model: dict[str, Any], runtime_name: str) -> Iterator[Gate]:
-    """Run the golden input, at once and image by image, and compare with the golden output."""
+    """Run the golden inputs, at once and image by image, and compare with the golden outputs."""
     runtime = RUNTIMES[runtime_name]
     where = f"{runtime_name}: {model['file']}"
     try:
-        noisy, wanted = (_read_tensor(folder / model["test_data"] / f"{name}_0.pb") for name in ("input", "output"))
-        if runtime.largest_input:
-            count = max(1, runtime.largest_input // noisy[0].size)
-            noisy, wanted = noisy[:count], wanted[:count]
         session = runtime.open(folder / model["file"])
-        for kind, found in (
-            (f"{len(noisy)} golden images", session(noisy)),
-            ("one by one", np.concatenate([session(noisy[i : i + 1]) for i in range(len(noisy))])),
-        ):
-            yield _compare(f"{where}: {kind}", found, wanted, model["tolerance"])
+        for data in (model["test_data"], *model.get("more_test_data", ())):
+            noisy, wanted = (_read_tensor(folder / data / f"{name}_0.pb") for name in ("input", "output"))
+            if runtime.largest_input:
+                count = max(1, runtime.largest_input // noisy[0].size)
+                noisy, wanted = noisy[:count], wanted[:count]
+            size = f"{noisy.shape[2]}x{noisy.shape[3]}"
+            for kind, found in (
+                (f"{len(noisy)} golden images of {size}", session(noisy)),
+                (f"{size}, one by one", np.concatenate([session(noisy[i : i + 1]) for i in range(len(noisy))])),
+            ):
+                yield _compare(f"{where}: {kind}", found, wanted, model["tolerance"])
     except Exception as error:  # every runtime has its own kinds of errors
         yield failed("runs", where, error)
 
