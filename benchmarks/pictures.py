@@ -118,13 +118,13 @@ def screenshot() -> np.ndarray:
 GRAIN = sigma(20, "correlated:blur=0.8,")
 CASES = (
     Case("coffee, sensor", photo("coffee"), "sensor:shot=0.01"),
-    Case("coffee, sigma 25", photo("coffee"), sigma(25)),
     Case("coffee, sensor, JPEG 40", halved("coffee"), "sensor:shot=0.005", quality=40),
     Case("coffee, 12 bits, sigma 15", photo("coffee"), sigma(15), white=TWELVE),
     Case("face, 16 bits, sigma 15", photo("astronaut"), sigma(15), white=SIXTEEN),
     Case("face, sigma 25", photo("astronaut"), sigma(25)),
     Case("face, sigma 50", photo("astronaut"), sigma(50)),
     Case("cat, sigma 10", photo("chelsea"), sigma(10)),
+    Case("cat, sigma 25", photo("chelsea"), sigma(25)),
     Case("cat, grain", halved("chelsea"), GRAIN),
     Case("cat, JPEG 25", halved("chelsea"), quality=25),
     Case("retina, sigma 50", photo("retina"), sigma(50)),
@@ -172,7 +172,6 @@ FIGURES: dict[str, tuple[Crop, ...]] = {
     ),
     "photographs-print.jpg": (
         ("letters, sigma 25", 0, 0, 1),
-        ("letters, sigma 50", 0, 0, 1),
         ("screenshot, sigma 25", 40, 40, 1),
         ("line drawing, sigma 25", 5, 50, 2),
         ("line drawing, clean", 5, 50, 2),
@@ -185,9 +184,9 @@ FIGURES: dict[str, tuple[Crop, ...]] = {
         ("retina, sigma 50", 600, 900, 1),
     ),
 }
-HEIGHT, WIDTH, GAP = 150, 290, 6  # pixels: of a crop, and between crops
-FIRST = "coffee, sigma 25"  # the picture in the README,
-BOX, SIZE = (0, 40, 600, 340), (1200, 600)  # what is shown of it, and how large
+HEIGHT, WIDTH, GAP = 120, 290, 6  # pixels: of a crop, and between crops
+FIRST = "cat, sigma 25"  # the picture in the README,
+BOX, SIZE = (0, 20, 451, 245), (1200, 600)  # what is shown of it, and how large
 
 
 def write(case: Case, folder: Path) -> None:
@@ -225,7 +224,7 @@ def draw(crops: Sequence[Crop], folder: Path, path: Path) -> None:
             image = Image.fromarray(np.broadcast_to(stored(crop, BYTE), (*crop.shape[:2], 3)).copy())
             image = image.resize((times * image.width, times * image.height), Image.Resampling.NEAREST)
             sheet.paste(image, (place * (WIDTH + GAP), line * (HEIGHT + GAP)))
-    sheet.save(path, quality=82, subsampling=0, optimize=True)
+    sheet.save(path, quality=72, subsampling=0, optimize=True)
 
 
 def draw_first(folder: Path, path: Path) -> None:
