@@ -193,8 +193,7 @@ def write(case: Case, folder: Path) -> None:
     """Write a picture to `noisy/`, and the clean one, in 8 bits, to `clean/`."""
     pixels = case.noisy()
     if case.white == BYTE:
-        options = {"quality": case.quality} if case.quality else {}
-        Image.fromarray(pixels).save(folder / "noisy" / case.file, **options)
+        Image.fromarray(pixels).save(folder / "noisy" / case.file, quality=case.quality)  # PNG has none
     else:
         np.save(folder / "noisy" / case.file, pixels)
     Image.fromarray(stored(case.clean(), BYTE)).save((folder / "clean" / case.file).with_suffix(".png"))

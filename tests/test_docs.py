@@ -128,7 +128,8 @@ def _anchors(file: Path) -> set[str]:
 
 def test_every_picture_is_shown_and_described() -> None:
     shown = dict(re.findall(r"!\[([^\]]*)\]\((?:docs/)?([^)]+)\)", "".join(map(_prose, PAGES))))
-    assert set(shown.values()) >= {path.name for path in (PROJECT / "docs").glob("*.png")}
+    pictures = {path.name for path in (PROJECT / "docs").iterdir() if path.suffix in (".png", ".jpg")}
+    assert set(shown.values()) >= pictures
     assert all(len(description) > 20 for description in shown)
 
 

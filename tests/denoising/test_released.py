@@ -70,7 +70,7 @@ def denoised(clean: Pictures, noisy: Pictures, tmp_path_factory: pytest.TempPath
 
 
 def psnr(found: np.ndarray, wanted: np.ndarray) -> float:
-    return float(-10 * np.log10(np.square((found / 255 - wanted / 255)).mean()))
+    return float(-10 * np.log10(np.square(found / 255 - wanted / 255).mean()))
 
 
 @pytest.mark.parametrize("name", ["cat", "face", "camera", "camera in colour"])
