@@ -25,11 +25,12 @@ def options(*arguments: str) -> dict[str, object]:
 
 
 def test_presets_are_what_they_are_called() -> None:
-    assert set(PRESETS) == {"page", "fast", "best", "blind"}
+    assert set(PRESETS) == {"page", "fast", "best", "blind", "photographs"}
     for name in PRESETS:
         assert options("--config", name)["model"] in MODELS
     assert options("--config", "page")["recipe"] == "page"
     assert options("--config", "blind")["variance"] == "0.0005:0.1"
+    assert options("--config", "photographs")["dataset"] == "photos"
 
 
 def test_the_command_line_wins(tmp_path: Path) -> None:

@@ -58,7 +58,8 @@ def test_every_runtime_computes_what_torch_computed(runtime: str, trained: Train
     table, error, code = report(trained.handoff, runtime)
     assert (error, code) == ("", 0)
     lines = [line for line in table.splitlines() if f"{runtime}: model.onnx" in line]
-    assert len(lines) == 2 * 4  # at once and one by one, of four sizes
+    # At once and one by one, of four sizes, one of which is too large for ONNX's reference.
+    assert len(lines) == 2 * (3 if runtime == "reference" else 4)
     assert f"{runtime}: model_uint8.onnx" in table
 
 
