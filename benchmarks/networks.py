@@ -7,6 +7,7 @@ scored on the validation photographs at sigma 15, 25 and 50 of 255. Prints a tab
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from dataclasses import dataclass
 
@@ -66,7 +67,7 @@ def main() -> None:
         rows.append(
             [name, *costs, f"{result.seconds:.2f}", f"{result.megapixels:.0f}", *map("{:.2f}".format, result.psnrs)]
         )
-        print(rows[-1], flush=True)
+        print(*rows[-1], file=sys.stderr, flush=True)
     columns = ["network", "parameters", "kMAC a pixel", "s a megapixel", "megapixels seen", *(f"{s}" for s in SIGMAS)]
     print(f"\nPSNR in dB, {arguments.seconds:g} CPU seconds of training each:\n")
     print(markdown_table([columns, *rows]))

@@ -174,7 +174,7 @@ def _cells(images: list[torch.Tensor], size: int, by_detail: bool) -> tuple[torc
 
     Returns:
         int64 [N, 5]: the number of the image, the rectangle's top and left, its height and width. And float64 [N]: the
-        weight of each, which is its area, times the mean gradient of the crop in its middle if that is asked for.
+        weight of each, which is its area, times the gradients in the crop in its middle if that is asked for.
     """
     step = max(1, size // 2)
     cells, weights = [], []
@@ -197,7 +197,7 @@ def _cells(images: list[torch.Tensor], size: int, by_detail: bool) -> tuple[torc
 
 
 def _detail(image: torch.Tensor, size: int, tops: torch.Tensor, lefts: torch.Tensor) -> torch.Tensor:
-    """The mean gradient of the squares of `size` pixels that begin at `tops` and `lefts`: float64 [tops, lefts]."""
+    """The sum of the gradients in squares of `size` pixels that begin at `tops` and `lefts`: float64 [tops, lefts]."""
     gray = image.float().mean(dim=0)
     gradient = (gray[1:, 1:] - gray[:-1, :-1]).abs() + (gray[1:, :-1] - gray[:-1, 1:]).abs()
     # Sums over rectangles from the top left corner give the sum over any square.

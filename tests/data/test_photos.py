@@ -75,6 +75,8 @@ def test_photographs_in_the_data_folder_are_reduced_and_credited(tmp_path: Path,
     for number in range(30):
         piece = photos[0][:, number : number + 200, number : number + 300].transpose(1, 2, 0)
         Image.fromarray(piece).save(tmp_path / "photos" / "trip" / f"{number}.png")
+    (tmp_path / "photos" / "walk").mkdir()
+    Image.fromarray(photos[1][:, :200, :300].transpose(1, 2, 0)).save(tmp_path / "photos" / "walk" / "0.png")
     parts = Photos(tmp_path).divide(3, tmp_path)
     assert parts.validation is not None
     shapes = [image.shape for image in parts.train.images]
@@ -82,9 +84,9 @@ def test_photographs_in_the_data_folder_are_reduced_and_credited(tmp_path: Path,
     assert {(3, 300, 1300), (3, 150, 650)} < {*shapes}  # of a half and a quarter of the size
     assert 1 <= len(middles) < 10
     assert max(max(shape) for shape in middles) <= 384
-    assert len(shapes) + len(middles) == len(Photos(Path("nowhere")).divide(3, tmp_path).train.images) + 4 + 30
+    assert len(shapes) + len(middles) == len(Photos(Path("nowhere")).divide(3, tmp_path).train.images) + 4 + 31
     assert "wallpapers of the Budgie desktop: CC0 1.0 (1)" in Photos(tmp_path).licence  # not for another form of a file
-    assert "not known (31)" in Photos(tmp_path).licence
+    assert "not known (32)" in Photos(tmp_path).licence
 
 
 def test_crops_by_detail_are_where_the_detail_is() -> None:

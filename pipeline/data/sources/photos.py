@@ -87,20 +87,24 @@ class Photos:
         folder = data_dir / _FOLDER
         known = [path for place in _INSTALLED for path in sorted(place.glob("*.jpg")) if _credit(path)]
         own = find_images(folder).images if folder.is_dir() else []
-        self._found = list({path.name: path for path in [*known, *own]}.values())
+        names = {path.name for path in own}
+        self._found = {path.name: path for path in known if path.name not in names}
+        # Two folders may each have a file of one name.
+        self._found |= {path.relative_to(data_dir).as_posix(): path for path in own}
         self.origin = "photographs in scikit-image and scikit-learn, and " + (
-            f"{len(self._found)} others" if self._found else f"no others: there are none in {folder}"
+            f"{len(self._found)} others"
+            if self._found
+            else f"no others: there are none in the data folder's {_FOLDER}/"
         )
         counts: dict[str, int] = {}
-        for path in self._found:
+        for path in self._found.values():
             credit = _credit(path)
             text = f"{credit.by}: {credit.licence}" if credit else "others, of which it is not known"
             counts[text] = counts.get(text, 0) + 1
         self.licence = "; ".join([_INSIDE, *(f"{text} ({count})" for text, count in counts.items())])
 
     def inputs(self) -> dict[str, str]:
-        paths = {path.name: path for path in [*self._train, *self._test, *self._found]}
-        return {name: sha256_file(path) for name, path in paths.items()}
+        return self._sums
 
     def divide(self, channels: Channels, scratch: Path) -> Division:
         channels = 1 if channels == AUTO else channels
@@ -112,13 +116,12 @@ class Photos:
             train = [path for path in train if path.name not in _TEST_COLOUR]
             test = [path for path in self._train if path.name in _TEST_COLOUR]
         images = [_read(path, channels) for path in train]
-        # By digest, so that one photograph more does not change the part of all others.
-        validates = [int(sha256_file(path)[:8], 16) % _VALIDATES == 0 for path in self._found]
         middles = []
-        for path, is_validation in zip(self._found, validates, strict=True):
+        for name, path in self._found.items():
             photograph = _read(path, channels)
             reduced = [_reduced(photograph, factor) for factor in ((2, 4) if max(photograph.shape) > _LARGE else (2,))]
-            if is_validation:
+            # By digest, so that one photograph more does not change the part of all others.
+            if int(self._sums[name][:8], 16) % _VALIDATES == 0:
                 middles += [_middle(image) for image in reduced]
             else:
                 images += reduced
@@ -132,6 +135,11 @@ class Photos:
 
     def test_labels(self) -> None:
         return None
+
+    @cached_property
+    def _sums(self) -> dict[str, str]:
+        paths = {path.name: path for path in [*self._train, *self._test]} | self._found
+        return {name: sha256_file(path) for name, path in paths.items()}
 
     @cached_property
     def _train(self) -> list[Path]:
