@@ -76,6 +76,7 @@ def verify_command(folder: Path, runtime: str) -> None:
     help="Pixel value that is white, if not the model's or the largest of its type.",
 )
 @click.option("--black", type=Number(float, -3e38, 3e38), help="Pixel value that is black, if not the model's or 0.")
+@click.option("--overwrite", is_flag=True, help="Replace also files in --output that are no results of denoise.")
 @with_options("seed", seed="Seed of the noise that is added.")
 def denoise_command(
     inputs: tuple[Path, ...],
@@ -86,12 +87,13 @@ def denoise_command(
     variance: float,
     white: float | None,
     black: float | None,
+    overwrite: bool,
     seed: int,
 ) -> None:
     """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
     from pipeline.denoising.command import denoise
 
-    denoise(file, inputs, output, variance, seed, white, black, strength, quality)
+    denoise(file, inputs, output, variance, seed, white, black, strength, quality, overwrite)
 
 
 @click.command("demo", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind"])

@@ -1,4 +1,4 @@
-"""Reading and writing files of images. What a file is, its first bytes say, not its name."""
+"""Reading files of images. What a file is, its first bytes say, not its name."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
-import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.config import MAX_CHANNELS
@@ -18,9 +17,8 @@ from pipeline.data.formats.arrays import read_npy, read_npz
 from pipeline.data.formats.by_pillow import MAX_PIXELS, read_by_pillow
 from pipeline.data.formats.picture import Picture
 from pipeline.errors import PipelineError
-from pipeline.files import write_file
 
-__all__ = ["FORMATS", "HEAD", "SUFFIXES", "Picture", "format_of", "read_picture", "write_picture"]
+__all__ = ["FORMATS", "HEAD", "SUFFIXES", "Picture", "format_of", "read_picture"]
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".mpo", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".npz"),
@@ -100,17 +98,6 @@ def read_picture(source: Path | BinaryIO) -> Picture:
     if picture.pixels.shape[1] > MAX_CHANNELS:
         raise PipelineError(f"it has {picture.pixels.shape[1]} channels; at most {MAX_CHANNELS} are allowed")
     return picture
-
-
-def write_picture(picture: Picture, pixels: np.ndarray, path: Path) -> None:
-    """Write `pixels`, of the shape and type of `picture.pixels`, in the form of `picture`.
-
-    Raises:
-        OSError: the file cannot be written; a file that was there before is still there.
-    """
-    data = picture.encode(pixels)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_file(path, data)
 
 
 def _reader(form: str | None) -> Callable[[BinaryIO], Picture]:

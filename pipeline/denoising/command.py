@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import math
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -14,14 +14,18 @@ import click
 import numpy as np
 
 from pipeline.data.finding import find_images
-from pipeline.data.image_files import FORMATS, Picture, read_picture, write_picture
+from pipeline.data.image_files import FORMATS, Picture, read_picture
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.data.transparency import filled
 from pipeline.denoising.levels import Dim
 from pipeline.denoising.model import batches, with_hidden
 from pipeline.denoising.networks import Network, Networks, open_networks
+from pipeline.denoising.progress import ProgressDisplay
+from pipeline.denoising.results import Results
 from pipeline.errors import ArgumentError, PipelineError, counted
-from pipeline.files import printable, write_file
+from pipeline.files import printable
+
+_NO_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors with which no file can be written
 
 
 @dataclass(frozen=True)
@@ -33,13 +37,18 @@ class Job:
 
 
 @dataclass
-class Progress:
-    """What has been done so far."""
+class Outcome:
+    """What has come of the files so far."""
 
     skipped: int = 0
     noisy: list[float] = field(default_factory=list)  # PSNR in dB of every image with noise added ...
     denoised: list[float] = field(default_factory=list)  # ... and of its denoised copy
     dim: Dim = field(default_factory=Dim)
+
+    def skip(self, job: Job, why: str) -> None:
+        """Report a file for which there is no result."""
+        click.echo(f"skipped {printable(job.path)}: {' '.join(why.split())}", err=True)
+        self.skipped += 1
 
 
 def denoise(
@@ -52,6 +61,7 @@ def denoise(
     black: float | None = None,
     strength: float = 1,
     quality: str = "fast",
+    overwrite: bool = False,
 ) -> None:
     """Write a denoised copy of every file in `inputs` to the folder `output`, in its own form and under its own name.
 
@@ -64,32 +74,44 @@ def denoise(
         white, black: the pixel values that stand for 1 and 0, see `pipeline.denoising.levels`.
         strength: from 0, which copies the files, to 1.5; see `pipeline.denoising.strength`.
         quality: "fast", or "best": the mean over all turns and flips, which takes eight times as long.
+        overwrite: replace also files that are no results of `denoise`.
 
     Raises:
-        PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input or
-            another output, or, after everything else is done, some files were skipped.
+        PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input, another
+            output, or a file that is none; the folder cannot be written to; or, after everything else is done, some
+            files were skipped.
     """
     jobs = list(_jobs(inputs, output))
-    progress = Progress()
-    with open_networks(model, white=white, black=black, strength=strength, best=quality == "best") as networks:
-        terminal = sys.stderr.isatty()
-        with click.progressbar(length=len(jobs), label="denoise", file=sys.stderr, hidden=not terminal) as bar:
-            for network, found in groupby(_pictures(jobs, networks, progress), key=lambda found: found[0]):
-                for batch in batches((job, picture) for _, job, picture in found):
-                    _denoise_batch(network, batch, variance, seed, progress)
-                    bar.update(len(batch))
-    if progress.dim.warning:
-        click.echo(progress.dim.warning, err=True)
-    if networks.summary:
-        click.echo(f"denoise: {networks.summary}")
-    done = f"denoise: {len(jobs) - progress.skipped:,} of {counted(len(jobs), 'file')}, in {printable(output)}"
-    if progress.noisy:
-        noisy, denoised = (sum(values) / len(values) for values in (progress.noisy, progress.denoised))
+    results = _results(output, jobs, overwrite)
+    outcome = Outcome()
+    opened = open_networks(model, white=white, black=black, strength=strength, best=quality == "best")
+    with opened as networks, ProgressDisplay(len(jobs)) as display:
+        pictures = _pictures(jobs, networks, outcome, display)
+        for network, found in groupby(pictures, key=lambda found: found[0]):
+            for batch in batches((job, picture) for _, job, picture in found):
+                _denoise_batch(network, batch, variance, seed, outcome, results)
+                display.update(len(batch))
+    _report(outcome, networks.summary, len(jobs), output)
+
+
+def _report(outcome: Outcome, networks: str, files: int, output: Path) -> None:
+    """Say what was done.
+
+    Raises:
+        PipelineError: some files were skipped.
+    """
+    if outcome.dim.warning:
+        click.echo(outcome.dim.warning, err=True)
+    if networks:
+        click.echo(f"denoise: {networks}")
+    done = f"denoise: {files - outcome.skipped:,} of {counted(files, 'file')}, in {printable(output)}"
+    if outcome.noisy:
+        noisy, denoised = (sum(values) / len(values) for values in (outcome.noisy, outcome.denoised))
         done += f"; PSNR to the originals: noisy {noisy:.2f} dB, denoised {denoised:.2f} dB"
     click.echo(done)
-    if progress.skipped:
-        were = "was" if progress.skipped == 1 else "were"
-        raise PipelineError(f"{progress.skipped:,} of {counted(len(jobs), 'file')} {were} skipped")
+    if outcome.skipped:
+        were = "was" if outcome.skipped == 1 else "were"
+        raise PipelineError(f"{outcome.skipped:,} of {counted(files, 'file')} {were} skipped")
 
 
 def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
@@ -109,6 +131,27 @@ def _jobs(inputs: Sequence[Path], output: Path) -> Iterator[Job]:
             yield Job(path, target)
 
 
+def _results(output: Path, jobs: Sequence[Job], overwrite: bool) -> Results:
+    """The output folder.
+
+    Raises:
+        PipelineError: it cannot be read, or has files in the places of results that are none, and may not be
+            overwritten.
+    """
+    try:
+        results = Results(output)
+        foreign = [] if overwrite else [job.target for job in jobs if results.is_foreign(job.target)]
+    except OSError as error:
+        raise PipelineError(f"cannot read {printable(output)}: {error.strerror or error}") from error
+    if foreign:
+        more = f" (and {len(foreign) - 1:,} more)" if len(foreign) > 1 else ""
+        raise ArgumentError(
+            f"{printable(foreign[0])}{more} would be overwritten, but was not written by denoise, or was changed "
+            "since; choose another --output, or pass --overwrite"
+        )
+    return results
+
+
 def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     """The files that `given` means, and their names below the output folder."""
     if not given.exists():
@@ -123,7 +166,9 @@ def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     return [(path, path.relative_to(given)) for path in found.images]
 
 
-def _pictures(jobs: Sequence[Job], networks: Networks, progress: Progress) -> Iterator[tuple[Network, Job, Picture]]:
+def _pictures(
+    jobs: Sequence[Job], networks: Networks, outcome: Outcome, display: ProgressDisplay
+) -> Iterator[tuple[Network, Job, Picture]]:
     """The pictures that can be read and denoised, and by which model; the others are reported and counted."""
     for job in jobs:
         try:
@@ -131,17 +176,22 @@ def _pictures(jobs: Sequence[Job], networks: Networks, progress: Progress) -> It
             network = networks.of(picture)
             network.model.check(picture)
         except PipelineError as error:
-            click.echo(f"skipped {printable(job.path)}: {' '.join(str(error).split())}", err=True)
-            progress.skipped += 1
+            outcome.skip(job, str(error))
+            display.update()
             continue
         if not network.model.levels.is_known(picture.pixels.dtype):
-            progress.dim.look_at(printable(job.path), picture.pixels)
+            outcome.dim.look_at(printable(job.path), picture.pixels)
         networks.count(network, picture)
         yield network, job, picture
 
 
 def _denoise_batch(
-    network: Network, batch: Sequence[tuple[Job, Picture]], variance: float, seed: int, progress: Progress
+    network: Network,
+    batch: Sequence[tuple[Job, Picture]],
+    variance: float,
+    seed: int,
+    outcome: Outcome,
+    results: Results,
 ) -> None:
     """Denoise and write pictures of one shape and type."""
     model = network.model
@@ -155,17 +205,22 @@ def _denoise_batch(
         ]
     denoised = model.denoise(inputs, dtype)
     for (job, picture), before, noisy, after in zip(batch, clean, inputs, denoised, strict=True):
-        if variance:
-            progress.noisy.append(_psnr(noisy, before, levels))
-            progress.denoised.append(_psnr(after, before, levels))
+        is_copy = model.strength == 0 and not variance  # then also what saving as JPEG would change stays
         try:
-            if model.strength == 0 and not variance:  # also what saving as JPEG would change stays
-                job.target.parent.mkdir(parents=True, exist_ok=True)
-                write_file(job.target, job.path.read_bytes())
-            else:
-                write_picture(picture, with_hidden(picture, after), job.target)
+            data = job.path.read_bytes() if is_copy else picture.encode(with_hidden(picture, after))
+        except Exception as error:  # what an encoder raises can be anything
+            outcome.skip(job, f"it cannot be written as {picture.format}: {error or type(error).__name__}")
+            continue
+        try:
+            results.write(job.target, data)
         except OSError as error:
-            raise PipelineError(f"cannot write {printable(job.target)}: {error.strerror or error}") from error
+            if error.errno in _NO_FILE:
+                raise PipelineError(f"cannot write {printable(job.target)}: {error.strerror}") from error
+            outcome.skip(job, f"cannot write {printable(job.target)}: {error.strerror or error}")
+            continue
+        if variance:
+            outcome.noisy.append(_psnr(noisy, before, levels))
+            outcome.denoised.append(_psnr(after, before, levels))
 
 
 def _add_noise(pixels: np.ndarray, variance: float, seed: int, path: Path, levels: Levels, clip: bool) -> np.ndarray:

@@ -76,7 +76,7 @@ def test_files_of_every_kind_keep_names_depth_and_colour(trained: Trained, photo
         f"denoise: 17 of 17 files, in {tmp_path / 'out'}\n"
     )
     names = {path.relative_to(source).as_posix() for path in source.rglob("*") if path.is_file()}
-    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("*.*")} == names
+    assert {path.relative_to(tmp_path / "out").as_posix() for path in (tmp_path / "out").rglob("[!.]*.*")} == names
 
     for name, array in arrays.items():
         with Image.open(tmp_path / "out" / name) as image:
@@ -164,7 +164,7 @@ def test_unreadable_files_are_skipped_and_told(trained: Trained, photo: np.ndarr
         "objects.npy": "it holds Python objects (pickled) instead of numbers",
     }.items():
         assert part in said[name]
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["good.png"]
+    assert [path.name for path in (tmp_path / "out").glob("[!.]*")] == ["good.png"]
 
 
 def test_an_input_is_never_overwritten(trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli) -> None:
@@ -186,7 +186,7 @@ def test_an_input_is_never_overwritten(trained: Trained, photo: np.ndarray, tmp_
     # The results of an earlier call are not taken as inputs.
     for _ in range(2):
         assert run(cli, trained, tmp_path / "a", "--output", tmp_path / "a" / "out").code == 0
-    assert [path.name for path in (tmp_path / "a" / "out").rglob("*")] == ["same.png"]
+    assert [path.name for path in (tmp_path / "a" / "out").rglob("[!.]*")] == ["same.png"]
 
 
 def test_noise_can_be_added_to_try_it(trained: Trained, digits: np.ndarray, tmp_path: Path, cli: Cli) -> None:
@@ -254,10 +254,46 @@ def test_a_model_that_cannot_be_used(trained: Trained, photo: np.ndarray, tmp_pa
     assert (done.code, done.err) == (2, f"Error: {tmp_path / 'missing.png'} does not exist\n")
 
 
-def test_a_full_or_closed_folder_leaves_nothing(trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli) -> None:
-    Image.fromarray(photo).save(tmp_path / "a.png")
-    (tmp_path / "out").write_text("a file where the folder should be")
-    done = cli("denoise", "--model", trained.handoff, tmp_path / "a.png", "--output", tmp_path / "out" / "deep")
+def test_what_cannot_be_written_is_skipped_and_told(
+    trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli
+) -> None:
+    (tmp_path / "in" / "deep").mkdir(parents=True)
+    for name in ("a.png", "b.png", "deep/c.png"):
+        Image.fromarray(photo).save(tmp_path / "in" / name)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "deep").write_text("a file where a folder should be")
+    done = run(cli, trained, tmp_path / "in", "--output", tmp_path / "out")
     assert done.code == 1
-    assert done.err.startswith("Error: cannot write ")
-    assert (tmp_path / "out").read_text() == "a file where the folder should be"
+    said, end = done.err.splitlines()
+    assert said.startswith(f"skipped {tmp_path / 'in' / 'deep' / 'c.png'}: cannot write {tmp_path / 'out' / 'deep'}")
+    assert end == "Error: 1 of 3 files was skipped"
+    assert (tmp_path / "out" / "deep").read_text() == "a file where a folder should be"
+    assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"a.png", "b.png", "deep"}
+
+
+def test_other_files_are_not_overwritten(trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli) -> None:
+    (tmp_path / "in").mkdir()
+    for name in ("a.png", "b.png"):
+        Image.fromarray(photo).save(tmp_path / "in" / name)
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "b.png").write_text("mine")
+    done = run(cli, trained, tmp_path / "in", "--output", out)
+    assert (done.code, done.out) == (2, "")
+    assert done.err == (
+        f"Error: {out / 'b.png'} would be overwritten, but was not written by denoise, or was changed since; "
+        "choose another --output, or pass --overwrite\n"
+    )
+    assert (out / "b.png").read_text() == "mine"
+    assert not (out / "a.png").exists()
+    assert run(cli, trained, tmp_path / "in", "--output", out, "--overwrite").code == 0
+    result = (out / "b.png").read_bytes()
+    assert result != b"mine"
+    for options in ([], ["--strength", "0.5"], []):  # what it wrote itself, in this call or an earlier one
+        assert run(cli, trained, tmp_path / "in", "--output", out, *options).code == 0
+    assert (out / "b.png").read_bytes() == result
+    with (out / "a.png").open("ab") as file:
+        file.write(b"changed")
+    done = run(cli, trained, tmp_path / "in", "--output", out)
+    assert done.code == 2
+    assert f"{out / 'a.png'} would be overwritten" in done.err
