@@ -25,7 +25,7 @@ import click
 from pipeline.errors import PipelineError, counted
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import open_spool
-from pipeline.tracking.run_folder import in_use, lock_run
+from pipeline.tracking.run_folder import in_use, is_empty, lock_run, remove_empty
 from pipeline.tracking.spool import count_unsent
 
 if TYPE_CHECKING:
@@ -190,7 +190,7 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
         elif names.FOLDER in tags and not in_use(Path(tags[names.FOLDER])):
             yield Problem(
                 f"run {run_id} ({run.info.run_name}) has the status RUNNING, but its process is gone",
-                partial(_end, run_id),
+                partial(_end, run),
             )
         elif names.FOLDER not in tags and tags.get(names.SOURCE_TYPE) == "PROJECT":
             seconds = time.time() - run.info.start_time / 1000
@@ -202,12 +202,14 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
                 )
 
 
-def _end(run_id: str) -> str:
-    client = store.connect()
+def _end(run: MlflowRun) -> str:
+    client, run_id = store.connect(), run.info.run_id
+    parts = queries.search_runs(run.info.experiment_id, f"tags.`{names.PARENT}` = '{run_id}'")
+    is_resumable = names.SEED in run.data.tags or bool(parts)  # a training with its config, or a sweep with its trials
     client.set_tag(run_id, names.INTERRUPTED, "process vanished")
-    client.set_tag(run_id, names.RESUMABLE, "true")
+    client.set_tag(run_id, names.RESUMABLE, str(is_resumable).lower())
     client.set_terminated(run_id, "KILLED")
-    return f"marked as KILLED; continue it with: --resume {run_id}"
+    return "marked as KILLED; " + (f"continue it with: --resume {run_id}" if is_resumable else "it had not begun")
 
 
 def _fail(run_id: str) -> str:
@@ -230,11 +232,14 @@ def _check_artifacts(folders: Folders) -> Iterator[Problem]:
 
 
 def _check_leftovers(folders: Folders) -> Iterator[Problem]:
-    """Folders that a dead process left unfinished, and states of trainings that are over."""
+    """Folders that a dead process left unfinished or empty, and states of trainings that are over."""
     for parent in (folders.data / "prepared", folders.data, folders.artifacts):
         for path in parent.glob(".*.????????/") if parent.is_dir() else []:
             if time.time() - path.stat().st_mtime > _OLD:
                 yield Problem(f"{path} was left unfinished", partial(_remove, path))
+    for path in (folders.data / "runs").glob("*/"):
+        if is_empty(path):
+            yield Problem(f"{path} was left empty", partial(_remove_empty, path))
     finished = {run.info.run_id for run in _all_runs("attributes.status = 'FINISHED'")}
     for path in (folders.data / "runs").glob("*/states/"):
         if path.parent.name in finished and not in_use(path.parent):
@@ -243,6 +248,11 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
 
 def _remove(path: Path) -> str:
     shutil.rmtree(path)
+    return "removed"
+
+
+def _remove_empty(path: Path) -> str:
+    remove_empty(path)
     return "removed"
 
 

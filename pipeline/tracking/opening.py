@@ -6,7 +6,7 @@ import os
 import re
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -59,20 +59,27 @@ def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Itera
 def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[OpenRun]:
     client = store.connect()
     run_id = os.environ.pop("MLFLOW_RUN_ID", None)
-    if run_id is None:
-        run_id = store.create_run(name, parent)
-    info = store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info
-    opened = False
-    try:
-        with _open(run_id, data_dir, ends=True) as run:
-            opened = True
-            if info.run_name is None or _RANDOM_NAME.fullmatch(info.run_name):
-                run.log_tags({names.RUN_NAME: name})
-            yield run
-    except BaseException as error:
-        if not opened:
-            store.end_run(run_id, "FAILED", one_line(error))
-        raise
+    with ExitStack() as stack:
+        if run_id is None:
+            place = _place(stack.enter_context(lock_run(data_dir)))
+            run_id = store.create_run(name, {**place, **({names.PARENT: parent} if parent else {})})
+        info = store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info
+        opened = False
+        try:
+            with _open(run_id, data_dir, ends=True) as run:
+                opened = True
+                if info.run_name is None or _RANDOM_NAME.fullmatch(info.run_name):
+                    run.log_tags({names.RUN_NAME: name})
+                yield run
+        except BaseException as error:
+            if not opened:
+                store.end_run(run_id, "FAILED", one_line(error))
+            raise
+
+
+def _place(folder: Path) -> dict[str, str]:
+    """The tags by which whoever finds a run RUNNING can tell whether it is: the lock of `folder` is held."""
+    return {names.HOST: socket.gethostname(), names.FOLDER: str(folder.resolve())}
 
 
 @contextmanager
@@ -158,8 +165,7 @@ def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[OpenRun]:
         if not ends:
             yield run
             return
-        # So that whoever finds the run RUNNING can tell whether it is.
-        run.log_tags({names.HOST: socket.gethostname(), names.FOLDER: str(folder.resolve())})
+        run.log_tags(_place(folder))
         try:
             yield run
         except BaseException as error:

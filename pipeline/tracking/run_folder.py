@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -17,14 +18,18 @@ def run_folder(data_dir: str, run_id: str) -> Path:
 
 
 @contextmanager
-def lock_run(data_dir: str, run_id: str) -> Iterator[Path]:
+def lock_run(data_dir: str, run_id: str = "") -> Iterator[Path]:
     """Lock the folder of a run, and yield it; it is removed afterwards if it is empty.
+
+    Args:
+        data_dir: where the folders of runs are.
+        run_id: of the run; "" for one that the store has not made yet: it is to know a folder whose lock is held.
 
     Raises:
         PipelineError: another process has locked it, or it cannot be made.
     """
-    folder = run_folder(data_dir, run_id)
-    lock = FileLock(f"{folder}.lock")
+    folder = run_folder(data_dir, run_id or f"new-{uuid.uuid4().hex}")
+    lock = _lock_of(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock.acquire(timeout=0)
@@ -35,17 +40,13 @@ def lock_run(data_dir: str, run_id: str) -> Iterator[Path]:
     try:
         yield folder
     finally:
-        try:
-            folder.rmdir()
-            Path(lock.lock_file).unlink(missing_ok=True)
-        except OSError:  # something is in it
-            pass
+        _remove_empty(folder)
         lock.release()
 
 
 def in_use(folder: Path) -> bool:
     """Whether a process on this machine works on the run with this folder."""
-    lock = FileLock(f"{folder}.lock")
+    lock = _lock_of(folder)
     if not Path(lock.lock_file).exists():
         return False
     try:
@@ -54,3 +55,24 @@ def in_use(folder: Path) -> bool:
         return True
     lock.release()
     return False
+
+
+def is_empty(folder: Path) -> bool:
+    """Whether the folder of a run is there for nothing: a process that was killed has left it."""
+    return not in_use(folder) and not any(folder.iterdir())
+
+
+def remove_empty(folder: Path) -> None:
+    """Remove the folder of a run, if it is empty and nobody works on the run."""
+    with suppress(Timeout), _lock_of(folder).acquire(timeout=0):
+        _remove_empty(folder)
+
+
+def _remove_empty(folder: Path) -> None:
+    with suppress(OSError):  # something is in it
+        folder.rmdir()
+        Path(_lock_of(folder).lock_file).unlink(missing_ok=True)
+
+
+def _lock_of(folder: Path) -> FileLock:
+    return FileLock(f"{folder}.lock")

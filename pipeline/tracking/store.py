@@ -231,20 +231,19 @@ def experiment_id(create: bool = False) -> str:
     return experiment.experiment_id
 
 
-def create_run(name: str, parent: str | None = None) -> str:
+def create_run(name: str, tags: dict[str, str]) -> str:
     """Make a run in the experiment of the environment, and return its id.
 
     Args:
         name: of the run.
-        parent: id of the run that it becomes a child of.
+        tags: that it has from the first moment on.
     """
     client = connect()
     experiment = experiment_id(create=True)
-    tags = resolve_tags({names.PARENT: parent} if parent else {})
     if names.EXPERIMENT_KIND not in ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags:
         with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
             client.set_experiment_tag(experiment, names.EXPERIMENT_KIND, "custom_model_development")
-    return ask("a new run", lambda: client.create_run(experiment, tags=tags, run_name=name)).info.run_id
+    return ask("a new run", lambda: client.create_run(experiment, tags=resolve_tags(tags), run_name=name)).info.run_id
 
 
 def end_run(run_id: str, status: str, reason: str = "") -> None:

@@ -72,6 +72,37 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert "states belongs to a finished run: fixed, removed" in done.out
 
 
+KILLED_WHILE_STARTING = """
+import os, signal
+from pipeline.config import Config
+from pipeline.tracking import opening, store
+
+make = store.create_run
+def make_and_die(*arguments):
+    make(*arguments)
+    os.kill(os.getpid(), signal.SIGKILL)
+
+store.create_run = make_and_die
+with opening.start_run(Config(dataset="digits")):
+    pass
+"""
+
+
+def test_a_run_whose_process_died_before_its_first_record_is_found(cli: Cli, tmp_path: Path) -> None:
+    assert run_script(KILLED_WHILE_STARTING, tmp_path).returncode == -signal.SIGKILL
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "RUNNING"
+    done = cli("doctor")
+    assert (done.code, done.err) == (1, ""), done
+    assert f"run {run.info.run_id} ({run.info.run_name}) has the status RUNNING, but its process is gone" in done.out
+    done = cli("doctor", "--fix")
+    assert (done.code, done.err) == (0, ""), done
+    assert "fixed, marked as KILLED; it had not begun" in done.out
+    assert client.get_run(run.info.run_id).info.status == "KILLED"
+    assert list((tmp_path / "data" / "runs").iterdir()) == []
+
+
 def test_a_database_of_an_earlier_mlflow_is_upgraded_after_a_copy_was_made(cli: Cli, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     InitialBase.metadata.create_all(sqlalchemy.create_engine(f"sqlite:///{database}"))
