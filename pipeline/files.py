@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from pipeline.errors import PipelineError
+
+_LOCK, _FORMER = "unfinished.lock", "former"  # in a scratch folder
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -34,34 +38,76 @@ def printable(path: Path | str) -> str:
 def new_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder beside `target`; on success it replaces `target`, on failure it is removed.
 
-    A folder at `target` is replaced as a whole, never mixed with the new one.
+    A folder at `target` is replaced as a whole, never mixed with the new one. If the process is killed while it is out
+    of its place, the next that wants to replace it, or `doctor --fix`, puts it back first.
 
     Raises:
         PipelineError: it cannot be written.
     """
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # Same parent, so that the rename stays on one file system.
-        scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise PipelineError(f"cannot write {target}: {error.strerror or error}") from error
-    try:
-        contents = scratch / "new"
-        contents.mkdir()
-        yield contents
-        former = scratch / "former"
-        if target.exists():
-            target.rename(former)
-        try:
+        for scratch in unfinished_folders(target.parent):
+            if _target_of(scratch) == target:
+                finish_folder(scratch)
+        with scratch_folder(target) as scratch:
+            contents = scratch / "new"
+            contents.mkdir()
+            yield contents
+            if target.exists():
+                target.rename(scratch / _FORMER)
             contents.rename(target)
-        except OSError:
-            if former.exists():
-                former.rename(target)
-            raise
     except OSError as error:
         raise PipelineError(f"cannot write {target}: {error.strerror or error}") from error
-    finally:
-        shutil.rmtree(scratch, ignore_errors=True)
+
+
+@contextmanager
+def scratch_folder(target: Path) -> Iterator[Path]:
+    """Yield an empty folder for what `target` is made from, and remove it; one that is left can be told from others."""
+    # Same parent, so that renaming stays on one file system.
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    with FileLock(scratch / _LOCK):  # which a process that dies loses
+        try:
+            yield scratch
+        finally:
+            _put_away(scratch)
+
+
+def unfinished_folders(parent: Path) -> list[Path]:
+    """The folders of `scratch_folder` in `parent` whose process is gone."""
+    return [path.parent for path in parent.glob(f".*/{_LOCK}") if not is_held(path)]
+
+
+def finish_folder(scratch: Path) -> Path | None:
+    """Remove one of the `unfinished_folders`; the path of the folder that it had put aside, if that was put back."""
+    try:
+        with FileLock(scratch / _LOCK).acquire(timeout=0):
+            return _put_away(scratch)
+    except Timeout:  # another process does it
+        return None
+
+
+def is_held(lock: Path) -> bool:
+    """Whether a process on this machine holds the `FileLock` of this file, as far as this user can tell."""
+    if not lock.exists():
+        return False
+    try:
+        FileLock(lock).acquire(timeout=0).lock.release()
+    except (Timeout, OSError):
+        return True
+    return False
+
+
+def _target_of(scratch: Path) -> Path:
+    return scratch.with_name(scratch.name[1:].rpartition(".")[0])
+
+
+def _put_away(scratch: Path) -> Path | None:
+    former, target = scratch / _FORMER, _target_of(scratch)
+    is_needed = former.exists() and not target.exists()
+    if is_needed:
+        former.rename(target)
+    shutil.rmtree(scratch, ignore_errors=True)
+    return target if is_needed else None
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING
 import click
 
 from pipeline.errors import PipelineError, counted
+from pipeline.files import finish_folder, unfinished_folders
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import open_spool
 from pipeline.tracking.run_folder import in_use, is_empty, lock_run, remove_empty
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 _FREE = 2**30  # bytes that a run and its hand-off may need
-_OLD = 3600  # seconds after which nobody works any more on what is unfinished
+_OLD = 3600  # seconds after which a run that `mlflow run` has created should have begun
 
 
 @dataclass(frozen=True)
@@ -233,10 +234,9 @@ def _check_artifacts(folders: Folders) -> Iterator[Problem]:
 
 def _check_leftovers(folders: Folders) -> Iterator[Problem]:
     """Folders that a dead process left unfinished or empty, and states of trainings that are over."""
-    for parent in (folders.data / "prepared", folders.data, folders.artifacts):
-        for path in parent.glob(".*.????????/") if parent.is_dir() else []:
-            if time.time() - path.stat().st_mtime > _OLD:
-                yield Problem(f"{path} was left unfinished", partial(_remove, path))
+    for parent in (folders.data, *sorted(folders.data.glob("*/")), folders.artifacts):
+        for path in unfinished_folders(parent):
+            yield Problem(f"{path} was left unfinished", partial(_finish, path))
     for path in (folders.data / "runs").glob("*/"):
         if is_empty(path):
             yield Problem(f"{path} was left empty", partial(_remove_empty, path))
@@ -244,6 +244,11 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
     for path in (folders.data / "runs").glob("*/states/"):
         if path.parent.name in finished and not in_use(path.parent):
             yield Problem(f"{path} belongs to a finished run", partial(_remove, path))
+
+
+def _finish(path: Path) -> str:
+    former = finish_folder(path)
+    return f"{former} is what it was before" if former else "removed"
 
 
 def _remove(path: Path) -> str:

@@ -10,6 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from pipeline.errors import PipelineError
+from pipeline.files import is_held
 
 
 def run_folder(data_dir: str, run_id: str) -> Path:
@@ -46,15 +47,7 @@ def lock_run(data_dir: str, run_id: str = "") -> Iterator[Path]:
 
 def in_use(folder: Path) -> bool:
     """Whether a process on this machine works on the run with this folder."""
-    lock = _lock_of(folder)
-    if not Path(lock.lock_file).exists():
-        return False
-    try:
-        lock.acquire(timeout=0)
-    except Timeout:
-        return True
-    lock.release()
-    return False
+    return is_held(Path(_lock_of(folder).lock_file))
 
 
 def is_empty(folder: Path) -> bool:

@@ -20,6 +20,7 @@ from conftest import Cli, environment, kill_while_training, write_digits
 from mlflow.store.db.utils import _get_alembic_config
 from mlflow.store.tracking.dbmodels.initial_models import Base as InitialBase
 
+from pipeline.files import scratch_folder
 from pipeline.tracking import names
 
 TRAIN = ("train", "--dataset", "digits", "--epochs", "50", "--batch-size", "8", "--checkpoint-every", "0.1")
@@ -46,7 +47,8 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert run.info.status == "RUNNING"
     leftover = folder / "artifacts" / ".small.abcd1234"
     leftover.mkdir(parents=True)
-    os.utime(leftover, (0, 0))
+    (leftover / "unfinished.lock").touch()
+    (leftover / "former").mkdir()  # out of its place when the process died
 
     done = cli("doctor")
     assert (done.code, done.err) == (1, ""), done
@@ -58,7 +60,8 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     done = cli("doctor", "--fix")
     assert done.code == 0, done
     assert f"fixed, marked as KILLED; continue it with: --resume {run.info.run_id}" in done.out
-    assert not leftover.exists()
+    assert f"fixed, {Path('artifacts', 'small')} is what it was before" in done.out
+    assert [path.name for path in leftover.parent.iterdir()] == ["small"]
     run = client.get_run(run.info.run_id)
     assert (run.info.status, run.data.tags[names.RESUMABLE]) == ("KILLED", "true")
     assert cli("doctor").code == 0
@@ -70,6 +73,19 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert done.code == 1
     assert f"has lost its artifact {names.CHECKPOINT}" in done.out
     assert "states belongs to a finished run: fixed, removed" in done.out
+
+
+def test_folders_of_others_and_those_that_are_in_use_stay(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    for name in ("artifacts/.notes.20240101", "data/.thesis.original"):
+        (tmp_path / name).mkdir(parents=True)
+    with scratch_folder(tmp_path / "artifacts" / "small") as used:
+        os.utime(used, (0, 0))  # however long it takes
+        done = cli("doctor", "--fix")
+        assert (done.code, done.err) == (0, ""), done
+        assert "leftovers: ok" in done.out
+        assert used.is_dir()
+    assert sorted(path.name for path in tmp_path.glob("*/.*")) == [".notes.20240101", ".thesis.original"]
 
 
 KILLED_WHILE_STARTING = """

@@ -7,8 +7,6 @@ from __future__ import annotations
 
 import gzip
 import hashlib
-import shutil
-import tempfile
 import zipfile
 import zlib
 from pathlib import Path
@@ -20,7 +18,7 @@ from pipeline.data.images import Part
 from pipeline.data.sources import Channels, Division
 from pipeline.data.sources.idx import as_gray, parse_idx
 from pipeline.errors import PipelineError
-from pipeline.files import sha256_bytes
+from pipeline.files import scratch_folder, sha256_bytes
 
 _EMNIST_ARCHIVE = "gzip.zip"  # all six splits of EMNIST come in this one file
 
@@ -98,18 +96,16 @@ class TorchvisionSet:
 
     def _download(self) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        # torchvision writes straight to the final names: let it do so elsewhere, and move complete files.
-        scratch = Path(tempfile.mkdtemp(prefix=".download.", dir=self._folder.parent))
+        arguments = {"split": self._split} if self._split else {}
         try:
-            arguments = {"split": self._split} if self._split else {}
-            for train in (True, False):
-                self._class(scratch, train=train, download=True, **arguments)
-            for name in self._published():
-                (scratch / self._class.__name__ / "raw" / name).replace(self._folder / name)
+            # torchvision writes straight to the final names: let it do so elsewhere, and move complete files.
+            with scratch_folder(self._folder) as scratch:
+                for train in (True, False):
+                    self._class(scratch, train=train, download=True, **arguments)
+                for name in self._published():
+                    (scratch / self._class.__name__ / "raw" / name).replace(self._folder / name)
         except (OSError, RuntimeError) as error:  # URLError is an OSError
             raise PipelineError(
                 f"{self._class.__name__} is not in {self._folder} and cannot be downloaded "
                 f"({' '.join(str(error).split())}); put {', '.join(self._published())} there yourself"
             ) from error
-        finally:
-            shutil.rmtree(scratch, ignore_errors=True)
