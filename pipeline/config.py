@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 from pipeline.errors import PipelineError
-from pipeline.models import MODELS, Recipe, parse_model, recipe_of
-from pipeline.noise import Noise, make_noise
+from pipeline.files import parse_json
+from pipeline.models import MODELS, RECIPES, Recipe, parse_model, recipe_of
+from pipeline.noise import Noise, make_noise, parse_variance
+from pipeline.spec import split_spec, unknown
 
 # Every run is also scored at these variances of Gaussian noise, so that all runs share a measure ...
 REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
@@ -32,6 +35,52 @@ _WHOLE = 128
 _CROP = 64  # ... others in crops with sides of this many pixels, or of the smallest image
 SMALLEST_CROP = 32  # pixels
 _DEFAULT = MODELS["autoencoder"].fast
+
+
+class Interval(NamedTuple):
+    """The finite numbers from `low`, which may be excluded, to `high`."""
+
+    kind: type[int] | type[float]
+    low: float
+    high: float
+    low_allowed: bool = True
+
+    def admit(self, number: float) -> bool:
+        above = number >= self.low if self.low_allowed else number > self.low
+        return above and number <= self.high and math.isfinite(number)
+
+    def __str__(self) -> str:
+        article, noun = ("an", "integer") if self.kind is int else ("a", "number")
+        low, high = (f"{bound:,}" if isinstance(bound, int) else f"{bound:,g}" for bound in (self.low, self.high))
+        bounds = f"from {low} to {high}" if self.low_allowed else f"above {low} and up to {high}"
+        return f"{article} {noun} {bounds}"
+
+
+# What the fields of a config may be, on the command line and in a `config.json`: numbers in these intervals ...
+NUMBERS = {
+    "channels": Interval(int, 1, MAX_CHANNELS),
+    "white": Interval(float, 0, 3e38, low_allowed=False),
+    "black": Interval(float, -3e38, 3e38),
+    "seed": Interval(int, 0, 2**32 - 1),
+    "crop": Interval(int, 0, 4096),
+    "epochs": Interval(int, 1, 100_000),
+    "batch_size": Interval(int, 1, 1_000_000),
+    "lr": Interval(float, 0, 1e30, low_allowed=False),
+    "beta2": Interval(float, 0, 0.999999),
+    "bn_momentum": Interval(float, 0, 1, low_allowed=False),
+    "ema": Interval(float, 0, 0.999999),
+}
+# ... and names. Those of functions are the keys of the tables in `pipeline.training`.
+CHOICES = {
+    "target": ("clean", "noisy", "noisy2noisy", "self", "sure", "r2r"),
+    "crop_by": ("detail", "area"),
+    "recipe": tuple(RECIPES),
+    "optimizer": ("adam", "soap"),
+    "schedule": ("linear", "constant"),
+    "loss": ("mse", "rmse", "psnr"),
+    "precision": ("float32", "bfloat16"),
+    "device": ("auto", "cpu", "cuda", "mps"),
+}
 
 
 @dataclass(frozen=True)
@@ -133,11 +182,7 @@ class Config:
             per_epoch = max(data.per_epoch(options["crop"]), recipe.batch_size)
             options["epochs"] = max(1, round(recipe.images / per_epoch))
         config = cls(**options)
-        if 0 < config.crop < SMALLEST_CROP:
-            raise PipelineError(
-                f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least {SMALLEST_CROP} pixels"
-            )
-        _check_target(config)
+        _check_together(config)
         return config
 
     @property
@@ -159,8 +204,8 @@ class Config:
     @property
     def model_name(self) -> str:
         """The model with its size and options, such as `autoencoder`, `resunet-l` or `unet-width8`."""
-        name, _, options = self.model.partition(":")
-        return "-".join(part for part in (name, self.size, options.replace("=", "").replace(",", "-")) if part)
+        name, options = split_spec(self.model, "--model")
+        return "-".join(part for part in (name, self.size, *map("".join, options.items())) if part)
 
     @property
     def run_name(self) -> str:
@@ -189,11 +234,63 @@ class Config:
     def from_json(cls, text: str) -> Config:
         """The config that `to_json` has written.
 
+        The text may come from a store that others write to, and is checked as strictly as the command line: names of
+        folders are made of it.
+
         Raises:
-            ValueError: it is not JSON.
-            TypeError: it holds something other than the fields of a config.
+            PipelineError: it is not the JSON of a config, or has a value that the command line does not take.
         """
-        return cls(**json.loads(text))
+        try:
+            values = parse_json(text)
+        except ValueError as error:
+            raise PipelineError(f"it is not JSON: {error}") from error
+        if not isinstance(values, dict):
+            raise PipelineError("it is not a list of options and values")
+        known = [field.name for field in fields(cls)]
+        for key, value in values.items():
+            if key not in known:
+                raise unknown("option", key, known)
+            _check_value(key, value)
+        config = cls(**values)
+        parse_model(config.model, config.size)
+        parse_variance(config.variance)
+        _check_together(config)
+        return config
+
+
+def _check_value(name: str, value: object) -> None:
+    """Raise a `PipelineError` if a field of a config cannot have this value, whatever the others have."""
+    default = getattr(Config, name)
+    if name in NUMBERS:
+        kinds = (int,) if NUMBERS[name].kind is int else (int, float)
+        if value == AUTO == default:
+            return
+        if isinstance(value, bool) or not isinstance(value, kinds) or not NUMBERS[name].admit(value):
+            raise PipelineError(f"{name}: {value!r} is not {NUMBERS[name]}")
+    elif name in CHOICES:
+        if value not in CHOICES[name]:
+            raise unknown(name, str(value), CHOICES[name])
+    elif not isinstance(value, type(default)):
+        raise PipelineError(f"{name}: {value!r} is not {'true or false' if isinstance(default, bool) else 'a text'}")
+    elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
+        raise PipelineError(f"{name}: {value!r} is not valid text")
+
+
+def _is_unicode(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _check_together(config: Config) -> None:
+    """Raise a `PipelineError` for values that do not go together."""
+    if 0 < config.crop < SMALLEST_CROP:
+        raise PipelineError(
+            f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least {SMALLEST_CROP} pixels"
+        )
+    _check_target(config)
 
 
 def _check_target(config: Config) -> None:

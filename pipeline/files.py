@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -32,6 +34,35 @@ def printable(path: Path | str) -> str:
         return str(path)
     text = os.fsencode(path).decode(errors="backslashreplace")
     return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
+
+
+def inside(folder: Path, name: str) -> Path:
+    """The path of what a text from elsewhere, such as a record or a request, calls `name` in `folder`.
+
+    Raises:
+        PipelineError: the name leads out of the folder, by its parts or by a link on the way.
+    """
+    parts = Path(name).parts
+    if not parts or Path(name).anchor or ".." in parts or "\0" in name:
+        raise PipelineError(f"'{name}' is not a path inside of {folder}")
+    path = folder
+    for part in parts:
+        path /= part
+        if path.is_symlink():
+            raise PipelineError(f"{path} is a link; only what lies in {folder} itself is used")
+    return path
+
+
+def parse_json(text: str | bytes) -> Any:
+    """The value of a text that may be anything.
+
+    Raises:
+        ValueError: it is not JSON, or nested as no file of the pipeline is.
+    """
+    try:
+        return json.loads(text)
+    except RecursionError as error:
+        raise ValueError("it is nested too deeply") from error
 
 
 @contextmanager

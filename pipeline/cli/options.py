@@ -27,14 +27,12 @@ from pipeline.cli.types import (
     Switch,
     Values,
 )
-from pipeline.config import AUTO, DATA, MAX_CHANNELS, Config
+from pipeline.config import AUTO, CHOICES, DATA, NUMBERS, Config
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES, parse_model
 from pipeline.noise import NOISES, make_noise, parse_variance
-from pipeline.training.objectives import LOSSES, TARGETS
-from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 from pipeline.trials.space import SEARCHES
 
 
@@ -76,20 +74,20 @@ OPTIONS: dict[str, Option] = {
         _DATA,
     ),
     "channels": Option(
-        AutoNumber(int, 1, MAX_CHANNELS),
+        AutoNumber(*NUMBERS["channels"]),
         "Channels: 1 for gray, 3 for colour; auto for what the data have.",
         Config.channels,
         _DATA,
     ),
     "white": Option(
-        AutoNumber(float, 0, 3e38, low_allowed=False),
+        AutoNumber(*NUMBERS["white"]),
         "Pixel value that becomes 1; auto: what the type, or the bits in use, can hold.",
         Config.white,
         _DATA,
     ),
-    "black": Option(Number(float, -3e38, 3e38), "Pixel value that becomes 0.", Config.black, _DATA),
+    "black": Option(Number(*NUMBERS["black"]), "Pixel value that becomes 0.", Config.black, _DATA),
     "seed": Option(
-        Number(int, 0, 2**32 - 1),
+        Number(*NUMBERS["seed"]),
         "Seed of the split, the initial weights, the batch order and the training noise.",
         Config.seed,
         _DATA,
@@ -132,20 +130,20 @@ OPTIONS: dict[str, Option] = {
         flag="--from",
     ),
     "target": Option(
-        click.Choice([AUTO, *TARGETS]),
+        click.Choice([AUTO, *CHOICES["target"]]),
         "Target that the output is compared with in training; auto is clean where the data have clean images.",
         AUTO,
         _TRAINING,
     ),
     "crop": Option(
-        AutoNumber(int, 0, 4096),
+        AutoNumber(*NUMBERS["crop"]),
         "Side in pixels of random crops to train on, flipped and turned; 0 trains on whole images, auto on whole ones "
         "if they are small and of one size.",
         AUTO,
         _TRAINING,
     ),
     "crop_by": Option(
-        click.Choice([AUTO, "detail", "area"]),
+        click.Choice([AUTO, *CHOICES["crop_by"]]),
         "Places of the crops: more likely by detail, or all alike; auto is detail where the data have clean images.",
         AUTO,
         _TRAINING,
@@ -159,37 +157,37 @@ OPTIONS: dict[str, Option] = {
         _TRAINING,
     ),
     "epochs": Option(
-        AutoNumber(int, 1, 100_000),
+        AutoNumber(*NUMBERS["epochs"]),
         "Passes over the training images; auto spends the recipe's number of images.",
         AUTO,
         _TRAINING,
     ),
-    "batch_size": Option(AutoNumber(int, 1, 1_000_000), "Images per step.", AUTO, _TRAINING),
-    "optimizer": Option(click.Choice([AUTO, *OPTIMIZERS]), "Optimizer that updates the weights.", AUTO, _TRAINING),
-    "lr": Option(
-        AutoNumber(float, 0, 1e30, low_allowed=False), "Learning rate at the peak of the schedule.", AUTO, _TRAINING
+    "batch_size": Option(AutoNumber(*NUMBERS["batch_size"]), "Images per step.", AUTO, _TRAINING),
+    "optimizer": Option(
+        click.Choice([AUTO, *CHOICES["optimizer"]]), "Optimizer that updates the weights.", AUTO, _TRAINING
     ),
+    "lr": Option(AutoNumber(*NUMBERS["lr"]), "Learning rate at the peak of the schedule.", AUTO, _TRAINING),
     "beta2": Option(
-        AutoNumber(float, 0, 0.999999), "Decay of the optimizer's average of squared gradients.", AUTO, _TRAINING
+        AutoNumber(*NUMBERS["beta2"]), "Decay of the optimizer's average of squared gradients.", AUTO, _TRAINING
     ),
     "schedule": Option(
-        click.Choice([AUTO, *SCHEDULES]),
+        click.Choice([AUTO, *CHOICES["schedule"]]),
         "Schedule of the learning rate: linear rises to the peak and falls to zero, constant stays at the peak.",
         AUTO,
         _TRAINING,
     ),
-    "loss": Option(click.Choice([AUTO, *LOSSES]), "Loss that training minimises.", AUTO, _TRAINING),
+    "loss": Option(click.Choice([AUTO, *CHOICES["loss"]]), "Loss that training minimises.", AUTO, _TRAINING),
     "precision": Option(
-        click.Choice([AUTO, "float32", "bfloat16"]), "Precision of the arithmetic in training.", AUTO, _TRAINING
+        click.Choice([AUTO, *CHOICES["precision"]]), "Precision of the arithmetic in training.", AUTO, _TRAINING
     ),
     "bn_momentum": Option(
-        AutoNumber(float, 0, 1, low_allowed=False),
+        AutoNumber(*NUMBERS["bn_momentum"]),
         "Weight of the newest batch in the statistics of BatchNorm, for networks that use it.",
         AUTO,
         _TRAINING,
     ),
     "ema": Option(
-        AutoNumber(float, 0, 0.999999),
+        AutoNumber(*NUMBERS["ema"]),
         "Decay of the moving average of the weights, which is kept in place of the last ones; 0 for none.",
         AUTO,
         _TRAINING,
@@ -197,7 +195,7 @@ OPTIONS: dict[str, Option] = {
     "compile": Option(
         Switch(), "Compile the network for training; pays off in long trainings.", Config.compile, _TRAINING
     ),
-    "device": Option(click.Choice(["auto", "cpu", "cuda", "mps"]), "Device to compute on.", Config.device, _TRAINING),
+    "device": Option(click.Choice(CHOICES["device"]), "Device to compute on.", Config.device, _TRAINING),
     "checkpoint_every": Option(
         Number(float, 0, 1e9, low_allowed=False), "Seconds between saved training states.", 60.0, _TRAINING
     ),

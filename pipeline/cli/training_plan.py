@@ -13,9 +13,12 @@ import click
 
 from pipeline import launcher
 from pipeline.cli.exits import usage_errors
-from pipeline.cli.options import OPTIONS, TRAIN, flag_of
+from pipeline.cli.options import HANDOFF, OPTIONS, TRAIN, flag_of
 from pipeline.config import Config
+from pipeline.errors import PipelineError
+from pipeline.files import parse_json
 from pipeline.signals import Stopped
+from pipeline.spec import unknown
 
 if TYPE_CHECKING:
     from pipeline.data.prepared import PreparedData
@@ -66,7 +69,7 @@ class TrainingPlan:
         """The options in `HANDOFF`; those that a resumed run is not given are what it was started with."""
         from pipeline.tracking import names
 
-        stored = json.loads(run.tag(names.HANDOFF_OPTIONS) or "{}") if self.resumed else {}
+        stored = _handoff_options_of(run) if self.resumed else {}
         asked = {**given, **stored, **{key: value for key, value in given.items() if value != OPTIONS[key].default}}
         run.log_tags({names.HANDOFF_OPTIONS: json.dumps(asked)})
         return asked
@@ -148,6 +151,22 @@ def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:
             option = flag_of(name)
             raise click.UsageError(f"{option} {value}: run {run_id} was started with {option} {getattr(config, name)}")
     return replace(config, **{name: given[name] for name in _OF_THIS_MACHINE if name in given})
+
+
+def _handoff_options_of(run: OpenRun) -> dict[str, Any]:
+    """What a run was started with, checked like the command line: whoever can write to the store can change it."""
+    from pipeline.tracking import names
+
+    try:
+        stored = parse_json(run.tag(names.HANDOFF_OPTIONS) or "{}")
+        for key in stored.keys() - set(HANDOFF):
+            raise unknown("option", key, HANDOFF)
+        return {key: OPTIONS[key].type.convert(value, None, None) for key, value in stored.items()}
+    except click.BadParameter as error:
+        reason = error.message
+    except (AttributeError, TypeError, ValueError, PipelineError) as error:
+        reason = str(error)
+    raise PipelineError(f"run {run.id}: its tag {names.HANDOFF_OPTIONS} cannot be used: {reason}")
 
 
 @contextmanager

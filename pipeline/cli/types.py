@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from pipeline.config import AUTO
+from pipeline.config import AUTO, Interval
 from pipeline.data.sources import DATASETS, describe_unknown, is_dataset
 from pipeline.errors import PipelineError
 from pipeline.spec import unknown
@@ -23,20 +23,16 @@ class Number(click.ParamType):
     """A finite number from `low`, which may be excluded, to `high`."""
 
     def __init__(self, kind: type[int] | type[float], low: float, high: float, low_allowed: bool = True) -> None:
-        self.kind, self.low, self.high, self.low_allowed = kind, low, high, low_allowed
+        self.allowed = Interval(kind, low, high, low_allowed)
         self.name = "integer" if kind is int else "number"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
         try:
-            number = self.kind(value)
+            number = self.allowed.kind(value)
         except ValueError:
             number = math.nan
-        above = number >= self.low if self.low_allowed else number > self.low
-        if not (above and number <= self.high and math.isfinite(number)):
-            article = "an" if self.name == "integer" else "a"
-            low, high = (f"{bound:,}" if isinstance(bound, int) else f"{bound:,g}" for bound in (self.low, self.high))
-            bounds = f"from {low} to {high}" if self.low_allowed else f"above {low} and up to {high}"
-            self.fail(f"'{value}' is not {article} {self.name} {bounds}", param, ctx)
+        if not self.allowed.admit(number):
+            self.fail(f"'{value}' is not {self.allowed}", param, ctx)
         return number
 
 

@@ -198,13 +198,15 @@ def read_config(run_id: str) -> Config:
 
     Raises:
         ArgumentError: there is no such run.
-        PipelineError: it was not made by this pipeline.
+        PipelineError: it was not made by this pipeline, or by options that the command line would refuse.
     """
     connect()
     try:
         return Config.from_json(mlflow.artifacts.load_text(f"runs:/{run_id}/{names.CONFIG}"))
-    except (*ERRORS, ValueError, TypeError) as error:
+    except (*ERRORS, UnicodeDecodeError) as error:
         raise failure(f"run {run_id}: no such training run", error) from error
+    except PipelineError as error:
+        raise PipelineError(f"run {run_id}: its {names.CONFIG} cannot be used: {error}") from error
 
 
 def experiment_id(create: bool = False) -> str:
