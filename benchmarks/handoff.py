@@ -28,11 +28,11 @@ from PIL import Image
 from pipeline.data.images import Part
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.handoff.onnx_file import export_onnx
-from pipeline.handoff.verify import RUNTIMES, is_installed
 from pipeline.models import build_model
 from pipeline.models.facts import halo
 from pipeline.noise import make_noise
 from pipeline.scoring.score import noisy_batches
+from pipeline.verification.runtimes import RUNTIMES, is_installed
 
 RELEASED = Path(__file__).parent.parent / "artifacts" / "mnist-blind"
 FILES, FILE_ROUNDS = 10_000, 3

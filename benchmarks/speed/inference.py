@@ -19,13 +19,13 @@ from pipeline.data.batches import WholeImages, validation_batch
 from pipeline.data.images import Part
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.handoff.onnx_file import export_onnx
-from pipeline.handoff.verify import open_onnxruntime
 from pipeline.models import MODELS, build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.classical import BASELINES, baseline_denoiser, missing, tune
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import Denoiser, noisy_batches
 from pipeline.training.loop import Trainer
+from pipeline.verification.runtimes import open_onnxruntime
 
 BATCHES, ROUNDS = (1, 64, 512), 15
 IMAGES = 100  # to score; BM3D takes a third of a second for one

@@ -20,7 +20,7 @@ _FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 @with_options("runtime")
 def verify_command(folder: Path, runtime: str) -> None:
     """Check the hand-off FOLDER: its checksums, its ONNX files, and their output in a runtime. Needs no torch."""
-    from pipeline.handoff.verify import report
+    from pipeline.verification.command import report
 
     table, error, code = report(folder, runtime)
     if table:

@@ -177,7 +177,7 @@ def parse_variants(text: str) -> list[str]:
 
 
 def _parse_runtime(text: str) -> str:
-    from pipeline.handoff.verify import RUNTIMES  # imports onnx
+    from pipeline.verification.runtimes import RUNTIMES  # imports onnx
 
     if text not in (*RUNTIMES, "all"):
         raise unknown("--runtime", text, (*RUNTIMES, "all"))

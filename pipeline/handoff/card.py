@@ -10,9 +10,10 @@ from typing import Any
 from pipeline.handoff.description import Description
 from pipeline.handoff.parity import MAX_ABS, MAX_ABS_UP_TO, Report
 from pipeline.handoff.variants import MAX_LOSS
-from pipeline.handoff.verify import INPUT, IR_VERSION, MANIFEST, MODEL, OPSET, OUTPUT, SUMS
 from pipeline.reports.rendering import render
 from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
+from pipeline.verification.folder import MANIFEST, MODEL, SUMS
+from pipeline.verification.graph import INPUT, IR_VERSION, OPSET, OUTPUT
 
 _HEADS = {
     PSNR: ["noise", "PSNR of the input", "of the clipped input", "of the output", "SSIM of the output"],

@@ -16,20 +16,22 @@ import torch
 from PIL import Image
 from torch import nn
 
-from pipeline import __version__
+from pipeline import __version__, verification
 from pipeline.data.images import Part, to_integers
 from pipeline.files import sha256_file
-from pipeline.handoff import verify
 from pipeline.handoff.card import model_card
 from pipeline.handoff.description import Description
 from pipeline.handoff.onnxruntime_web import FETCHED
 from pipeline.handoff.parity import MAX_ABS, real_probes
 from pipeline.handoff.proof import Proof
 from pipeline.handoff.variants import VARIANTS, EightBits, VariantFile
-from pipeline.handoff.verify import INPUT, IR_VERSION, MANIFEST, MODEL, OPSET, OUTPUT, SUMS
 from pipeline.noise import Noise
 from pipeline.reports.figures import to_pixels
 from pipeline.scoring.score import PROTOCOL, noisy_inputs
+from pipeline.verification.folder import MANIFEST, MODEL, SUMS
+from pipeline.verification.forms import FORMS
+from pipeline.verification.graph import INPUT, IR_VERSION, OPSET, OUTPUT
+from pipeline.verification.runtimes import RUNTIMES
 
 FILES = Path(__file__).parent / "files"  # copied into every folder unchanged: the example clients and the demo page
 _GOLDEN = "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
@@ -95,18 +97,25 @@ def pack(folder: Path, description: Description, proof: Proof, examples: Example
     _write_golden(folder / _GOLDEN, examples.golden_input, examples.golden_output)
     for name, pair in examples.golden_sizes.items():
         _write_golden(folder / name, *pair)
-    if any(VARIANTS[variant.name].dtype == "uint8" for variant in proof.variants):
+    if any(FORMS[variant.name].dtype == "uint8" for variant in proof.variants):
         _write_golden(folder / _GOLDEN_8_BITS, to_integers(examples.golden_input), examples.golden_output_8_bits)
 
     count = _write_samples(folder / "samples", examples)
     shutil.copytree(FILES, folder, dirs_exist_ok=True)
-    shutil.copy(verify.__file__, folder / "verify.py")
+    _copy_checks(folder)
     models = _models(folder, description, proof)
     (folder / "MODEL_CARD.md").write_text(model_card(description, proof.report, models))
     manifest = _manifest(description, proof, models, count, examples.clean is not None)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     (folder / SUMS).write_text("".join(f"{sha256_file(folder / name)}  {name}\n" for name in names))
+
+
+def _copy_checks(folder: Path) -> None:
+    """What `verify.py` in the folder runs."""
+    (folder / "verification").mkdir()
+    for path in Path(verification.__file__).parent.glob("*.py"):
+        shutil.copy(path, folder / "verification")
 
 
 def _write_samples(folder: Path, examples: Examples) -> int:
@@ -137,7 +146,7 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
             "file": MODEL,
             "test_data": _GOLDEN,
             "more_test_data": [*_GOLDEN_SIZES],
-            "tolerance": {"max_abs": MAX_ABS},
+            "tolerance": FORMS["float32"].tolerance,
             "test_psnr_db": {config.training_noise.label: proof.report.value} if proof.report.metric == "psnr" else {},
         },
         *(_variant_entry(made) for made in proof.variants),
@@ -147,7 +156,7 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
         f"clean pixels in [0, 1] plus noise, {description.clipping}; an image with values outside {low:g} to {high:g} "
         "is not a noisy image"
     )
-    for entry, dtype in zip(entries, ["float32", *(VARIANTS[made.name].dtype for made in proof.variants)], strict=True):
+    for entry, dtype in zip(entries, ["float32", *(FORMS[made.name].dtype for made in proof.variants)], strict=True):
         tensor = {"dtype": dtype, "shape": ["batch", description.channels, "height", "width"]}
         is_8_bits, path = dtype == "uint8", folder / entry["file"]
         entry |= {
@@ -162,15 +171,15 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
 
 
 def _variant_entry(made: VariantFile) -> dict[str, Any]:
-    variant = VARIANTS[made.name]
+    variant, form = VARIANTS[made.name], FORMS[made.name]
     return {
         "variant": made.name,
         "summary": variant.summary,
         "file": made.path.name,
-        "test_data": _GOLDEN_8_BITS if variant.dtype == "uint8" else _GOLDEN,
-        "more_test_data": [] if variant.dtype == "uint8" else [*_GOLDEN_SIZES],
-        "tolerance": variant.tolerance,
-        "runtimes": variant.runtimes,
+        "test_data": _GOLDEN_8_BITS if form.dtype == "uint8" else _GOLDEN,
+        "more_test_data": [] if form.dtype == "uint8" else [*_GOLDEN_SIZES],
+        "tolerance": form.tolerance,
+        "runtimes": [name for name in RUNTIMES if name not in form.lacking],
         "test_psnr_db": made.psnr,
         "psnr_lost_db": made.loss,
         "images_per_second": f"{made.speed:.2f} times as many as {MODEL}, on one thread",

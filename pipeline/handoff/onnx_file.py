@@ -11,7 +11,7 @@ import onnx
 import torch
 from torch import nn
 
-from pipeline.handoff.verify import INPUT, IR_VERSION, OPSET, OUTPUT
+from pipeline.verification.graph import INPUT, IR_VERSION, OPSET, OUTPUT
 
 AXES = {0: "batch", 2: "height", 3: "width"}  # the axes of the input and the output that can have any size
 

@@ -10,9 +10,9 @@ import torch
 from onnx import numpy_helper
 
 from pipeline.errors import PipelineError
-from pipeline.handoff.verify import open_onnxruntime
 from pipeline.models import build_model
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.verification.runtimes import open_onnxruntime
 
 _SAME = 1e-4  # largest difference between the outputs of the file and of torch with its weights
 _COUNTER = "num_batches_tracked"  # of BatchNorm; it has no effect where the momentum is given

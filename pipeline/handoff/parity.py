@@ -21,22 +21,18 @@ import torch
 from torch import nn
 
 from pipeline.data.images import Images, Part
-from pipeline.handoff.verify import (
-    Gate,
-    Session,
-    at_most,
-    check_structure,
-    failed,
-    open_onnxruntime,
-    open_reference,
-)
 from pipeline.noise import Noise
 from pipeline.scoring.evaluation import score_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import clipped, identity, noisy_inputs
+from pipeline.verification.forms import FORMS
+from pipeline.verification.gates import Gate, at_most, failed
+from pipeline.verification.graph import check_structure
+from pipeline.verification.runtimes import Session, open_onnxruntime, open_reference
 
 # The tolerances. All differences are of output pixels, whose range is [0, 1].
-MAX_ABS = 1e-5  # onnxruntime against torch, with no relative allowance: one weight off by 0.1 % makes 1.4e-5
+# Onnxruntime against torch, with no relative allowance: one weight off by 0.1 % makes 1.4e-5.
+MAX_ABS = FORMS["float32"].max_abs or 0.0
 # How many times further than torch the file may be from the float64 copy of the model. On made-up inputs this is also
 # allowed as the difference from torch where it exceeds MAX_ABS: a U-Net that has only seen noisy images magnified
 # rounding errors at a constant 0, and torch itself was 2.6e-5 away from float64.

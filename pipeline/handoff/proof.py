@@ -15,8 +15,8 @@ from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.parity import Report, check, real_probes
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.variants import Original, VariantFile, make_variants
-from pipeline.handoff.verify import MODEL
 from pipeline.noise import GaussianNoise, Noise, make_noise
+from pipeline.verification.folder import MODEL
 
 _TIMED_IMAGES = 64
 

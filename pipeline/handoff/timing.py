@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
-from pipeline.handoff.verify import open_onnxruntime
+from pipeline.verification.runtimes import open_onnxruntime
 
 _ROUNDS = 7  # the first one is not counted
 

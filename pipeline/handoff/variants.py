@@ -23,20 +23,13 @@ from torch import nn
 from pipeline.data.images import Part, as_images, psnr_of_error, to_floats, to_integers
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.timing import seconds_in_turn
-from pipeline.handoff.verify import (
-    INPUT,
-    IR_VERSION,
-    RUNTIMES,
-    Gate,
-    Session,
-    at_least,
-    at_most,
-    check_structure,
-    open_onnxruntime,
-)
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import noisy_batches, noisy_inputs
+from pipeline.verification.forms import FORMS
+from pipeline.verification.gates import Gate, at_least, at_most
+from pipeline.verification.graph import INPUT, IR_VERSION, check_structure
+from pipeline.verification.runtimes import Session, open_onnxruntime
 
 MAX_LOSS = 0.1  # dB of PSNR that a variant may lose
 _LEAST_FIDELITY = 50.0  # dB against the float file, of a variant that only rounds, where no clean images are known
@@ -63,13 +56,10 @@ class Original:
 
 @dataclass(frozen=True)
 class Variant:
-    """How a variant is made, and what it has to meet."""
+    """How a form of the file, one of `FORMS`, is made."""
 
     summary: str
-    dtype: str  # of its input and output: "float32" or "uint8"
     write: Callable[[Original, Path], None]
-    tolerance: Mapping[str, float]  # for `verify`, on the golden images: at most `max_abs`, or at least `psnr` in dB
-    runtimes: tuple[str, ...]  # keys of `verify.RUNTIMES`: those that can open it
 
 
 @dataclass
@@ -96,13 +86,13 @@ def make_variants(names: Sequence[str], original: Original) -> list[VariantFile]
     for name in names:
         path = original.path.with_name(f"{original.path.stem}_{name}.onnx")
         VARIANTS[name].write(original, path)
-        files[name] = VariantFile(name, path, list(check_structure(path, original.channels, VARIANTS[name].dtype)))
+        files[name] = VariantFile(name, path, list(check_structure(path, original.channels, FORMS[name].dtype)))
     sound = {name: file for name, file in files.items() if all(gate.passed for gate in file.gates)}
     float_session = open_onnxruntime(original.path)
     sessions = {name: open_onnxruntime(file.path) for name, file in sound.items()}
     if original.test.clean is None:
         for name, fidelity in _fidelity(sessions, float_session, original).items():
-            least, made = VARIANTS[name].tolerance.get("psnr", _LEAST_FIDELITY), sound[name]
+            least, made = FORMS[name].psnr or _LEAST_FIDELITY, sound[name]
             made.fidelity = fidelity
             made.gates.append(at_least(f"PSNR against {original.path.name}", made.path.name, fidelity, least, " dB"))
     else:
@@ -112,9 +102,9 @@ def make_variants(names: Sequence[str], original: Original) -> list[VariantFile]
                 where = f"{sound[name].path.name}: {label}"
                 sound[name].gates.append(at_most("PSNR lost", where, lost, MAX_LOSS, " dB"))
     for name, file in sound.items():
-        if VARIANTS[name].dtype == "uint8":
+        if FORMS[name].dtype == "uint8":
             file.gates.extend(_check_rounding(file.path.name, sessions[name], float_session, original))
-        file.speed = _relative_speed(file.path, original, VARIANTS[name].dtype)
+        file.speed = _relative_speed(file.path, original, FORMS[name].dtype)
     return list(files.values())
 
 
@@ -213,21 +203,9 @@ def _finish(proto: onnx.ModelProto, original: Original, variant: str, path: Path
 
 
 VARIANTS: dict[str, Variant] = {
-    "uint8": Variant(
-        "pixels from 0 to 255 in and out",
-        "uint8",
-        _write_uint8,
-        {"max_abs": 1},  # where the last bit of another runtime decides a rounding
-        tuple(RUNTIMES),
-    ),
-    "int8": Variant(
-        "convolutions in 8 bits",
-        "float32",
-        _write_int8,
-        {"psnr": 40},
-        tuple(name for name in RUNTIMES if name not in ("reference", "opencv")),  # which lack its operators
-    ),
-    "fp16": Variant("weights and arithmetic in 16 bits", "float32", _write_fp16, {"psnr": 50}, tuple(RUNTIMES)),
+    "uint8": Variant("pixels from 0 to 255 in and out", _write_uint8),
+    "int8": Variant("convolutions in 8 bits", _write_int8),
+    "fp16": Variant("weights and arithmetic in 16 bits", _write_fp16),
 }
 
 
@@ -236,7 +214,7 @@ def _score(
 ) -> dict[str, tuple[float, float]]:
     """Of each variant, the mean PSNR in dB, and how far it is below the float file on the same images."""
     found: dict[str, list[torch.Tensor]] = {name: [] for name in sessions}
-    reference: dict[str, list[torch.Tensor]] = {dtype: [] for dtype in {VARIANTS[name].dtype for name in sessions}}
+    reference: dict[str, list[torch.Tensor]] = {dtype: [] for dtype in {FORMS[name].dtype for name in sessions}}
     for clean, noisy_images in noisy_batches(test, noise):
         pixels = to_integers(noisy_images.numpy())
         inputs = {"float32": noisy_images.numpy(), "uint8": pixels}
@@ -244,13 +222,13 @@ def _score(
         for dtype, psnrs in reference.items():
             psnrs.append(psnr(torch.from_numpy(float_session(floats[dtype])).clamp(0, 1), clean))
         for name, session in sessions.items():
-            dtype = VARIANTS[name].dtype
+            dtype = FORMS[name].dtype
             denoised = session(inputs[dtype])
             denoised = to_floats(denoised) if dtype == "uint8" else denoised
             found[name].append(psnr(torch.from_numpy(denoised).clamp(0, 1), clean))
     means = {dtype: float(torch.cat(psnrs).mean()) for dtype, psnrs in reference.items()}
     results = {name: float(torch.cat(psnrs).mean()) for name, psnrs in found.items()}
-    return {name: (result, means[VARIANTS[name].dtype] - result) for name, result in results.items()}
+    return {name: (result, means[FORMS[name].dtype] - result) for name, result in results.items()}
 
 
 def _fidelity(sessions: Mapping[str, Session], float_session: Session, original: Original) -> dict[str, float]:
@@ -259,7 +237,7 @@ def _fidelity(sessions: Mapping[str, Session], float_session: Session, original:
     for _, noisy in noisy_inputs(original.test[:_TORCH_IMAGES], original.noise):
         pixels = to_integers(noisy.numpy())
         for name, session in sessions.items():
-            is_8_bits = VARIANTS[name].dtype == "uint8"
+            is_8_bits = FORMS[name].dtype == "uint8"
             wanted = float_session(to_floats(pixels) if is_8_bits else noisy.numpy()).clip(0, 1)
             found = to_floats(session(pixels)) if is_8_bits else session(noisy.numpy()).clip(0, 1)
             errors[name].extend(np.square(found - wanted).mean(axis=(1, 2, 3)).tolist())

@@ -27,8 +27,7 @@ from pipeline.handoff.folder import FILES, Examples, make_examples, pack
 from pipeline.handoff.parity import LOGGED, MAX_ABS, Report, real_probes
 from pipeline.handoff.proof import Proof, prove
 from pipeline.handoff.report import CAPTIONS, run_report
-from pipeline.handoff.variants import VARIANTS, VariantFile
-from pipeline.handoff.verify import MANIFEST, MODEL, SUMS, verify
+from pipeline.handoff.variants import VariantFile
 from pipeline.models import count_parameters, other_modules
 from pipeline.models.facts import halo
 from pipeline.reports import rendering
@@ -38,6 +37,8 @@ from pipeline.tracking import names, queries, registry
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.verification.folder import MANIFEST, MODEL, SUMS, verify
+from pipeline.verification.forms import FORMS
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def export(
 def check_variants(variants: Sequence[str], data: PreparedData) -> None:
     """Raise `PipelineError` for a form of the file that these data cannot have."""
     for name in variants:
-        dtype = np.dtype(VARIANTS[name].dtype)
+        dtype = np.dtype(FORMS[name].dtype)
         if dtype != np.float32 and dtype != data.dtype:
             raise PipelineError(f"--variant {name}: it takes {dtype} pixels, and the data have {data.dtype} ones")
 

@@ -15,7 +15,6 @@ import torch
 from pipeline.data.images import psnr_of_error
 from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.errors import PipelineError, QualityError
-from pipeline.handoff.verify import open_onnxruntime
 from pipeline.noise import Noise, without_level
 from pipeline.scoring.evaluation import Scored, score_noise
 from pipeline.scoring.metrics import METRICS
@@ -24,6 +23,7 @@ from pipeline.scoring.score import Denoiser, clipped, identity
 from pipeline.scoring.without_clean import errors_of_scenes
 from pipeline.tracking import names, queries, registry
 from pipeline.tracking.store import read_config
+from pipeline.verification.runtimes import open_onnxruntime
 
 if TYPE_CHECKING:
     from mlflow.entities.model_registry import ModelVersion

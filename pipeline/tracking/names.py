@@ -105,7 +105,7 @@ BEST_CONFIG = "best.json"  # of a search
 
 # A logged model, and the aliases of its versions.
 DENOISER = "denoiser"
-ONNX = "model.onnx"  # the file in it; `pipeline.handoff.verify`, which stands alone, has the same
+ONNX = "model.onnx"  # the file in it; `pipeline.verification.folder`, which stands alone, has the same
 CHAMPION, PREVIOUS = "champion", "previous"
 
 

@@ -17,10 +17,10 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline.config import Config
-from pipeline.handoff.verify import MANIFEST
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
 from pipeline.tracking.run_folder import in_use
+from pipeline.verification.folder import MANIFEST
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun

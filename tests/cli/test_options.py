@@ -106,7 +106,7 @@ def test_variants_are_checked_against_those_there_are() -> None:
 def test_the_help_names_every_form_of_the_file_and_every_runtime() -> None:
     # By hand, because the tables are in modules that take seconds to import.
     from pipeline.handoff.variants import VARIANTS
-    from pipeline.handoff.verify import RUNTIMES
+    from pipeline.verification.runtimes import RUNTIMES
 
     for option, table in (("variant", VARIANTS), ("runtime", RUNTIMES)):
         assert ", ".join(table) in OPTIONS[option].help

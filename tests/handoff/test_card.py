@@ -14,8 +14,8 @@ from pipeline.handoff.card import model_card
 from pipeline.handoff.description import Description
 from pipeline.handoff.parity import Report
 from pipeline.handoff.report import run_report
-from pipeline.handoff.verify import Gate
 from pipeline.training.checkpoint import Checkpoint
+from pipeline.verification.gates import Gate
 
 REPORT = Report([Gate("opset", "model.onnx", "18", "18", True)] * 249, 1.52e-6, 30.1234)
 

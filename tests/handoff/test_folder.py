@@ -19,12 +19,12 @@ from pipeline.data.prepared import PreparedData
 from pipeline.handoff.folder import make_examples, pack
 from pipeline.handoff.parity import check
 from pipeline.handoff.proof import Proof, prove
-from pipeline.handoff.verify import verify
 from pipeline.models import build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.evaluation import score_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import clipped, identity, model_denoiser, score
+from pipeline.verification.folder import verify
 
 NOISE = make_noise("gaussian", "0.01")
 

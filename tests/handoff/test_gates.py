@@ -18,7 +18,7 @@ from pipeline.handoff.parity import (
     compare,
     make_probes,
 )
-from pipeline.handoff.verify import Gate, at_least, at_most, equal, failed
+from pipeline.verification.gates import Gate, at_least, at_most, equal, failed
 
 IMAGES = np.full((2, 1, 3, 3), 0.5, np.float32)
 

@@ -10,10 +10,10 @@ import torch
 
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.denoising.command import _psnr as psnr_of_denoise
-from pipeline.handoff.verify import psnr_between
 from pipeline.scoring import metrics
 from pipeline.scoring.metrics import METRICS, psnr
 from pipeline.scoring.score import means
+from pipeline.verification.outputs import psnr_between
 
 
 def images(count: int = 3, seed: int = 0) -> torch.Tensor:

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 import pipeline
-from pipeline.handoff import verify
 from pipeline.tracking import names
+from pipeline.verification.folder import MODEL
 
 PACKAGE = Path(pipeline.__file__).parent
 
@@ -36,7 +36,7 @@ def test_stores_of_former_versions_are_read() -> None:
 
 
 def test_tracking_and_the_standalone_check_agree_on_the_file() -> None:
-    assert names.ONNX == verify.MODEL
+    assert names.ONNX == MODEL
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ import pngjs from "pngjs";
 
 const session = await ort.InferenceSession.create(readFileSync(new URL("../model.onnx", import.meta.url)));
 const { channels } = JSON.parse(readFileSync(new URL("../manifest.json", import.meta.url)));
-const image = pngjs.PNG.sync.read(readFileSync(process.argv[2])); // red, green, blue, alpha of every pixel
+const image = pngjs.PNG.sync.read(readFileSync(process.argv[2])); // red, green, blue and alpha of each pixel
 const size = image.width * image.height;
 const noisy = new Float32Array(channels * size); // all red, then all green, then all blue; or all gray
 for (let c = 0; c < channels; c++)

@@ -1,5 +1,6 @@
 """Denoise an image file: python python.py noisy.png denoised.png
 
+Of 16-bit gray images, black and white are those of the training images, which the model knows.
 Needs `pip install numpy onnxruntime pillow`.
 """
 
@@ -12,9 +13,20 @@ from PIL import Image
 
 session = onnxruntime.InferenceSession(Path(__file__).parents[1] / "model.onnx")
 channels = session.get_inputs()[0].shape[1]
-image = Image.open(sys.argv[1]).convert("L" if channels == 1 else "RGB")
+if channels not in (1, 3):
+    sys.exit(
+        f"This example reads gray and colour files; the model takes {channels} channels. Use onnxruntime on arrays."
+    )
+image: Image.Image = Image.open(sys.argv[1])
+dtype, black, white = "uint8", 0.0, 255.0
+if channels == 1 and image.mode.startswith("I;16"):
+    facts = session.get_modelmeta().custom_metadata_map
+    dtype, black, white = "uint16", float(facts.get("black", 0)), float(facts.get("white", 65535))
+else:
+    image = image.convert("L" if channels == 1 else "RGB")
 pixels = np.asarray(image, np.float32).reshape(image.height, image.width, channels)
-noisy = pixels.transpose(2, 0, 1)[np.newaxis] / 255  # [1, channels, height, width] in [0, 1]
+pixels = (pixels - np.float32(black)) / np.float32(white - black)
+noisy = pixels.transpose(2, 0, 1)[np.newaxis]  # [1, channels, height, width] in [0, 1]
 denoised = session.run(["denoised"], {"noisy": noisy})[0]
-pixels = (denoised[0] * 255).round().astype(np.uint8).transpose(1, 2, 0)
+pixels = (denoised[0].clip(0, 1) * (white - black) + black).round().astype(dtype).transpose(1, 2, 0)
 Image.fromarray(pixels[..., 0] if channels == 1 else pixels).save(sys.argv[2])
