@@ -25,9 +25,19 @@ def write_mean(folder: Path, channels: int) -> Path:
     for channel in range(channels):
         kernel[channel, channel] = (0.9 - 0.1 * channel) * weights
         kernel[channel, -1] += 0.1 * weights
+    return _write(folder, channels, kernel, halo=8)
+
+
+def write_identity(folder: Path) -> Path:
+    """A hand-off folder with a model of one channel that returns what it is given."""
+    return _write(folder, 1, np.ones((1, 1, 1, 1), np.float32), halo=0)
+
+
+def _write(folder: Path, channels: int, kernel: np.ndarray, halo: int) -> Path:
+    pads = [kernel.shape[-1] // 2] * 4
     graph = helper.make_graph(
-        [helper.make_node("Conv", ["noisy", "kernel"], ["denoised"], pads=[2, 2, 2, 2])],
-        "mean",
+        [helper.make_node("Conv", ["noisy", "kernel"], ["denoised"], pads=pads)],
+        "convolution",
         *(
             [helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, ["n", channels, "h", "w"])]
             for name in ("noisy", "denoised")
@@ -35,7 +45,7 @@ def write_mean(folder: Path, channels: int) -> Path:
         [numpy_helper.from_array(kernel, "kernel")],
     )
     proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
-    for key, value in (METADATA | {"halo": "8"}).items():
+    for key, value in (METADATA | {"halo": str(halo)}).items():
         proto.metadata_props.add(key=key, value=value)
     folder.mkdir(parents=True)
     onnx.save(proto, folder / "model.onnx")

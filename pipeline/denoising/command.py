@@ -44,6 +44,7 @@ class Outcome:
     noisy: list[float] = field(default_factory=list)  # PSNR in dB of every image with noise added ...
     denoised: list[float] = field(default_factory=list)  # ... and of its denoised copy
     dim: Dim = field(default_factory=Dim)
+    left_out: dict[str, list[str]] = field(default_factory=dict)  # files, by what is not in their results
 
     def skip(self, job: Job, why: str) -> None:
         """Report a file for which there is no result."""
@@ -102,6 +103,9 @@ def _report(outcome: Outcome, networks: str, files: int, output: Path) -> None:
     """
     if outcome.dim.warning:
         click.echo(outcome.dim.warning, err=True)
+    for what, names in outcome.left_out.items():
+        more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
+        click.echo(f"denoise: not in the result: {what}: {names[0]}{more}", err=True)
     if networks:
         click.echo(f"denoise: {networks}")
     done = f"denoise: {files - outcome.skipped:,} of {counted(files, 'file')}, in {printable(output)}"
@@ -218,6 +222,8 @@ def _denoise_batch(
                 raise PipelineError(f"cannot write {printable(job.target)}: {error.strerror}") from error
             outcome.skip(job, f"cannot write {printable(job.target)}: {error.strerror or error}")
             continue
+        for what in () if is_copy else picture.left_out:
+            outcome.left_out.setdefault(what, []).append(printable(job.path))
         if variance:
             outcome.noisy.append(_psnr(noisy, before, levels))
             outcome.denoised.append(_psnr(after, before, levels))

@@ -13,6 +13,7 @@ from PIL import Image, ImageFile
 
 from pipeline.data.formats.deep_png import encode_deep, is_deep, read_deep
 from pipeline.data.formats.picture import Picture, check_finite, joined
+from pipeline.data.formats.said import kept_chunks, kept_segments, with_chunks
 from pipeline.errors import PipelineError
 
 # Large images are denoised in tiles, so Pillow's own limit of 0.18 gigapixels is too low; still, a small file must not
@@ -26,10 +27,24 @@ warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 _LOSSLESS: dict[str, dict[str, Any]] = {
     # As close to the pixels as the format allows: compression artefacts would be blamed on the model.
     "JPEG": {"quality": 95, "subsampling": 0},
-    "WEBP": {"lossless": True},
+    "WEBP": {"lossless": True, "exact": True},  # also the colours that are transparent
     "AVIF": {"quality": 100, "subsampling": "4:4:4"},
 }
-_KEPT = ("icc_profile", "exif", "dpi")
+_WRITTEN = {  # by Pillow, of what it has read besides the pixels; the rest of PNG and JPEG is kept byte for byte
+    "JPEG": ("dpi",),
+    "WEBP": ("icc_profile", "exif", "xmp"),
+    "AVIF": ("icc_profile", "exif", "xmp"),
+    "BMP": ("dpi",),
+    "GIF": ("comment",),
+    "JPEG2000": ("comment",),
+}
+_NAMES = {
+    "icc_profile": "ICC profile",
+    "exif": "EXIF data",
+    "xmp": "XMP data",
+    "dpi": "resolution",
+    "comment": "comment",
+}
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}  # between two levels of a PNG file with 2 or 4 bits, when Pillow has read it
 
 
@@ -50,7 +65,8 @@ def read_by_pillow(file: BinaryIO, form: str) -> Picture:
             pixels, alpha = read_deep(file)
             image.load()
             orientation = _orientation(image)
-            return Picture(pixels, alpha, form, partial(encode_deep, alpha, _info(image)), orientation)
+            chunks, left_out = kept_chunks(file)
+            return Picture(pixels, alpha, form, partial(encode_deep, alpha, chunks), orientation, left_out=left_out)
         _check_depth(image)
         # A JPEG file with more images in it, which some cameras write, holds previews or other views.
         count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
@@ -59,17 +75,39 @@ def read_by_pillow(file: BinaryIO, form: str) -> Picture:
             image.seek(number)
             durations.append(image.info.get("duration", 0))
             frames.append(_planes(image))
-        info, orientation, cmyk = _info(image), _orientation(image), image.mode == "CMYK"
+        orientation, cmyk = _orientation(image), image.mode == "CMYK"
+        chunks, options, left_out = _said(file, image)
         if count > 1:
-            info |= {"duration": durations, "loop": image.info.get("loop", 0)}
+            options |= {"duration": durations, "loop": image.info.get("loop", 0)}
     pixels, alpha = _alike(frames)
     check_finite(pixels)
-    return Picture(pixels, alpha, form, partial(_encode, form, alpha, cmyk, info), orientation, cmyk)
+    if form == "BMP" and alpha is not None and alpha.min() == alpha.max():
+        alpha = None  # many programs leave it at 0, and mean nothing by it
+    encode = partial(_encode, form, alpha, cmyk, options, chunks)
+    return Picture(pixels, alpha, form, encode, orientation, cmyk, left_out)
 
 
-def _info(image: Image.Image) -> dict[str, Any]:
-    """What is written back besides the pixels, of an image that is loaded: PNG may have it after the pixels."""
-    return {key: image.info[key] for key in _KEPT if image.info.get(key)}
+def _said(file: BinaryIO, image: ImageFile.ImageFile) -> tuple[bytes, dict[str, Any], tuple[str, ...]]:
+    """What an image that is loaded says besides the pixels: chunks of PNG, options for Pillow, what is left out."""
+    form = "JPEG" if image.format == "MPO" else str(image.format)
+    if form == "PNG":
+        chunks, left_out = kept_chunks(file)
+        return chunks, {}, left_out
+    options = {key: image.info[key] for key in _WRITTEN.get(form, ()) if image.info.get(key)}
+    if form == "JPEG":
+        options["extra"], left_out = kept_segments(image)
+        return b"", options, left_out
+    left_out = tuple(name for key, name in _NAMES.items() if image.info.get(key) and key not in options)
+    if _has_hidden_profile(file, form):
+        left_out += (_NAMES["icc_profile"],)
+    return b"", options, left_out
+
+
+def _has_hidden_profile(file: BinaryIO, form: str) -> bool:
+    """Whether there is an ICC profile that Pillow does not see."""
+    file.seek(0)
+    head = file.read(4096)
+    return {"BMP": head[70:74] in (b"DEBM", b"KNIL"), "JPEG2000": b"colr\x02" in head}.get(form, False)
 
 
 def _orientation(image: Image.Image) -> int:
@@ -125,7 +163,7 @@ def _planes(image: ImageFile.ImageFile) -> tuple[np.ndarray, np.ndarray | None]:
         # One colour stands for transparent. What the model makes of other pixels may well have that colour.
         step = 255 if mode == "1" else _GRAY_STEPS.get(str(tiles[0].args) if tiles else "", 1)
         alpha = ~(colours == np.multiply(key, step)).all(axis=-1) * colours.dtype.type(np.iinfo(colours.dtype).max)
-    if mode in ("P", "PA") and (colours == colours[..., :1]).all():
+    if mode in ("P", "PA") and "icc_profile" not in image.info and (colours == colours[..., :1]).all():
         colours = colours[..., :1]  # a palette of grays
     return colours.transpose(2, 0, 1), alpha
 
@@ -141,14 +179,18 @@ def _alike(frames: list[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarr
     return pixels, np.stack([full if alpha is None else alpha for _, alpha in frames])
 
 
-def _encode(form: str, alpha: np.ndarray | None, cmyk: bool, info: Mapping[str, Any], pixels: np.ndarray) -> bytes:
+def _encode(
+    form: str, alpha: np.ndarray | None, cmyk: bool, options: Mapping[str, Any], chunks: bytes, pixels: np.ndarray
+) -> bytes:
+    if form == "BMP" and alpha is not None:
+        raise PipelineError("its transparency would be lost; convert it to PNG first")  # Pillow writes what it ignores
     if alpha is not None and pixels.dtype == np.uint16:
-        return encode_deep(alpha, info, pixels)
+        return encode_deep(alpha, chunks, pixels)
     images = []
     for planes in joined(pixels, alpha):
         array = planes[0] if len(planes) == 1 else np.stack(planes, axis=-1)
         images.append(Image.fromarray(array, mode="CMYK") if cmyk else Image.fromarray(array))
     content = io.BytesIO()
     more = {"save_all": True, "append_images": images[1:]} if len(images) > 1 else {}
-    images[0].save(content, form, **_LOSSLESS.get(form, {}), **info, **more)
-    return content.getvalue()
+    images[0].save(content, form, **_LOSSLESS.get(form, {}), **options, **more)
+    return with_chunks(content.getvalue(), chunks)

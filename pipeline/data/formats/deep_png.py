@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import io
 import struct
 import zlib
-from collections.abc import Mapping
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
 from PIL import Image, ImageFile
 
 from pipeline.data.formats.picture import joined
+from pipeline.data.formats.said import PNG_START, chunk
 
 _COLOUR_TYPES = {1: 0, 2: 4, 3: 2, 4: 6}  # of PNG, by the number of channels with alpha
-_MODES = {1: "L", 2: "LA", 3: "RGB", 4: "RGBA"}  # of Pillow, likewise
 _UP = 2  # the filter of PNG that stores the difference to the row above
-_START = 8  # bytes before the first chunk
 
 
 def is_deep(image: ImageFile.ImageFile) -> bool:
@@ -56,12 +53,12 @@ def _unpacked(file: BinaryIO, raw_mode: str) -> np.ndarray:
         return np.asarray(image)
 
 
-def encode_deep(alpha: np.ndarray | None, info: Mapping[str, Any], pixels: np.ndarray) -> bytes:
+def encode_deep(alpha: np.ndarray | None, chunks: bytes, pixels: np.ndarray) -> bytes:
     """A PNG file with 16 bits.
 
     Args:
         alpha: uint16 [1, H, W], or None.
-        info: what Pillow is to store besides the pixels.
+        chunks: what is stored besides the pixels.
         pixels: uint16 [1, C, H, W] with C 1 or 3.
     """
     array = joined(pixels, alpha)[0].transpose(1, 2, 0)
@@ -70,19 +67,12 @@ def encode_deep(alpha: np.ndarray | None, info: Mapping[str, Any], pixels: np.nd
     filtered = np.full((height, rows.shape[1] + 1), _UP, np.uint8)
     filtered[0, 1:] = rows[0]
     np.subtract(rows[1:], rows[:-1], out=filtered[1:, 1:])
-    small = io.BytesIO()
-    Image.new(_MODES[channels], (1, 1)).save(small, "PNG", **info)
     header = struct.pack(">IIBBBBB", width, height, 16, _COLOUR_TYPES[channels], 0, 0, 0)
-    return _with_chunks(small.getvalue(), {b"IHDR": header, b"IDAT": zlib.compress(filtered.tobytes())})
-
-
-def _with_chunks(png: bytes, others: Mapping[bytes, bytes]) -> bytes:
-    """A PNG file in which some chunks, which occur once each, have other contents."""
-    content, at = [png[:_START]], _START
-    while at < len(png):
-        (length,) = struct.unpack(">I", png[at : at + 4])
-        name, data = png[at + 4 : at + 8], png[at + 8 : at + 8 + length]
-        data = others.get(name, data)
-        content += [struct.pack(">I", len(data)), name, data, struct.pack(">I", zlib.crc32(data, zlib.crc32(name)))]
-        at += 12 + length
-    return b"".join(content)
+    parts = (
+        PNG_START,
+        chunk(b"IHDR", header),
+        chunks,
+        chunk(b"IDAT", zlib.compress(filtered.data)),
+        chunk(b"IEND", b""),
+    )
+    return b"".join(parts)

@@ -23,6 +23,7 @@ class Picture:
     encode: Callable[[np.ndarray], bytes]  # from pixels of the same shape and type to the content of a file
     orientation: int = 1  # as EXIF and TIFF define it: 1 is upright
     is_cmyk: bool = False  # its channels are four inks
+    left_out: tuple[str, ...] = ()  # what `encode` leaves out, in words
 
     @property
     def upright(self) -> np.ndarray:

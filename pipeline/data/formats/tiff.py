@@ -19,7 +19,7 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.formats.by_pillow import pillow_array
 from pipeline.data.formats.picture import Picture, check_finite, checked, stored
-from pipeline.data.formats.tiff_writing import Page, Stack, encode_tiff, inverted
+from pipeline.data.formats.tiff_writing import SMALLER_COPIES, Page, Stack, encode_tiff
 from pipeline.errors import PipelineError
 
 _KINDS = tifffile.PHOTOMETRIC
@@ -41,7 +41,7 @@ def read_tiff(file: BinaryIO) -> Picture:
     try:
         # A file of an OME series that is spread over several files stands for its own planes only.
         with tifffile.TiffFile(file, _multifile=False) as tiff:
-            pages = _main_pages(tiff)
+            pages, has_others = _main_pages(tiff)
             complaints.check()
             read = [_read_series(series, file) for series in tiff.series if _is_main(series.keyframe)]
             complaints.check()
@@ -58,7 +58,9 @@ def read_tiff(file: BinaryIO) -> Picture:
     orientation = int(pages[0].tags.valueof(_ORIENTATION, 1))
     is_cmyk = stacks[0].photometric == _KINDS.SEPARATED and pixels.shape[1] == 4 and pixels.dtype.kind == "u"
     encode = partial(encode_tiff, stacks, byteorder, is_big, alpha)
-    return Picture(pixels, alpha, "TIFF", encode, orientation, is_cmyk)
+    left_out = [name for stack in stacks for page in stack.pages for name in page.left_out]
+    left_out += [SMALLER_COPIES] if has_others else []
+    return Picture(pixels, alpha, "TIFF", encode, orientation, is_cmyk, tuple(dict.fromkeys(left_out)))
 
 
 class _Complaints(logging.Handler):
@@ -84,12 +86,12 @@ def _is_main(page: Any) -> bool:
     return not int(page.subfiletype or 0) & (_REDUCED | _MASK)
 
 
-def _main_pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
-    """The pages with images, after a look at each of them."""
-    pages = [page.aspage() for page in tiff.pages]
-    if pages and (_DNG in pages[0].tags or (pages[0].subifds and not _is_main(pages[0]))):
+def _main_pages(tiff: tifffile.TiffFile) -> tuple[list[tifffile.TiffPage], bool]:
+    """The pages with images, after a look at each of them; and whether there are other pages."""
+    every = [page.aspage() for page in tiff.pages]
+    if every and (_DNG in every[0].tags or (every[0].subifds and not _is_main(every[0]))):
         raise PipelineError("it is a raw file of a camera; convert it to a TIFF or PNG file with 16 bits first")
-    pages = [page for page in pages if _is_main(page)]
+    pages = [page for page in every if _is_main(page)]
     if not pages:
         raise PipelineError("it holds no pages that can be read")
     for page in pages:
@@ -103,7 +105,7 @@ def _main_pages(tiff: tifffile.TiffFile) -> list[tifffile.TiffPage]:
     if others:
         sizes = [f"page {page.index + 1} is {_size(page)}" for page in (pages[0], others[0])]
         raise PipelineError(f"its pages differ: {', '.join(sizes)}")
-    return pages
+    return pages, len(pages) < len(every)
 
 
 def _size(page: tifffile.TiffPage) -> str:
@@ -112,7 +114,7 @@ def _size(page: tifffile.TiffPage) -> str:
 
 
 def _read_series(series: tifffile.TiffPageSeries, file: BinaryIO) -> tuple[np.ndarray, Stack]:
-    """Its pixels, and how they lie in the file. Bits, palettes and white at 0 are resolved."""
+    """Its pixels, and how they lie in the file. Bits and palettes are resolved."""
     keyframe, axes = series.keyframe, series.axes
     needed = {"Y", "X"} | ({"S"} & set(keyframe.axes))
     plane = next(count for count in range(1, len(axes) + 1) if needed <= set(axes[-count:]))
@@ -126,12 +128,11 @@ def _read_series(series: tifffile.TiffPageSeries, file: BinaryIO) -> tuple[np.nd
     photometric = _KINDS(keyframe.photometric)
     if array.dtype == bool:
         array, dtype = array * np.uint8(255), np.dtype(np.uint8)
-    if photometric == _KINDS.MINISWHITE:
-        array = inverted(array)
-    elif photometric == _KINDS.YCBCR:
+    if photometric == _KINDS.YCBCR:
         photometric = _KINDS.RGB  # as Pillow has read it
     elif photometric == _KINDS.PALETTE:
-        array, photometric, dtype = _in_colour(array, keyframe), _KINDS.RGB, np.dtype(np.uint8)
+        array, photometric = _in_colour(array, keyframe), _KINDS.RGB
+        dtype = array.dtype
         axes, plane = f"{axes}S", plane + 1
     written = [Page.of(there[number]) for number in order[: len(there)]]
     if len(there) < planes:
@@ -141,9 +142,13 @@ def _read_series(series: tifffile.TiffPageSeries, file: BinaryIO) -> tuple[np.nd
 
 
 def _in_colour(array: np.ndarray, keyframe: tifffile.TiffPage) -> np.ndarray:
-    """Numbers of colours [...] as red, green and blue [..., 3] in uint8."""
-    assert keyframe.colormap is not None
-    return (keyframe.colormap >> 8).astype(np.uint8).T[array]
+    """Numbers of colours [...] as red, green and blue [..., 3]: in uint8, unless the colours have more than 8 bits."""
+    colours = keyframe.colormap
+    assert colours is not None
+    upper, lower = colours >> 8, colours & 255
+    if ((lower == 0) | (lower == upper)).all():
+        colours = upper.astype(np.uint8)
+    return colours.T[array]
 
 
 def _load(series: tifffile.TiffPageSeries, pages: Sequence[tifffile.TiffPage], file: BinaryIO) -> np.ndarray:
@@ -183,7 +188,7 @@ def _page_by_pillow(file: BinaryIO, page: tifffile.TiffPage) -> np.ndarray:
     if was_turned:
         planes = stored(planes, int(page.tags.valueof(_ORIENTATION, 1)))
     if was_inverted:
-        planes = inverted(planes)
+        planes = ~planes
     if page.axes.startswith("S"):
         return planes
     return planes[0] if len(planes) == 1 else np.moveaxis(planes, 0, -1)
