@@ -1,5 +1,7 @@
 """The failures that a user can cause or fix; each is reported in one line."""
 
+from pipeline.text import shown
+
 
 class PipelineError(Exception):
     """A stage cannot continue. The message says what is wrong, where, and what to do."""
@@ -23,7 +25,7 @@ def counted(count: int, noun: str) -> str:
 
 
 def one_line(error: BaseException) -> str:
-    """What an error says, on one line; one that nobody foresaw with its type."""
+    """What an error says, on one line that anybody may see; one that nobody foresaw with its type."""
     match error:
         case PipelineError():
             text = str(error)
@@ -31,4 +33,4 @@ def one_line(error: BaseException) -> str:
             text = f"{error.filename or 'the system'}: {error.strerror}"
         case _:
             text = f"{type(error).__name__}: {error}"
-    return " ".join(text.split())
+    return shown(" ".join(text.split()))

@@ -28,14 +28,6 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def printable(path: Path | str) -> str:
-    """A path as text that every terminal, file and database takes: bytes that are not UTF-8 as `\\xe9`, in one line."""
-    if str(path).isprintable():
-        return str(path)
-    text = os.fsencode(path).decode(errors="backslashreplace")
-    return "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in text)
-
-
 def inside(folder: Path, name: str) -> Path:
     """The path of what a text from elsewhere, such as a record or a request, calls `name` in `folder`.
 

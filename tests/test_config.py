@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Collection
 from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 from typing import Any
@@ -64,7 +65,12 @@ def test_what_is_no_config_is_refused(text: str) -> None:
 
 
 def test_its_choices_are_what_training_has() -> None:
-    tables = {"target": TARGETS, "loss": LOSSES, "optimizer": OPTIMIZERS, "schedule": SCHEDULES}
+    tables: dict[str, Collection[str]] = {
+        "target": TARGETS,
+        "loss": LOSSES,
+        "optimizer": OPTIMIZERS,
+        "schedule": SCHEDULES,
+    }
     assert {name: CHOICES[name] for name in tables} == {name: tuple(table) for name, table in tables.items()}
 
 

@@ -25,6 +25,7 @@ from pipeline.config import AUTO, DATA, Config
 from pipeline.errors import QualityError
 from pipeline.launcher import stop_with_launcher
 from pipeline.noise import Noise, describe_noises, make_noise
+from pipeline.text import say
 
 # The headings of the list of commands.
 _TRAIN, _COMPARE, _LOOK = "Train", "Compare", "Look around"
@@ -101,7 +102,7 @@ def run_command(
             refused = error
     if refused:
         raise refused
-    click.echo(f"run: {run.id}; compare runs with: python -m pipeline ui")
+    say(f"run: {run.id}; compare runs with: python -m pipeline ui")
 
 
 @cli.command("prepare", section=_TRAIN, examples=["--dataset fashion-mnist"])
@@ -141,7 +142,7 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
     plan = plan.settled(options, load_prepared(plan.config))
     with plan.open_run(force) as run:
         train(plan.config, run, checkpoint_every)
-    click.echo(f"train: run {run.id}")
+    say(f"train: run {run.id}")
 
 
 @cli.command(
@@ -204,7 +205,7 @@ def evaluate_command(
         evaluate_file(file, other, noises, protocol)
         return
     run_id = run_id or queries.newest_run()
-    click.echo(f"evaluate: run {run_id}")
+    say(f"evaluate: run {run_id}")
     with opening.continue_run(run_id, data_dir) as (run, config):
         config = replace(config, data_dir=data_dir, device=device)
         if dataset:
@@ -245,11 +246,11 @@ def export_command(
     from pipeline.tracking import opening, queries
 
     if run_id:
-        click.echo(f"export: run {run_id}")
+        say(f"export: run {run_id}")
     else:
         best = queries.best_run(dataset, _chosen_noise(dataset, noise, variance, clip_input))
         run_id = best.run_id
-        click.echo(f"export: run {run_id}, {best.reason}")
+        say(f"export: run {run_id}, {best.reason}")
     with opening.continue_run(run_id, data_dir) as (run, config):
         folder = Path(artifacts_dir) / (name or config.run_name)
         wanted = Wanted(allow_worse, min_gain, min_psnr)
@@ -359,14 +360,14 @@ def models_command(channels: int) -> None:
     """List the networks: parameters, cost and receptive field of each."""
     from pipeline.models.facts import describe_models
 
-    click.echo(describe_models(channels), nl=False)
+    say(*describe_models(channels).splitlines())
 
 
 @cli.command("noises", section=_LOOK, examples=[""])
 @with_options()
 def noises_command() -> None:
     """List the kinds of noise, with their parameters and where these come from."""
-    click.echo(describe_noises(), nl=False)
+    say(*describe_noises().splitlines())
 
 
 def main(arguments: list[str] | None = None, prog_name: str = "denoise-pipeline") -> NoReturn:

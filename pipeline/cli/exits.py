@@ -21,6 +21,7 @@ from pipeline.cli.help import visible_options
 from pipeline.errors import ArgumentError, ParityError, PipelineError, QualityError, one_line
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
+from pipeline.text import say, shown
 
 
 class ExitCode(IntEnum):
@@ -78,20 +79,20 @@ def run_to_exit(cli: click.Group, words: list[str], prog_name: str) -> NoReturn:
         code = end.code
     except (Exception, Stopped) as error:
         if state["debug"] and not isinstance(error, Stopped):
-            traceback.print_exc()
+            say(*traceback.format_exc().splitlines(), err=True)
         _say(error, state["debug"])
         code = code_of(error)
         _end_project_run(error, state["debug"])
     unsent = _unsent()
     for line in unsent:
-        click.echo(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
+        say(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
     sys.exit(code or (ExitCode.UNSENT if unsent else ExitCode.DONE))
 
 
 def fail(message: str, code: int) -> NoReturn:
     """Exit with one line."""
     if launcher.rank() == 0:  # which says it for all
-        click.echo(f"Error: {message}", err=True)
+        say(f"Error: {message}", err=True)
     sys.exit(code)
 
 
@@ -109,9 +110,9 @@ def _say(error: BaseException, debug: bool) -> None:
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         error.show()
     elif isinstance(error, Stopped):
-        click.echo("; ".join([f"Stopped by {error.name}", *getattr(error, "__notes__", [])]), err=True)
+        say("; ".join([f"Stopped by {error.name}", *getattr(error, "__notes__", [])]), err=True)
     elif launcher.rank() == 0:
-        click.echo(f"Error: {' '.join(_message(error, debug).split())}", err=True)
+        say(f"Error: {' '.join(_message(error, debug).split())}", err=True)
 
 
 def _message(error: BaseException, debug: bool) -> str:
@@ -145,4 +146,4 @@ def _end_project_run(error: BaseException, debug: bool) -> None:
         if isinstance(error, Stopped):
             end_run(run_id, "KILLED")
         else:
-            end_run(run_id, "FAILED", " ".join(_message(error, debug).split()))
+            end_run(run_id, "FAILED", shown(" ".join(_message(error, debug).split())))

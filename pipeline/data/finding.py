@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.data.image_files import HEAD, SUFFIXES, format_of
 from pipeline.errors import PipelineError
-from pipeline.files import printable
+from pipeline.text import printable
 
 _SYSTEM = {"@eaDir", "__MACOSX", "Thumbs.db", "desktop.ini"}  # what file managers and disk stations leave
 # Raw files of cameras that begin as TIFF files do; they are none that can be read here.

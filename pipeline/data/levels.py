@@ -10,8 +10,8 @@ import numpy as np
 from pipeline.config import AUTO
 from pipeline.data.images import Levels, some_floats
 from pipeline.errors import ArgumentError, PipelineError
-from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
+from pipeline.text import printable
 
 _BITS = (8, 10, 12, 14, 16)  # of cameras whose pixels are stored in 16
 _OUTSIDE = 0.01  # share of float pixels that may lie outside of [0, 1] by more than noise explains

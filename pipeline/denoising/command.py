@@ -10,21 +10,19 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
 
-import click
 import numpy as np
 
 from pipeline.data.finding import find_images
 from pipeline.data.image_files import FORMATS, Picture, read_picture
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.data.transparency import filled
-from pipeline.denoising.familiarity import ADVICE
 from pipeline.denoising.levels import Dim
 from pipeline.denoising.model import batches, with_hidden
 from pipeline.denoising.networks import Network, Networks, open_networks
 from pipeline.denoising.progress import ProgressDisplay
 from pipeline.denoising.results import Results
 from pipeline.errors import ArgumentError, PipelineError, counted
-from pipeline.files import printable
+from pipeline.text import printable, say
 
 _NO_FILE = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)  # errors with which no file can be written
 
@@ -49,7 +47,7 @@ class Outcome:
 
     def skip(self, job: Job, why: str) -> None:
         """Report a file for which there is no result."""
-        click.echo(f"skipped {printable(job.path)}: {' '.join(why.split())}", err=True)
+        say(f"skipped {printable(job.path)}: {' '.join(why.split())}", err=True)
         self.skipped += 1
 
 
@@ -64,7 +62,6 @@ def denoise(
     strength: float = 1,
     quality: str = "fast",
     overwrite: bool = False,
-    strict: bool = False,
 ) -> None:
     """Write a denoised copy of every file in `inputs` to the folder `output`, in its own form and under its own name.
 
@@ -78,7 +75,6 @@ def denoise(
         strength: from 0, which copies the files, to 1.5; see `pipeline.denoising.strength`.
         quality: "fast", or "best": the mean over all turns and flips, which takes eight times as long.
         overwrite: replace also files that are no results of `denoise`.
-        strict: skip pictures that do not look like what the model was trained on, instead of warning of them.
 
     Raises:
         PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input, another
@@ -93,7 +89,7 @@ def denoise(
         pictures = _pictures(jobs, networks, outcome, display)
         for network, found in groupby(pictures, key=lambda found: found[0]):
             for batch in batches((job, picture) for _, job, picture in found):
-                _denoise_batch(network, batch, variance, seed, outcome, results, strict)
+                _denoise_batch(network, batch, variance, seed, outcome, results)
                 display.update(len(batch))
     _report(outcome, networks.summary, len(jobs), output)
 
@@ -105,17 +101,17 @@ def _report(outcome: Outcome, networks: str, files: int, output: Path) -> None:
         PipelineError: some files were skipped.
     """
     if outcome.dim.warning:
-        click.echo(outcome.dim.warning, err=True)
+        say(outcome.dim.warning, err=True)
     for what, names in outcome.left_out.items():
         more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
-        click.echo(f"denoise: not in the result: {what}: {names[0]}{more}", err=True)
+        say(f"denoise: not in the result: {what}: {names[0]}{more}", err=True)
     if networks:
-        click.echo(f"denoise: {networks}")
+        say(f"denoise: {networks}")
     done = f"denoise: {files - outcome.skipped:,} of {counted(files, 'file')}, in {printable(output)}"
     if outcome.noisy:
         noisy, denoised = (sum(values) / len(values) for values in (outcome.noisy, outcome.denoised))
         done += f"; PSNR to the originals: noisy {noisy:.2f} dB, denoised {denoised:.2f} dB"
-    click.echo(done)
+    say(done)
     if outcome.skipped:
         were = "was" if outcome.skipped == 1 else "were"
         raise PipelineError(f"{outcome.skipped:,} of {counted(files, 'file')} {were} skipped")
@@ -169,7 +165,7 @@ def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
     if not found.images:
         raise PipelineError(f"no images in {printable(given)} ({FORMATS})")
     if found.left_out:
-        click.echo(f"denoise: {found.left_out}", err=True)
+        say(f"denoise: {found.left_out}", err=True)
     return [(path, path.relative_to(given)) for path in found.images]
 
 
@@ -199,7 +195,6 @@ def _denoise_batch(
     seed: int,
     outcome: Outcome,
     results: Results,
-    strict: bool,
 ) -> None:
     """Denoise and write pictures of one shape and type."""
     model = network.model
@@ -213,11 +208,6 @@ def _denoise_batch(
         ]
     denoised = model.denoise(inputs, dtype)
     for (job, picture), before, noisy, after in zip(batch, clean, inputs, denoised, strict=True):
-        if model.is_strange(noisy, after, dtype):
-            if strict:
-                outcome.skip(job, ADVICE)
-                continue
-            click.echo(f"warning: {printable(job.path)}: {ADVICE}", err=True)
         is_copy = model.strength == 0 and not variance  # then also what saving as JPEG would change stays
         try:
             data = job.path.read_bytes() if is_copy else picture.encode(with_hidden(picture, after))

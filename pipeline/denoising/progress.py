@@ -9,6 +9,7 @@ from types import TracebackType
 import click
 
 from pipeline.errors import counted
+from pipeline.text import say
 
 _EVERY = 30.0  # seconds
 
@@ -47,4 +48,4 @@ class ProgressDisplay:
 
     def _tell(self) -> None:
         while not self._end.wait(self._every):
-            click.echo(f"denoise: {self._done:,} of {counted(self._files, 'file')} so far", err=True)
+            say(f"denoise: {self._done:,} of {counted(self._files, 'file')} so far", err=True)

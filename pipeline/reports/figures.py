@@ -20,6 +20,7 @@ from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.noise.estimation import NoiseCurve
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.quality import NAMES
+from pipeline.text import shown
 from pipeline.training.loop import Epoch, Point
 from pipeline.training.objectives import LOSSES, TARGETS
 
@@ -90,8 +91,8 @@ def denoised_by(samples: Mapping[str, Sample], title: str) -> Figure:
     """The same noisy images denoised by several models, by name; clean and noisy images are taken from the first."""
     clean, noisy, _ = next(iter(samples.values()))
     rows: list[_Row] = [("noisy", noisy, clean)]
-    rows += [(name, denoised, clean) for name, (_, _, denoised) in samples.items()]
-    return _image_table(_title(title, noisy, clean), [*rows, *_clean_row(clean)])
+    rows += [(_shown(name), denoised, clean) for name, (_, _, denoised) in samples.items()]
+    return _image_table(_title(_shown(title), noisy, clean), [*rows, *_clean_row(clean)])
 
 
 def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
@@ -101,6 +102,12 @@ def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
         rows += [(f"noisy {label}", noisy, clean), ("denoised", denoised, clean)]
     title = f"The same test images with every noise; the model was trained on {trained_on}"
     return _image_table(_title(title, noisy, clean, ".\n"), [*rows, *_clean_row(clean)])
+
+
+def _shown(name: str) -> str:
+    """A name that may be anybody's, for a figure: `$` begins no formula, and what begins with `_` is in the legend."""
+    text = shown(name).replace("$", r"\$")
+    return f" {text}" if text.startswith("_") else text
 
 
 def _title(title: str, noisy: torch.Tensor, clean: torch.Tensor | None, end: str = ". ") -> str:
@@ -198,7 +205,7 @@ def quality_by_cost(
             [run.psnr for run in of_model],
             "o",
             color=_PALETTE[index % len(_PALETTE)],
-            label=model,
+            label=_shown(model),
         )
     axes.set_xscale("log")
     axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -218,7 +225,7 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure
     axes = figure.add_subplot()
     for index, (name, points) in enumerate(curves.items()):
         images, losses = zip(*points, strict=True)
-        axes.plot(images, losses, ".-", color=_PALETTE[index % len(_PALETTE)], label=name)
+        axes.plot(images, losses, ".-", color=_PALETTE[index % len(_PALETTE)], label=_shown(name))
     axes.set(xlabel="training images seen", ylabel="training loss", title="Learning curves")
     if all(loss > 0 for points in curves.values() for _, loss in points):
         axes.set_yscale("log")
@@ -285,7 +292,7 @@ def picture_grid(images: Sequence[np.ndarray], columns: int = 3, titles: Sequenc
         axes.imshow(to_pixels(torch.from_numpy(np.array(shown))), cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
         if titles:
-            axes.set_title(titles[number % len(titles)], fontsize=9)
+            axes.set_title(_shown(titles[number % len(titles)]), fontsize=9)
     return figure
 
 
@@ -306,7 +313,7 @@ def _quality_lines(
     # Levels are evenly spaced: neither a linear nor a logarithmic axis can show 0, 0.0001 and 0.3 together.
     places = range(len(variances))
     for label, (values, colour) in lines.items():
-        axes.plot(places, values, "o-", color=colour, label=label, markersize=4)
+        axes.plot(places, values, "o-", color=colour, label=_shown(label), markersize=4)
         if label in mark:
             for place, value in zip(places, values, strict=True):
                 axes.annotate(f"{value:.1f}", (place, value), (0, 6), textcoords="offset points", ha="center", size=8)

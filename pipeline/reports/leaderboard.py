@@ -22,6 +22,7 @@ LEVELS = tuple(f"{variance:g}" for variance in REFERENCE_VARIANCES)
 _STAR = "*"
 LAST = "run id"  # column before those of the parameters that differ
 _METRICS = "psnr", "ssim"
+_SHOWN_PARAMS = "seed", "loss"
 _NO_DIFFERENCE = {"data_dir", "device"}  # options that do not change a result
 _COMPARED_TAGS = {
     "data": names.DATASET_SHA256,
@@ -64,14 +65,26 @@ def read_run(run: Run) -> EvaluatedRun:
     """Read from an MLflow run what the leaderboard shows.
 
     Raises:
-        PipelineError: the run is not finished, not evaluated, or its metrics are not finite. The message does not
-            name the run.
+        PipelineError: the run is not finished, not evaluated, lacks what a run of this pipeline has, or its metrics are
+            not finite. The message does not name the run.
     """
-    params, tags, metrics = run.data.params, run.data.tags, run.data.metrics
     if run.info.status != "FINISHED":
         raise PipelineError(f"it is {run.info.status}")
-    if names.WEIGHTS not in tags or "noise" not in params:
+    if names.WEIGHTS not in run.data.tags or "noise" not in run.data.params:
         raise PipelineError("it holds no model")
+    try:
+        return _read(run)
+    except KeyError as error:
+        raise PipelineError(f"it has no {error}") from error
+    except ValueError as error:
+        raise PipelineError(f"it has a parameter that is no number: {error}") from error
+
+
+def _read(run: Run) -> EvaluatedRun:
+    params, tags, metrics = run.data.params, run.data.tags, run.data.metrics
+    for name in _SHOWN_PARAMS:
+        if name not in params:
+            raise KeyError(name)
     clip_input = params.get("clip_input", "False") == "True"
     noise = make_noise(params["noise"], params["variance"], clip_input)
     levels = {} if noise.is_recorded else {level: make_noise("gaussian", level, clip_input).label for level in LEVELS}

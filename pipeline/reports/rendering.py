@@ -8,6 +8,8 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from pipeline.text import shown
+
 TEMPLATES = Path(__file__).parent / "templates"  # what every HTML page is built from
 
 
@@ -16,7 +18,7 @@ def render(template: Path, **values: Any) -> str:
 
     Args:
         template: a file; it may extend and import the templates that lie beside it, or in `TEMPLATES`. Where its name
-            ends in `.html`, values are escaped; where it ends in `.md`, they are not.
+            ends in `.html`, values are escaped; where it ends in `.md`, each is one line.
         values: the variables that the template names.
 
     Raises:
@@ -25,6 +27,7 @@ def render(template: Path, **values: Any) -> str:
     environment = Environment(
         loader=FileSystemLoader([template.parent, TEMPLATES]),
         autoescape=lambda name: name is None or name.endswith(".html"),
+        finalize=_in_markdown if template.suffix == ".md" else None,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
@@ -32,6 +35,10 @@ def render(template: Path, **values: Any) -> str:
     )
     environment.filters["data_url"] = _data_url
     return environment.get_template(template.name).render(values)
+
+
+def _in_markdown(value: Any) -> Any:
+    return shown(value) if isinstance(value, str) else value
 
 
 def _data_url(png: bytes) -> str:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from pipeline.text import shown
+
 
 def markdown_table(rows: Sequence[Sequence[str]]) -> str:
     """A Markdown table with aligned columns: the first to the left, the others to the right.
 
-    `rows` have the same number of cells; the first row is the header.
+    `rows` have the same number of cells, with any text; the first row is the header.
     """
+    rows = [[shown(cell).replace("|", r"\|") for cell in row] for row in rows]
     widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
     lines = []
     for name, *cells in rows:

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import click
-
 from pipeline.errors import PipelineError
+from pipeline.text import say
 
 LOCAL = "127.0.0.1"
 
@@ -26,6 +25,6 @@ def print_address(command: str, host: str, port: int, path: str, risk: str) -> N
         risk: what others could do: completes "anyone who can reach this machine there can ...".
     """
     if host != LOCAL:
-        click.echo(f"{command}: listening on {host}: anyone who can reach this machine there can {risk}")
+        say(f"{command}: listening on {host}: anyone who can reach this machine there can {risk}")
     shown = LOCAL if host == "0.0.0.0" else host
-    click.echo(f"{command}: http://{shown}:{port}/{path} (press Ctrl-C to stop)")
+    say(f"{command}: http://{shown}:{port}/{path} (press Ctrl-C to stop)")

@@ -6,12 +6,11 @@ from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
-import click
-
 from pipeline.errors import ArgumentError
 from pipeline.handoff.onnxruntime_web import add_onnxruntime_web
 from pipeline.serving.address import cannot_serve, print_address
 from pipeline.signals import Stopped
+from pipeline.text import say
 
 _DEMO_PAGE = "demo/index.html"
 
@@ -62,4 +61,4 @@ def serve(folder: Path, host: str, port: int) -> None:
         try:
             server.serve_forever()
         except Stopped:
-            click.echo("demo: stopped")
+            say("demo: stopped")

@@ -11,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
-import click
-
 from pipeline.errors import PipelineError
 from pipeline.serving.address import cannot_serve, print_address
 from pipeline.signals import Stopped
+from pipeline.text import say
 from pipeline.tracking.names import DATABASE
 
 # The runs of the default experiment. Without this workflow type, MLflow shows its views for language models, whatever
@@ -40,7 +39,7 @@ def serve(host: str, port: int) -> None:
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or find_store(Path.cwd())
     if urlparse(uri).scheme in ("http", "https"):
-        click.echo(f"ui: the store is a server, with its UI at {uri}")
+        say(f"ui: the store is a server, with its UI at {uri}")
         return
     try:
         socket.create_server((host, port)).close()
@@ -49,11 +48,12 @@ def serve(host: str, port: int) -> None:
     # One worker is enough for one user, and starts in two thirds of the time of MLflow's default of four. Without the
     # eight processes that evaluate language models, memory falls to a quarter.
     command = [
-        *(sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--workers", "1"),
+        *(sys.executable, "-m", "mlflow", "ui", "--workers", "1"),
         *("--host", host, "--port", str(port)),
     ]
-    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ}
-    click.echo(f"ui: the store is {uri}")
+    # Whoever can list processes can read their arguments, and the address may hold a password.
+    settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
+    say(f"ui: the store is {uri}")
     print_address("ui", host, port, _RUNS_VIEW, "read, change and delete all runs in the store")
     with subprocess.Popen(command, env=settings, start_new_session=True) as server:
         try:
@@ -64,7 +64,7 @@ def serve(host: str, port: int) -> None:
                 server.wait(_GRACE)
             with suppress(ProcessLookupError):  # it would wait for pages that are still open
                 os.killpg(server.pid, signal.SIGKILL)
-            click.echo("ui: stopped")
+            say("ui: stopped")
             return
     raise PipelineError(f"`mlflow ui` ended with exit code {code}")
 

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import click
-
 from pipeline.config import Config
 from pipeline.errors import PipelineError, counted
 from pipeline.scoring.classical import BASELINES, missing, score_baseline
 from pipeline.scoring.score import PROTOCOL
 from pipeline.stages.prepare import prepare
+from pipeline.text import say
 from pipeline.tracking import names, opening
 
 
@@ -32,7 +31,7 @@ def score_baselines(config: Config, count: int) -> None:
     test = data.test[:count]
     for name in BASELINES:
         if reason := missing(name):
-            click.echo(f"baselines: {name}: skipped, {reason}")
+            say(f"baselines: {name}: skipped, {reason}")
             continue
         parameters, results = score_baseline(name, data.validation, test)
         report = {"protocol": PROTOCOL, "images": len(test), "parameters": parameters, "results": results}
@@ -41,4 +40,4 @@ def score_baselines(config: Config, count: int) -> None:
             run.log_dict(report, names.EVALUATION)
             run.log_scores(results)
         psnrs = ", ".join(f"{summary['denoised']['psnr']:.2f} dB at {label}" for label, summary in results.items())
-        click.echo(f"baselines: {name}: {psnrs}, on {counted(len(test), 'test image')}")
+        say(f"baselines: {name}: {psnrs}, on {counted(len(test), 'test image')}")

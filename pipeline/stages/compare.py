@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 from zipfile import BadZipFile
 
-import click
 import numpy as np
 import torch
 
@@ -21,6 +20,7 @@ from pipeline.reports import figures, leaderboard
 from pipeline.reports.comparison import Section, comparison_page
 from pipeline.reports.leaderboard import LEVELS, EvaluatedRun
 from pipeline.reports.tables import markdown_table
+from pipeline.text import say, shown
 from pipeline.tracking import names, opening, queries, store
 
 if TYPE_CHECKING:
@@ -50,23 +50,23 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
         raise PipelineError("no finished and evaluated runs to compare")
     groups = leaderboard.grouped(entries)
     if len(groups) > 1:
-        click.echo(f"compare: {len(groups)} kinds of data and noise, which do not compare: a table for each")
+        say(f"compare: {len(groups)} kinds of data and noise, which do not compare: a table for each")
     boards = [leaderboard.leaderboard(group) for group in groups]
     notes = [leaderboard.note_on(board) for board in boards]
     tables = [
-        f"{_title(group)}\n\n{markdown_table(board)}" + (f"\n{note}\n" if note else "")
+        f"{shown(_title(group))}\n\n{markdown_table(board)}" + (f"\n{note}\n" if note else "")
         for group, board, note in zip(groups, boards, notes, strict=True)
     ]
-    click.echo("\n" + "\n".join(tables), nl=False)
-    worse = [line for group in groups for line in leaderboard.worse_than_nothing(group)]
-    if worse:
-        click.echo("\n".join(worse))
+    for table in tables:
+        say("", *table.splitlines())
+    worse = [shown(line) for group in groups for line in leaderboard.worse_than_nothing(group)]
+    say(*worse)
 
     lines: list[str] = []
     if len(ids) == 2 and len(entries) == 2:
         one, other = sorted(entries, key=lambda entry: list(ids).index(entry.id))
         lines = leaderboard.difference(one, other, _entries(queries.find_runs(""), tell=False))
-        click.echo("\n".join([f"\nFrom {one.name} ({one.id[:8]}) to {other.name} ({other.id[:8]}):", *lines]))
+        say("", f"From {one.name} ({one.id[:8]}) to {other.name} ({other.id[:8]}):", *lines)
 
     try:
         output.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str) -> None
         for name in files:
             run.log_file(output / name, names.COMPARISON)
         run.describe("\n\n".join([*tables, *worse]))
-    click.echo(f"compare: {output / names.COMPARISON_PAGE}, and in run {run.id}")
+    say(f"compare: {output / names.COMPARISON_PAGE}, and in run {run.id}")
 
 
 def _named(ids: Sequence[str]) -> list[Run]:
@@ -107,7 +107,7 @@ def _entries(runs: Sequence[Run], tell: bool) -> list[EvaluatedRun]:
             entries.append(leaderboard.read_run(run))
         except PipelineError as error:
             if tell:
-                click.echo(f"compare: run {run.info.run_id} is left out: {error}")
+                say(f"compare: run {run.info.run_id} is left out: {error}")
     return entries
 
 
@@ -176,12 +176,15 @@ def _samples(entries: Mapping[str, EvaluatedRun]) -> dict[str, Sample]:
             try:
                 with np.load(store.download(entry.id, names.SAMPLES, folder), allow_pickle=False) as arrays:
                     clean = torch.from_numpy(arrays["clean"]) if "clean" in arrays else None
-                    found[name] = clean, torch.from_numpy(arrays["noisy"]), torch.from_numpy(arrays["denoised"])
+                    noisy, denoised = torch.from_numpy(arrays["noisy"]), torch.from_numpy(arrays["denoised"])
+                if noisy.ndim != 4 or any(part.shape != noisy.shape for part in (denoised, clean) if part is not None):
+                    raise ValueError("no images")
+                found[name] = clean, noisy, denoised
             except PipelineError as error:  # deleted: the rest is worth showing
-                click.echo(f"compare: no pictures: {error}")
+                say(f"compare: no pictures: {error}")
                 continue
             except (OSError, ValueError, KeyError, BadZipFile):
-                click.echo(f"compare: no pictures: {names.SAMPLES} of run {entry.id} is damaged")
+                say(f"compare: no pictures: {names.SAMPLES} of run {entry.id} is damaged")
                 continue
     return found
 

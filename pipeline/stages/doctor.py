@@ -20,10 +20,9 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
-
 from pipeline.errors import PipelineError, counted
 from pipeline.files import finish_folder, unfinished_folders
+from pipeline.text import say
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.opening import open_spool
 from pipeline.tracking.run_folder import in_use, is_empty, lock_run, remove_empty
@@ -62,19 +61,19 @@ def examine(data_dir: str, artifacts_dir: str, fix: bool) -> bool:
         except PipelineError as error:
             problems = [Problem(f"not checked: {error}")]
         if not problems:
-            click.echo(f"{name}: ok")
+            say(f"{name}: ok")
         for problem in problems:
             if problem.fix is None:
-                click.echo(f"{name}: {problem.what}")
+                say(f"{name}: {problem.what}")
                 well = False
             elif not fix:
-                click.echo(f"{name}: {problem.what} [--fix repairs it]")
+                say(f"{name}: {problem.what} [--fix repairs it]")
                 well = False
             else:
                 try:
-                    click.echo(f"{name}: {problem.what}: fixed, {problem.fix()}")
+                    say(f"{name}: {problem.what}: fixed, {problem.fix()}")
                 except (PipelineError, OSError) as error:
-                    click.echo(f"{name}: {problem.what}: not fixed, {error}")
+                    say(f"{name}: {problem.what}: not fixed, {error}")
                     well = False
     return well
 

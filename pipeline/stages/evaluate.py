@@ -6,8 +6,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import click
-
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import counted
@@ -20,6 +18,7 @@ from pipeline.scoring.evaluation import Evaluation, evaluate_denoiser, has_other
 from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.scoring.score import model_denoiser
 from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.text import say
 from pipeline.tracking import names
 from pipeline.tracking.fingerprint import Fingerprint, fingerprint
 from pipeline.tracking.run import OpenRun
@@ -58,7 +57,7 @@ def evaluate(
     parts = _fingerprint(config, data, checkpoint)
     earlier = None if force else _earlier(run, parts)
     if earlier and set(noises) <= set(earlier["results"]):
-        click.echo(f"evaluate: reusing the results of run {run.id}")
+        say(f"evaluate: reusing the results of run {run.id}")
         _print(earlier, noises, own, verdict)
         return
 
@@ -120,14 +119,14 @@ def _description(config: Config, parameters: int, images: int, found: Evaluation
 
 def _print(report: Mapping[str, Any], labels: Iterable[str], own: Noise, verdict: bool) -> None:
     for label in labels:
-        click.echo(f"evaluate: {label}: {describe_scores(report['results'][label])}")
+        say(f"evaluate: {label}: {describe_scores(report['results'][label])}")
     if by_class := report.get("by_class", {}).get(own.label):
         classes = ", ".join(f"{name}: {value:.1f}" for name, value in by_class.items())
-        click.echo(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
+        say(f"evaluate: {own.label}: PSNR in dB by class: {classes}")
     for name, summary in report["other_data"].items():
-        click.echo(f"evaluate: {own.label} on {name}: PSNR {_psnrs(summary)}")
+        say(f"evaluate: {own.label} on {name}: PSNR {_psnrs(summary)}")
     if verdict and (text := Quality.of(report["results"][own.label]).verdict):
-        click.echo(f"evaluate: {own.label}: {text}")
+        say(f"evaluate: {own.label}: {text}")
 
 
 def describe_scores(summary: Mapping[str, Mapping[str, float]]) -> str:
@@ -167,6 +166,6 @@ def _earlier(run: OpenRun, parts: Fingerprint) -> dict[str, Any] | None:
         return None
     with run.artifact(names.EVALUATION) as path:
         if sha256_file(path) != run.tag(names.EVALUATION_SHA256):
-            click.echo(f"evaluate: not reusing the results of run {run.id}: {names.EVALUATION} is damaged")
+            say(f"evaluate: not reusing the results of run {run.id}: {names.EVALUATION} is damaged")
             return None
         return json.loads(path.read_text())

@@ -7,8 +7,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import click
-
 from pipeline.config import Config
 from pipeline.data.images import Part
 from pipeline.data.sources import open_source
@@ -22,6 +20,7 @@ from pipeline.scoring.quality import Quality
 from pipeline.scoring.score import PROTOCOL, for_gray, model_denoiser
 from pipeline.stages.inputs import load_checkpoint
 from pipeline.stages.other_data import images_of, print_scores, score_images
+from pipeline.text import say
 from pipeline.tracking import names
 from pipeline.tracking.run import OpenRun
 from pipeline.training.devices import choose_device
@@ -53,7 +52,7 @@ def evaluate_elsewhere(
     noises = awgn.noises() if protocol else noises
     report = None if force else _earlier(run, name, inputs)
     if report and set(noises or [report["own"]]) <= set(report["results"]):
-        click.echo(f"evaluate: {name}: reusing the results of run {run.id}")
+        say(f"evaluate: {name}: reusing the results of run {run.id}")
         print_scores(name, report["results"], [*noises] or [report["own"]], report.get("digest", ""))
         return
     with images_of(source, other, checkpoint.channels) as part:

@@ -11,14 +11,12 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-import click
 import numpy as np
 import torch
 from torch import nn
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
-from pipeline.denoising.familiarity import Limits
 from pipeline.errors import ParityError, PipelineError, QualityError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
 from pipeline.handoff import mlflow_loader
@@ -34,6 +32,7 @@ from pipeline.models.facts import halo
 from pipeline.reports import rendering
 from pipeline.scoring.quality import Quality, Wanted
 from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.text import say
 from pipeline.tracking import names, queries, registry
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
 from pipeline.tracking.run import OpenRun
@@ -91,7 +90,7 @@ def export(
     parts = _fingerprint(inputs, variants)
     model_id = run.tag(names.MODEL_ID)
     if not force and run.is_done("export", parts) and _is_whole(folder, digest(parts)) and (model_id or not register):
-        click.echo(f"export: reusing {folder}, verified")
+        say(f"export: reusing {folder}, verified")
     else:
         model = inputs.checkpoint.load_model(torch.device("cpu"))
         description = _describe(inputs, model, digest(parts), folder.name)
@@ -175,7 +174,6 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: 
         dataset=inputs.data.manifest,
         test_images=len(inputs.data.test),
         halo=halo(model, inputs.data.channels),
-        familiar=Limits.of(noisy, lambda images: _denoised(model, images)),
         levels=inputs.data.levels,
         pixel_type=str(inputs.data.dtype),
         # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.
@@ -183,11 +181,6 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: 
         scores=inputs.scores,
         commit=inputs.commit,
     )
-
-
-@torch.no_grad()
-def _denoised(model: nn.Module, images: np.ndarray) -> np.ndarray:
-    return model(torch.from_numpy(images)).clamp(0, 1).numpy()
 
 
 def _rejected(run: OpenRun, report: Report) -> ParityError:
@@ -247,12 +240,12 @@ def _baselines(run: OpenRun) -> dict[str, dict[str, float]]:
 
 
 def _print(folder: Path, proof: Proof, label: str) -> None:
-    click.echo(
+    say(
         f"export: {folder}: {len(proof.report.gates)} parity gates passed; largest difference from torch "
         f"{proof.report.max_abs:.2g} (allowed: {MAX_ABS:g}). {proof.report.quality}"
     )
     for variant in proof.variants:
-        click.echo(
+        say(
             f"export: {folder / variant.path.name}: {_describe_variant(variant, label)}; {variant.speed:.2f} times as "
             f"many images/s as {MODEL}"
         )
@@ -283,4 +276,4 @@ def _register(inputs: _Inputs, model_id: str | None, name: str, onnx_digest: str
         },
     )
     number = registry.register(model_id, name, inputs.run_id, tags)
-    click.echo(f"export: {name} version {number}; make it the champion with: python -m pipeline promote {name}")
+    say(f"export: {name} version {number}; make it the champion with: python -m pipeline promote {name}")

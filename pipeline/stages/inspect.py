@@ -9,7 +9,6 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import click
 import numpy as np
 
 from pipeline.config import AUTO, Config
@@ -20,10 +19,11 @@ from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.data.sources import DATASETS, open_source
 from pipeline.data.sources.reading import ImageFile, read_files
 from pipeline.errors import PipelineError, counted
-from pipeline.files import printable, write_file
+from pipeline.files import write_file
 from pipeline.noise.estimation import NoiseCurve, curve_of_captures, curve_of_images, curve_of_pairs, noise_sigma
 from pipeline.reports import figures
 from pipeline.reports.inspection import inspection_page
+from pipeline.text import printable, say
 from pipeline.tracking import names
 from pipeline.tracking.run import OpenRun
 
@@ -70,14 +70,14 @@ def inspect(config: Config, output: Path) -> bool:
             parts = dict(zip(PARTS, (division.train, division.validation, division.test), strict=True))
             _look_at_parts(found, config, division.lines, {name: part for name, part in parts.items() if part})
     for name, text in found.facts:
-        click.echo(f"{name}: {text}")
+        say(f"{name}: {text}")
     for fault in found.faults:
-        click.echo(f"fault: {fault}")
-    click.echo(f"{'once that is mended, ' if found.faults else ''}train with: {found.command}")
+        say(f"fault: {fault}")
+    say(f"{'once that is mended, ' if found.faults else ''}train with: {found.command}")
     path = output / PAGE
     output.mkdir(parents=True, exist_ok=True)
     write_file(path, found.page.encode())
-    click.echo(f"inspect: {path}")
+    say(f"inspect: {path}")
     return not found.faults
 
 

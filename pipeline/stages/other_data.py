@@ -7,8 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-import click
-
 from pipeline.config import AUTO, Config
 from pipeline.data.images import Part
 from pipeline.data.sources import DATASETS, Source
@@ -19,6 +17,7 @@ from pipeline.scoring.published import describe_known
 from pipeline.scoring.quality import Quality
 from pipeline.scoring.score import Denoiser, clipped, identity
 from pipeline.stages.evaluate import describe_scores
+from pipeline.text import say
 
 
 @contextmanager
@@ -36,7 +35,7 @@ def images_of(source: Source, other: Config, channels: int) -> Iterator[Part]:
         converts = channels == 1 or (channels == 3 and other.dataset in DATASETS)
         division = source.divide(channels if converts else AUTO, Path(scratch))
         for line in division.lines:
-            click.echo(f"evaluate: {other.dataset}: {line}")
+            say(f"evaluate: {other.dataset}: {line}")
         if division.fault:
             raise PipelineError(f"{other.dataset}: {division.fault}")
         part = division.train if division.test is None else division.test
@@ -46,7 +45,7 @@ def images_of(source: Source, other: Config, channels: int) -> Iterator[Part]:
                 f"--dataset {other.dataset}: the images have {found} channels, and the model takes {channels}"
             )
         if found != channels:
-            click.echo(
+            say(
                 f"evaluate: {other.dataset}: the images are gray; the model takes {channels} channels, so it is shown "
                 "each image in all of them, and the mean of its output is scored"
             )
@@ -62,9 +61,9 @@ def score_images(part: Part, denoise: Denoiser, noises: Mapping[str, Noise]) -> 
 def print_scores(name: str, results: Mapping[str, Summary], labels: Sequence[str], digest: str) -> None:
     """Say the scores at the noises with these labels, and what others report on the set of that digest."""
     for label in labels:
-        click.echo(f"evaluate: {name}: {label}: {describe_scores(results[label])}")
+        say(f"evaluate: {name}: {label}: {describe_scores(results[label])}")
         if verdict := Quality.of(results[label]).verdict:
-            click.echo(f"evaluate: {name}: {label}: {verdict}")
+            say(f"evaluate: {name}: {label}: {verdict}")
     ours = {label: results[label]["denoised"]["psnr"] for label in labels if "psnr" in results[label]["denoised"]}
     for line in describe_known(digest, ours):
-        click.echo(f"evaluate: {name}: {line}")
+        say(f"evaluate: {name}: {line}")

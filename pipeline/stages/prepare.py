@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Any, NoReturn
 
-import click
 import numpy as np
 
 from pipeline.config import AUTO, Config
@@ -21,6 +20,7 @@ from pipeline.data.prepared import (
 from pipeline.data.sources import DATASETS, Division, Source, open_source
 from pipeline.errors import PipelineError, counted
 from pipeline.models import other_modules
+from pipeline.text import say
 from pipeline.tracking.fingerprint import describe_changes, fingerprint
 
 VALIDATION_SHARE = 0.2  # of the images that are not test images: the 80/20 split of the course page
@@ -52,13 +52,13 @@ def _prepare(config: Config, force: bool) -> PreparedData:
     if data is None:
         division = source.divide(config.channels, prepared_folder(config).parent)
         for line in division.lines:
-            click.echo(f"prepare: {config.dataset}: {line}")
+            say(f"prepare: {config.dataset}: {line}")
         if division.fault:
             raise PipelineError(f"{config.dataset}: {division.fault}")
         labels = source.test_labels() if division.test is not None else None
         found = {"found": division.lines, "one_capture": division.one_capture}
         data = write_prepared(config, split(division, config), labels, {**_facts(config, source), **found})
-        click.echo(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
+        say(f"prepare: {config.dataset}: {data.describe()}, in {prepared_folder(config)}")
     return data
 
 
@@ -92,13 +92,13 @@ def _reuse(config: Config, source: Source) -> PreparedData | None:
         if source_changes := describe_changes(facts["source"], manifest.get("source", {})):
             changed.append(source_changes)
         if changed:
-            click.echo(f"prepare: {config.dataset}: preparing again, changed: {', '.join(changed)}")
+            say(f"prepare: {config.dataset}: preparing again, changed: {', '.join(changed)}")
             return None
         data = load_prepared(config)
     except PipelineError as error:
-        click.echo(f"prepare: {config.dataset}: preparing again: {error}")
+        say(f"prepare: {config.dataset}: preparing again: {error}")
         return None
-    click.echo(f"prepare: {config.dataset}: reusing {data.describe()} in {prepared_folder(config)}, verified")
+    say(f"prepare: {config.dataset}: reusing {data.describe()} in {prepared_folder(config)}, verified")
     return data
 
 

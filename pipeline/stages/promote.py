@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import click
 import numpy as np
 import torch
 
@@ -21,6 +20,7 @@ from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.quality import LEVEL, Quality
 from pipeline.scoring.score import Denoiser, clipped, identity
 from pipeline.scoring.without_clean import errors_of_scenes
+from pipeline.text import say
 from pipeline.tracking import names, queries, registry
 from pipeline.tracking.store import read_config
 from pipeline.verification.runtimes import open_onnxruntime
@@ -100,7 +100,7 @@ def promote(name: str, number: int, margin: float, force: bool, data_dir: str) -
     decision = _decide(challenger, champion, margin, force, data_dir)
     if decision.tags:
         registry.make_champion(challenger, champion, decision.tags)
-    click.echo(f"promote: {decision.message}")
+    say(f"promote: {decision.message}")
 
 
 def _decide(

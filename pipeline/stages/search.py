@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from pipeline.config import DATA, Config
 from pipeline.reports import figures
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
+from pipeline.text import say
 from pipeline.tracking import names, store
 from pipeline.tracking.run import OpenRun
 from pipeline.trials.choice import Chooser
@@ -65,7 +64,7 @@ def _log(run: OpenRun, chooser: Chooser, searched: Sequence[str]) -> None:
         run.log_text(store.read_config(best).to_json(), names.BEST_CONFIG)
         table += f"\nThe best is run {best}; its config is {names.BEST_CONFIG} in run {run.id}.\n"
     run.describe(table)
-    click.echo(f"search: by loss on the validation images (run {run.id})\n{table}", nl=False)
+    say(f"search: by loss on the validation images (run {run.id})", *table.splitlines())
 
 
 def _row(trial: MlflowRun, choice: Mapping[str, Any], searched: Sequence[str]) -> tuple[float, list[str]]:

@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-import click
 import numpy as np
 
 from pipeline.config import AUTO, OF_KNOWN_LEVEL, Config
@@ -14,6 +13,7 @@ from pipeline.data.images import describe_sizes, some_floats
 from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.errors import PipelineError, counted
 from pipeline.noise.estimation import noise_sigma
+from pipeline.text import say
 
 _IMAGES = 1000  # to train on, that the noise level is estimated from
 _LEAST_SIGMA = 1e-4  # of noise that there is
@@ -33,7 +33,7 @@ def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
         from pipeline.stages.start import check_start  # imports onnx
 
         check_start(config, data.channels)
-    click.echo(f"train: {_describe(config, data, options)}")
+    say(f"train: {_describe(config, data, options)}")
     return config
 
 
@@ -46,9 +46,7 @@ def _estimated_level(config: Config, data: PreparedData) -> float:
             f"--target {config.target}: no noise was found in {config.dataset}; give its standard deviation, for "
             "pixels from 0 to 1, with --noise recorded:sigma=NUMBER, or use --target self"
         )
-    click.echo(
-        f"train: the noise has a standard deviation of {sigma:.4g}, estimated from {counted(len(some), 'image')}"
-    )
+    say(f"train: the noise has a standard deviation of {sigma:.4g}, estimated from {counted(len(some), 'image')}")
     return sigma
 
 
@@ -91,8 +89,6 @@ def _check(config: Config, data: PreparedData) -> None:
                     "--target noisy2noisy: two or more captures of every scene are needed, and "
                     f"{config.dataset} has scenes with one only{some and f', such as {some}'}"
                 )
-    if config.color_jitter and (data.channels != 3 or recorded):
-        raise PipelineError("--color-jitter is for colour images with generated noise; allowed here: 0")
     if config.crop > data.facts.smallest:
         raise PipelineError(
             f"--crop {config.crop} is larger than the smallest side of the images, {data.facts.smallest} pixels"

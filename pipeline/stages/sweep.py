@@ -11,12 +11,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import click
-
 from pipeline.errors import counted
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
 from pipeline.scoring.quality import LEVEL, NAMES, Quality
+from pipeline.text import say
 from pipeline.tracking import names, store
 from pipeline.tracking.run import OpenRun
 from pipeline.trials.running import Trial, run_trials, running_elsewhere
@@ -41,7 +40,7 @@ def sweep(trials: Sequence[Trial], run: OpenRun, jobs: int, artifacts_dir: str, 
     def not_elsewhere() -> Iterator[Trial]:
         for trial in trials:
             if trial.name in running_elsewhere(run.id):
-                click.echo(f"sweep: {trial.name} is running elsewhere")
+                say(f"sweep: {trial.name} is running elsewhere")
             else:
                 yield trial
 
@@ -104,7 +103,7 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     if "curve" in first.report:
         _log_curves(run, groups)
     unit = "" if metric == LEVEL else " in dB"
-    click.echo(f"sweep: {NAMES[metric]}{unit} on the test images, by noise (run {run.id})\n{table}", nl=False)
+    say(f"sweep: {NAMES[metric]}{unit} on the test images, by noise (run {run.id})", *table.splitlines())
 
 
 def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:

@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, NoReturn
 
-import click
 import numpy as np
 import torch
 
@@ -27,6 +26,7 @@ from pipeline.signals import Deferred, deferred
 from pipeline.stages.inputs import read_checkpoint
 from pipeline.stages.inspect import log_dataset
 from pipeline.stages.start import read_start, start_of
+from pipeline.text import say
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import OpenRun
@@ -64,9 +64,9 @@ def find_trained(config: Config) -> str | None:
                     )
                     return run_id
                 former = json.loads(store.download(run_id, names.fingerprint_file("train"), folder).read_text())
-                click.echo(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
+                say(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
         except PipelineError as error:  # an artifact of the run is damaged or lost
-            click.echo(f"train: not reusing run {run_id}: {error}")
+            say(f"train: not reusing run {run_id}: {error}")
     return None
 
 
@@ -110,7 +110,7 @@ def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
     try:
         with join(choose_device(config.device)) as team:
             if run.tag(names.WEIGHTS):
-                click.echo(f"train: reusing what run {run.id} has trained")
+                say(f"train: reusing what run {run.id} has trained")
                 return
             _train(config, run, states, state_every, team)
     except LostError as lost:
@@ -193,9 +193,9 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     if state:
         trainer.load_state_dict(state)
         seen = f" after {counted(state['seen'], 'image')} of it" if state["seen"] else ""
-        click.echo(f"train: resuming with epoch {state['epoch']}{seen}")
+        say(f"train: resuming with epoch {state['epoch']}{seen}")
     elif logged[names.TRAIN_LOSS]:
-        click.echo(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
+        say(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
     slider = _Slider(trainer, config.training_noise)
     display = ProgressDisplay(config.epochs, len(trainer.batches))
     with display, deferred() as signals:
@@ -207,7 +207,7 @@ def _warn_of_few_steps(config: Config, trainer: Trainer) -> None:
     # After this many steps, the initial value of a running statistic has a weight below 1 %.
     enough = math.ceil(math.log(0.01) / math.log1p(-config.bn_momentum)) if config.bn_momentum < 1 else 1
     if trainer.steps < enough and batch_norms(trainer.model):
-        click.echo(
+        say(
             f"train: only {counted(trainer.steps, 'step')} in all; BatchNorm's running statistics need {enough} at "
             f"--bn-momentum {config.bn_momentum:g}: more --epochs or a smaller --batch-size will do much better"
         )

@@ -14,7 +14,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
 import numpy as np
 from PIL import Image, ImageOps
 
@@ -22,6 +21,7 @@ from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError, one_line
 from pipeline.signals import Stopped
+from pipeline.text import say
 from pipeline.tracking import names, store
 from pipeline.tracking.event_log import Event
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
@@ -196,7 +196,7 @@ class OpenRun:
             return former is not None
         with self.artifact(names.fingerprint_file(stage)) as path:
             changes = describe_changes(parts, json.loads(path.read_text()))
-        click.echo(f"{stage}: not reusing the results of run {self.id}, changed: {changes}")
+        say(f"{stage}: not reusing the results of run {self.id}, changed: {changes}")
         return False
 
     def log_figure(self, figure: Figure, name: str) -> None:

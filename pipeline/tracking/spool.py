@@ -8,9 +8,8 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-import click
-
 from pipeline.errors import ParityError, PipelineError, counted
+from pipeline.text import say
 from pipeline.tracking.event_log import Event, EventLog
 
 _FILES = "files"
@@ -47,7 +46,7 @@ class Spool:
         (folder / _FILES).mkdir(parents=True, exist_ok=True)
         self._log = EventLog(folder)
         for number in self._log.damaged:
-            click.echo(f"tracking: {self._log.path} is damaged: record {number} is lost", err=True)
+            say(f"tracking: {self._log.path} is damaged: record {number} is lost", err=True)
         self.error: Exception | None = None  # of the last try, if it failed
         self._mismatch: ParityError | None = None  # for whoever waits
         self._patience = _PATIENCE
@@ -105,7 +104,7 @@ class Spool:
                     return False
                 if not reported and waited > _REPORT_AFTER:
                     total = len(self._log.groups)
-                    click.echo(f"tracking: waiting for the store to take the last {left} of {counted(total, 'record')}")
+                    say(f"tracking: waiting for the store to take the last {left} of {counted(total, 'record')}")
                     reported = True
                 self._changed.wait(0.2)
             if mismatch := self._mismatch:

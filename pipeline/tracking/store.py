@@ -20,6 +20,7 @@ from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.config import Config
 from pipeline.errors import ArgumentError, PipelineError
+from pipeline.text import without_secrets
 from pipeline.tracking import names
 
 ERRORS = (MlflowException, OSError)  # what a store raises that does not answer, or cannot
@@ -73,6 +74,8 @@ def connect() -> mlflow.MlflowClient:
     os.environ["MLFLOW_TRACKING_URI"] = uri()
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
+    if without_secrets(uri()) != uri():  # MLflow prints links to its pages, with the password
+        os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     for name in ("alembic", "mlflow.store.db.utils"):  # log every migration of a new database
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("urllib3.connectionpool").setLevel(logging.ERROR)  # logs every try

@@ -8,6 +8,7 @@ from types import TracebackType
 
 import click
 
+from pipeline.text import say
 from pipeline.training.loop import Epoch, Position
 
 _EVERY = 30.0  # seconds
@@ -48,7 +49,7 @@ class ProgressDisplay:
             self._bar.update(seen - self._bar.pos, position)
         elif time.monotonic() - self._said >= self._every:
             self._said = time.monotonic()
-            click.echo(
+            say(
                 f"train: epoch {position.epoch}/{self._epochs}: {position.images:,} of {self._images:,} images, "
                 f"training loss {position.loss:.5f}, {position.images_per_second:,.0f} images/s"
             )
@@ -58,7 +59,7 @@ class ProgressDisplay:
         self._validation = f", validation {epoch.validation_loss:.5f}"
         if not self._bar:
             self._said = time.monotonic()
-            click.echo(
+            say(
                 f"train: epoch {epoch.epoch}/{self._epochs}: training loss {epoch.train_loss:.5f}, "
                 f"validation loss {epoch.validation_loss:.5f}{' (best)' if epoch.is_best else ''}, "
                 f"{epoch.images_per_second:,.0f} images/s"

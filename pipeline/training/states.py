@@ -8,13 +8,13 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import click
 import torch
 
 from pipeline import launcher
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
+from pipeline.text import say
 
 _KEPT = 2  # the newest state, and the one before it in case the newest is damaged
 
@@ -60,7 +60,7 @@ class States:
         for path in self._files():
             data = path.read_bytes()
             if _checksum(data) != path.stem.split("-")[2]:
-                click.echo(f"train: {path} is damaged; using the state before it", err=True)
+                say(f"train: {path} is damaged; using the state before it", err=True)
                 continue
             state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             self._check(state, path)
@@ -80,7 +80,7 @@ class States:
             raise PipelineError(f"{path} belongs to a training with another config: {state['config']}")
         for key, value in _machine().items():
             if state[key] != value:
-                click.echo(
+                say(
                     f"train: was interrupted with {key} {state[key]} and resumes with {value}: the last bits may "
                     "differ from those of an uninterrupted training",
                     err=True,

@@ -12,9 +12,8 @@ import warnings
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from pipeline.config import Config, DataFacts
+from pipeline.text import say
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
 from pipeline.training.loop import POINTS, validated_every
@@ -57,7 +56,7 @@ class Chooser:
         while len(known := self.known()) < self._count:
             chosen = self._choose(known)
             if chosen is None:
-                click.echo("search: every combination was tried")
+                say("search: every combination was tried")
                 return
             yield chosen
 

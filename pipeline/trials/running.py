@@ -14,9 +14,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import click
-
 from pipeline.config import Config
+from pipeline.text import say
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
 from pipeline.tracking.run_folder import in_use
@@ -98,9 +97,7 @@ def run_trials(
                     succeeded, end = _end(process, artifacts_dir)
                     ends[process.trial] = end if succeeded else None
                     on_end(process.trial, ends[process.trial])
-                    click.echo(
-                        f"trial {len(ends)} of {count}: {process.trial.name}: {'run ' if succeeded else ''}{end}"
-                    )
+                    say(f"trial {len(ends)} of {count}: {process.trial.name}: {'run ' if succeeded else ''}{end}")
         finally:
             for process in running:
                 process.popen.terminate()

@@ -11,7 +11,8 @@ from PIL import Image
 
 from pipeline.data.finding import Found, find_images
 from pipeline.errors import PipelineError
-from pipeline.files import printable, write_file
+from pipeline.files import write_file
+from pipeline.text import printable
 
 
 def write(*paths: Path) -> None:

@@ -32,7 +32,14 @@ def a_run(
 ) -> Run:
     """A run as MLflow returns it; what is given is added to the usual values, or replaces them."""
     run_id = f"{number:032x}"
-    own = {"noise": "gaussian", "variance": "0.01", "model": "unet", "seed": "0", names.PARAMETERS: "1000"}
+    own = {
+        "noise": "gaussian",
+        "variance": "0.01",
+        "model": "unet",
+        "seed": "0",
+        "loss": "mse",
+        names.PARAMETERS: "1000",
+    }
     facts = {
         **{names.MODEL: "unet", names.DATASET: "mnist", names.DATASET_SHA256: "d" * 64, names.WEIGHTS: "w" * 64},
         names.TEST_IMAGES_SHA256: "t" * 64,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import mlflow
@@ -14,7 +15,7 @@ from pipeline.config import Config
 from pipeline.tracking import names
 
 
-def make_run(folder: Path, config: dict[str, object], **tags: str) -> str:
+def make_run(folder: Path, config: Mapping[str, object], **tags: str) -> str:
     """A run in the store of a folder, with such a config."""
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
     if client.get_experiment_by_name("shared") is None:
@@ -57,3 +58,34 @@ def test_the_options_that_a_run_was_started_with_too(
     assert f"run {run_id}: its tag {names.HANDOFF_OPTIONS} cannot be used: " in done.err
     assert message in done.err
     assert not (tmp_path / "artifacts").exists()
+
+
+def test_names_of_any_kind_can_be_compared(tmp_path: Path, cli: Cli) -> None:
+    name = "$\\foo$ \x1b]0;owned\x07\x1b[31mred|pipe\nError: no \u202e"
+    make_evaluated_run(tmp_path, name=name, model="$\\foo$")
+    make_evaluated_run(tmp_path, name="_other", model="_other\x1b[31m", dataset="$\\foo$\nError: no")
+    make_evaluated_run(tmp_path, name="odd", parameters="1" * 5000)
+    done = cli("compare", MLFLOW_EXPERIMENT_NAME="shared")
+    assert (done.code, done.err) == (0, ""), done
+    assert [letter for letter in done.out if not letter.isprintable() and letter != "\n"] == []
+    assert [line for line in done.out.splitlines() if line.startswith("Error")] == []
+    assert r"| $\foo$ \x1b]0;owned\x07\x1b[31mred\|pipe\nError: no \u202e |" in done.out
+    pictures = sorted(path.name for path in (tmp_path / "comparison").glob("*.png"))
+    assert {"psnr1.png", "parameters1.png", "curves1.png"} <= set(pictures)
+
+
+def make_evaluated_run(
+    folder: Path, name: str, model: str = "unet", dataset: str = "mnist", parameters: str = "1000"
+) -> None:
+    """A finished run with scores in the store of a folder, whose names are anybody's."""
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    tags = {names.WEIGHTS: "w", names.MODEL: model, names.DATASET: dataset, names.DATASET_SHA256: dataset[:4]}
+    run_id = make_run(folder, {}, **tags, **{names.RUN_NAME: name})
+    for key, value in {**json.loads(Config(model="unet").to_json()), names.PARAMETERS: parameters}.items():
+        client.log_param(run_id, key, value)
+    client.log_metric(run_id, names.TRAIN_SECONDS, 1)
+    client.log_metric(run_id, names.TRAIN_LOSS, 1)
+    for metric in ("psnr", "ssim"):
+        for label in ("0.001", "0.01", "0.1"):
+            client.log_metric(run_id, names.noise_metric(metric, label), 1)
+    client.set_terminated(run_id)

@@ -34,7 +34,7 @@ from pipeline.data.sources.scenes import (
     images_of,
 )
 from pipeline.errors import PipelineError
-from pipeline.files import printable
+from pipeline.text import printable
 
 _SWAPPED = "rename the folders, or give them by --dataset CLEAN_FOLDER --noisy NOISY_FOLDER if they are right"
 

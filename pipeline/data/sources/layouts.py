@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 
 from pipeline.data.sources.names import CLEAN, NOISY, Named, means_noisy, tokens
 from pipeline.errors import PipelineError, counted
-from pipeline.files import printable
+from pipeline.text import printable
 
 NAMED = 3  # files of a kind that a message names; it counts the others
 

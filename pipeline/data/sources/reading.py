@@ -22,7 +22,8 @@ from pipeline.data.image_files import read_picture
 from pipeline.data.images import SMALLEST_SIDE
 from pipeline.data.sources import Channels
 from pipeline.errors import PipelineError, counted
-from pipeline.files import printable, sha256_bytes, sha256_file
+from pipeline.files import sha256_bytes, sha256_file
+from pipeline.text import printable
 
 _THREADS = 8  # at most; decoders of images and SHA-256 let other threads run
 _NAMED = 20  # unreadable files that a message names; it counts the others

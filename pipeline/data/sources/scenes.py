@@ -13,8 +13,8 @@ from pipeline.data.images import Levels, Part, some_floats
 from pipeline.data.sources.layouts import NAMED, Scene, some
 from pipeline.data.sources.reading import ImageFile
 from pipeline.errors import ArgumentError, PipelineError, counted
-from pipeline.files import printable
 from pipeline.noise.estimation import noise_sigma
+from pipeline.text import printable
 
 _LOOKED_AT = 50  # scenes or images, or a few more, that are looked at closely
 _BLOCK = 8  # pixels
