@@ -40,7 +40,11 @@ def inside(folder: Path, name: str) -> Path:
     path = folder
     for part in parts:
         path /= part
-        if path.is_symlink():
+        try:
+            linked = path.is_symlink()
+        except OSError as error:
+            raise PipelineError(f"cannot read {path}: {error.strerror}") from error
+        if linked:
             raise PipelineError(f"{path} is a link; only what lies in {folder} itself is used")
     return path
 

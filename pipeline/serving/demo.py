@@ -1,16 +1,26 @@
-"""The demo page of a hand-off folder, served as static files with the right MIME types."""
+"""The demo page of a hand-off folder, served as static files with the right MIME types.
+
+Only the files of a hand-off that `verify` accepts are served, and only to who asks for them by a name of this server: a
+web page elsewhere can have its own name mean this machine, but not make the browser say another name.
+"""
 
 from __future__ import annotations
 
 from functools import partial
+from http import HTTPStatus
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
 from pathlib import Path
+from typing import Any, BinaryIO
+from urllib.parse import unquote, urlsplit
 
-from pipeline.errors import ArgumentError
+from pipeline.errors import ArgumentError, ParityError, PipelineError
+from pipeline.files import inside
 from pipeline.handoff.onnxruntime_web import add_onnxruntime_web
-from pipeline.serving.address import cannot_serve, print_address
+from pipeline.serving.address import cannot_serve, is_name_of, print_address
 from pipeline.signals import Stopped
 from pipeline.text import say
+from pipeline.verification.folder import verify
 
 _DEMO_PAGE = "demo/index.html"
 
@@ -28,6 +38,24 @@ class _Handler(SimpleHTTPRequestHandler):
         ".onnx": "application/octet-stream",
         ".pb": "application/octet-stream",
     }
+
+    def __init__(self, *arguments: Any, host: str, **options: Any) -> None:
+        self._host = host  # that the server listens on
+        super().__init__(*arguments, **options)
+
+    def send_head(self) -> BytesIO | BinaryIO | None:
+        """As the base does it, for files of the folder only: no lists of folders, nothing behind a link."""
+        if not is_name_of(self.headers.get("Host", ""), self._host):
+            self.send_error(HTTPStatus.MISDIRECTED_REQUEST, "This server has another name")
+            return None
+        try:
+            path = inside(Path(self.directory), unquote(urlsplit(self.path).path).removeprefix("/"))
+        except PipelineError:
+            path = None
+        if path is None or not path.is_file():
+            self.send_error(HTTPStatus.NOT_FOUND, "Not a file of this hand-off")
+            return None
+        return super().send_head()
 
     def end_headers(self) -> None:
         self.send_header("Cache-Control", "no-cache")  # the folder may be exported again
@@ -47,13 +75,24 @@ def serve(folder: Path, host: str, port: int) -> None:
 
     Raises:
         ArgumentError: the folder has no demo page.
+        ParityError: it is not as it was handed off.
         PipelineError: onnxruntime-web cannot be fetched, or the address is not free.
     """
     if not (folder / _DEMO_PAGE).is_file():
         raise ArgumentError(f"{folder} is not a hand-off folder: it has no {_DEMO_PAGE}")
     add_onnxruntime_web(folder)
+    if faults := [gate for gate in verify(folder, []) if not gate.passed]:
+        raise ParityError(
+            f"{folder} is not as it was handed off, and is not served: {faults[0].gate} ({faults[0].where}): "
+            f"{faults[0].value}; allowed: {faults[0].limit}"
+        )
+    serve_files(folder, host, port)
+
+
+def serve_files(folder: Path, host: str, port: int) -> None:
+    """`serve` a folder as it is, with all that the page needs."""
     try:
-        server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder)))
+        server = ThreadingHTTPServer((host, port), partial(_Handler, directory=str(folder), host=host))
     except (OSError, ValueError) as error:
         raise cannot_serve(host, port, error) from error
     with server:

@@ -8,7 +8,7 @@ import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from copy import deepcopy
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -20,6 +20,7 @@ from PIL import Image, ImageOps
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError, one_line
+from pipeline.files import inside
 from pipeline.signals import Stopped
 from pipeline.text import say
 from pipeline.tracking import names, store
@@ -354,8 +355,9 @@ class OpenRun:
             self._known.metrics.update(event["metrics"])
             self._known.steps.update((name, event["step"]) for name in event["metrics"])
         elif event["kind"] == "artifact":
-            file = self._spool.folder / event["file"]
-            self._known.files["/".join(filter(None, (event["path"], file.name)))] = file
+            with suppress(PipelineError):  # it names another place, and will not be sent either
+                file = inside(self._spool.folder, event["file"])
+                self._known.files["/".join(filter(None, (event["path"], file.name)))] = file
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._spool.folder).as_posix()

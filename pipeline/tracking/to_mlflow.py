@@ -19,8 +19,8 @@ from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
 
-from pipeline.errors import ParityError
-from pipeline.files import sha256_file
+from pipeline.errors import ParityError, PipelineError
+from pipeline.files import inside, sha256_file
 from pipeline.tracking import names
 from pipeline.tracking.event_log import Event
 from pipeline.tracking.spool import RefusedError
@@ -48,6 +48,10 @@ def send(run_id: str, folder: Path, events: list[Event]) -> None:
         if error.error_code in _FINAL:
             raise RefusedError(f"the tracking store refused it: {first_line(error)}") from error
         raise
+    except (ParityError, RefusedError):
+        raise
+    except PipelineError as error:  # a record names what is not in the folder
+        raise RefusedError(f"a record is damaged: {error}") from error
 
 
 def _send_values(run_id: str, folder: Path, events: list[Event]) -> None:
@@ -70,11 +74,11 @@ def _send_artifacts(run_id: str, folder: Path, events: list[Event]) -> None:
     """Files, and folders with all their files, several at a time: a distant server takes long for each."""
     files: dict[str, tuple[Path, str]] = {}  # by their place in the store; the last one counts
     for event in events:
-        source = folder / event["file"]
+        source = inside(folder, event["file"])
         for path in sorted(source.rglob("*")) if source.is_dir() else [source]:
             parent = path.parent.relative_to(source).as_posix() if source.is_dir() else ""
             place = "/".join(part for part in (event["path"], parent) if part not in ("", "."))
-            if path.is_file():
+            if inside(folder, path.relative_to(folder).as_posix()).is_file():
                 files[f"{place}/{path.name}"] = (path, place)
     with ThreadPoolExecutor(_UPLOADS) as pool:
         list(pool.map(lambda file: connect().log_artifact(run_id, str(file[0]), file[1] or None), files.values()))
@@ -99,8 +103,8 @@ def _send_models(run_id: str, folder: Path, events: list[Event]) -> None:
 
 def _send_model(run_id: str, folder: Path, event: Event) -> None:
     """Log an ONNX file as a model, check that the store has the same bytes, and tag the run with the model's id."""
+    file, digest = inside(folder, f"{event['folder']}/{names.ONNX}"), event["metadata"]["sha256"]
     client = connect()
-    file, digest = folder / event["folder"] / names.ONNX, event["metadata"]["sha256"]
     experiment = client.get_run(run_id).info.experiment_id
     for model in client.search_logged_models([experiment], f"source_run_id = '{run_id}'"):
         if model.tags.get("event") == event["id"] and model.status != LoggedModelStatus.READY:
@@ -108,7 +112,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         elif model.tags.get("event") == event["id"]:
             client.set_tag(run_id, names.MODEL_ID, model.model_id)
             return
-    example = np.load(folder / event["folder"] / "example.npy")
+    example = np.load(inside(folder, f"{event['folder']}/example.npy"), allow_pickle=False)
     # Made here, because `Model.log` would make it in the experiment of this process.
     entry = client.create_logged_model(
         experiment, names.DENOISER, run_id, tags={"event": event["id"]}, params=client.get_run(run_id).data.params
@@ -120,7 +124,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         flavor_name="mlflow.onnx",
         run_id=run_id,
         onnx_model=onnx.load(file),  # MLflow may change it in place
-        code_paths=[str(folder / event["folder"] / event["loader"])],
+        code_paths=[str(inside(folder, f"{event['folder']}/{event['loader']}"))],
         signature=ModelSignature(
             *(
                 Schema([TensorSpec(np.dtype("float32"), (-1, example.shape[1], -1, -1), name)])
@@ -131,7 +135,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         pip_requirements=event["requirements"],
         onnx_execution_providers=["CPUExecutionProvider"],
         save_as_external_data=False,
-        extra_files=[str(folder / event["folder"] / name) for name in event["extra_files"]],
+        extra_files=[str(inside(folder, f"{event['folder']}/{name}")) for name in event["extra_files"]],
         metadata=event["metadata"],
         step=event["step"],
     )

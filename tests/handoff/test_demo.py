@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def address(folder: Path) -> Iterator[str]:
-    with serve_demo(folder) as address:
+    with serve_demo(folder, whole=False) as address:
         yield address
 
 
