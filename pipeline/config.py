@@ -151,6 +151,7 @@ class Config:
     loss: str = _DEFAULT.loss
     precision: str = _DEFAULT.precision
     bn_momentum: float = _DEFAULT.bn_momentum
+    color_jitter: float = _DEFAULT.color_jitter
     ema: float = _DEFAULT.ema
     compile: bool = False  # whether to train with torch.compile
     device: str = "auto"  # auto, cpu, cuda or mps

@@ -67,8 +67,8 @@ def test_passwords_stay_inside(text: str, wanted: str, monkeypatch: pytest.Monke
 
 def test_no_other_way_out() -> None:
     """Whatever is printed goes through `say`."""
-    others = ("text", "verification")  # the latter stands alone
-    sources = [path for path in (PROJECT / "pipeline").rglob("*.py") if not {path.stem, path.parent.name} & {*others}]
+    others = ("text.py", "verify.py")  # the latter stands alone
+    sources = [path for path in (PROJECT / "pipeline").rglob("*.py") if path.name not in others]
     found = [path for path in sources if re.search(r"click\.(echo|secho)\(|^\s*print\(", path.read_text(), re.M)]
     assert [path for path in found if "files" not in path.parts] == []
 

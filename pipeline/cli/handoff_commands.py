@@ -78,6 +78,11 @@ def verify_command(folder: Path, runtime: str) -> None:
 )
 @click.option("--black", type=Number(float, -3e38, 3e38), help="Pixel value that is black, if not the model's or 0.")
 @click.option("--overwrite", is_flag=True, help="Replace also files in --output that are no results of denoise.")
+@click.option(
+    "--strict",
+    is_flag=True,
+    help="Skip images that do not look like what the model was trained on, instead of warning of them.",
+)
 @with_options("seed", seed="Seed of the noise that is added.")
 def denoise_command(
     inputs: tuple[Path, ...],
@@ -89,12 +94,13 @@ def denoise_command(
     white: float | None,
     black: float | None,
     overwrite: bool,
+    strict: bool,
     seed: int,
 ) -> None:
     """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
     from pipeline.denoising.command import denoise
 
-    denoise(file, inputs, output, variance, seed, white, black, strength, quality, overwrite)
+    denoise(file, inputs, output, variance, seed, white, black, strength, quality, overwrite, strict)
 
 
 @click.command("demo", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind"])

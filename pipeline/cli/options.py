@@ -186,6 +186,12 @@ OPTIONS: dict[str, Option] = {
         AUTO,
         _TRAINING,
     ),
+    "color_jitter": Option(
+        AutoNumber(float, 0, 3),
+        "Change of the colours of the clean images in training: gains and a saturation of up to 2^+-X; 0 for none.",
+        AUTO,
+        _TRAINING,
+    ),
     "ema": Option(
         AutoNumber(*NUMBERS["ema"]),
         "Decay of the moving average of the weights, which is kept in place of the last ones; 0 for none.",

@@ -16,6 +16,7 @@ from pipeline.data.finding import find_images
 from pipeline.data.image_files import FORMATS, Picture, read_picture
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.data.transparency import filled
+from pipeline.denoising.familiarity import ADVICE
 from pipeline.denoising.levels import Dim
 from pipeline.denoising.model import batches, with_hidden
 from pipeline.denoising.networks import Network, Networks, open_networks
@@ -62,6 +63,7 @@ def denoise(
     strength: float = 1,
     quality: str = "fast",
     overwrite: bool = False,
+    strict: bool = False,
 ) -> None:
     """Write a denoised copy of every file in `inputs` to the folder `output`, in its own form and under its own name.
 
@@ -75,6 +77,7 @@ def denoise(
         strength: from 0, which copies the files, to 1.5; see `pipeline.denoising.strength`.
         quality: "fast", or "best": the mean over all turns and flips, which takes eight times as long.
         overwrite: replace also files that are no results of `denoise`.
+        strict: skip pictures that do not look like what the model was trained on, instead of warning of them.
 
     Raises:
         PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input, another
@@ -89,7 +92,7 @@ def denoise(
         pictures = _pictures(jobs, networks, outcome, display)
         for network, found in groupby(pictures, key=lambda found: found[0]):
             for batch in batches((job, picture) for _, job, picture in found):
-                _denoise_batch(network, batch, variance, seed, outcome, results)
+                _denoise_batch(network, batch, variance, seed, outcome, results, strict)
                 display.update(len(batch))
     _report(outcome, networks.summary, len(jobs), output)
 
@@ -195,6 +198,7 @@ def _denoise_batch(
     seed: int,
     outcome: Outcome,
     results: Results,
+    strict: bool,
 ) -> None:
     """Denoise and write pictures of one shape and type."""
     model = network.model
@@ -208,6 +212,11 @@ def _denoise_batch(
         ]
     denoised = model.denoise(inputs, dtype)
     for (job, picture), before, noisy, after in zip(batch, clean, inputs, denoised, strict=True):
+        if model.is_strange(noisy, after, dtype):
+            if strict:
+                outcome.skip(job, ADVICE)
+                continue
+            click.echo(f"warning: {printable(job.path)}: {ADVICE}", err=True)
         is_copy = model.strength == 0 and not variance  # then also what saving as JPEG would change stays
         try:
             data = job.path.read_bytes() if is_copy else picture.encode(with_hidden(picture, after))

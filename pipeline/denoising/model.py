@@ -15,6 +15,7 @@ import numpy as np
 from pipeline.data.image_files import Picture
 from pipeline.data.images import Levels
 from pipeline.data.transparency import filled
+from pipeline.denoising.familiarity import Limits
 from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.strength import with_strength
 from pipeline.denoising.tiling import tile_side, tiled
@@ -38,6 +39,7 @@ class Model:
     accepted: tuple[float, float]  # a noisy image has no values outside this range
     clip_input: bool  # trained on noisy images that were clipped to [0, 1]
     levels: ChosenLevels = field(default_factory=ChosenLevels)  # which pixel values are white and black
+    familiar: Limits | None = None  # what it removes from images of the kind it knows; None where the file does not say
     strength: float = 1.0  # see `pipeline.denoising.strength`
     best: bool = False  # take the mean over all turns and flips, which takes eight times as long
 
@@ -83,6 +85,18 @@ class Model:
             with_hidden(picture, pixels)
             for picture, pixels in zip(pictures, self.denoise(inputs, inputs[0].dtype), strict=True)
         ]
+
+    def is_strange(self, noisy: np.ndarray, denoised: np.ndarray, dtype: np.dtype) -> bool:
+        """Whether a picture does not look like what the model was trained on, see `pipeline.denoising.familiarity`.
+
+        Args:
+            noisy: what went into `denoise`, [1, C, H, W].
+            denoised: what came out.
+            dtype: of the pixels that the levels are those of.
+        """
+        return self.familiar is not None and self.familiar.are_exceeded(
+            noisy, denoised, self.levels.of(dtype).to_floats
+        )
 
     def _run(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Images of the model's channels, or of one, denoised with the strength and the quality that are asked for."""
@@ -193,6 +207,7 @@ def open_model(
         facts = session.get_modelmeta().custom_metadata_map
         low, high = (float(number) for number in facts["accepted_range"].split())
         halo, clip = int(facts["halo"]), json.loads(facts["clip_input"])
+        familiar = Limits.parse(facts["removed_correlation"]) if "removed_correlation" in facts else None
         trained = Levels(float(facts["white"]), float(facts["black"])) if "pixel_type" in facts else None
     except KeyError as error:
         raise ArgumentError(f"--model: {path} was not exported by this pipeline: its metadata lacks {error}") from error
@@ -205,7 +220,7 @@ def open_model(
     def run(images: np.ndarray) -> np.ndarray:
         return session.run(None, {noisy.name: images})[0]
 
-    return Model(run, noisy.shape[1], halo, (low, high), clip, levels, strength, best)
+    return Model(run, noisy.shape[1], halo, (low, high), clip, levels, familiar, strength, best)
 
 
 def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:

@@ -202,6 +202,7 @@ def _manifest(
         "channels": description.channels,
         "accepted_range": list(description.accepted),
         "halo": description.halo,
+        "removed_correlation": [float(number) for number in str(description.familiar).split()],
         "white": description.levels.white,
         "black": description.levels.black,
         "pixel_type": description.pixel_type,

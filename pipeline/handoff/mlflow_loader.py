@@ -1,10 +1,13 @@
 """How MLflow serves the ONNX file: as its ONNX flavor does, except that input that is not a noisy image is an error.
 
+The server's log warns of images that do not look like what the model was trained on.
+
 MLflow keeps a copy of this module with every model, so it imports nothing from the pipeline.
 """
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +15,8 @@ import mlflow.onnx
 import numpy as np
 import onnxruntime
 from mlflow.exceptions import MlflowException
+
+_LOGGER = logging.getLogger("mlflow.denoiser")  # below MLflow's own, which `mlflow models serve` shows
 
 
 class GuardedModel:
@@ -23,6 +28,7 @@ class GuardedModel:
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         facts = session.get_modelmeta().custom_metadata_map
         self._low, self._high = (float(part) for part in facts["accepted_range"].split())
+        self._limits = [float(part) for part in facts["removed_correlation"].split()]
         levels = facts.get("black", "0"), facts.get("white", "255")
         self._hint = "divide 8-bit pixels by 255"
         if levels != ("0", "255"):
@@ -46,7 +52,28 @@ class GuardedModel:
                 f"the input ranges from {low:g} to {high:g}, but noisy images on the [0, 1] scale stay within "
                 f"{self._low:g} to {self._high:g}; {self._hint}"
             )
-        return self._model.predict(data, params)
+        result = self._model.predict(data, params)
+        denoised = np.asarray(next(iter(result.values())) if isinstance(result, dict) else result)
+        for number in self._strange(images, denoised):
+            _LOGGER.warning(
+                "image %d of %d does not look like what this model was trained on, and may be spoiled",
+                number + 1,
+                len(images),
+            )
+        return result
+
+    def _strange(self, noisy: np.ndarray, denoised: np.ndarray) -> np.ndarray:
+        """The numbers of such images, by what was removed; the formula is explained in the pipeline's module
+        `denoising/familiarity.py`."""
+        removed = np.float64(noisy) - denoised
+        power = np.square(removed).mean(axis=(1, 2, 3))
+        right, below = removed[..., 1:] * removed[..., :-1], removed[..., 1:, :] * removed[..., :-1, :]
+        pairs = right[0].size + below[0].size
+        products = right.sum(axis=(1, 2, 3)) + below.sum(axis=(1, 2, 3))
+        is_clipped = (noisy.min(axis=(1, 2, 3)) >= 0) & (noisy.max(axis=(1, 2, 3)) <= 1)
+        limits = np.where(is_clipped, self._limits[1], self._limits[0])
+        least = max(pairs, 1) * np.maximum(power, 1 / 255**2)
+        return np.flatnonzero((power > 1 / 255**2) & (products / least - 3 / max(pairs, 1) ** 0.5 > limits))
 
 
 def _load_pyfunc(path: str) -> GuardedModel:

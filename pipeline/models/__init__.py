@@ -34,6 +34,7 @@ class Recipe:
     loss: str = "psnr"  # a key of `pipeline.training.objectives.LOSSES`
     precision: str = "bfloat16"  # of arithmetic in training; the weights are float32
     bn_momentum: float = 0.1  # weight of the newest batch in BatchNorm's running statistics
+    color_jitter: float = 0.0  # how far colours are changed, see `pipeline.training.augmentation`; 0 for not at all
     ema: float = 0.0  # decay of the moving average of the weights, which is kept instead of them; 0 for none
 
 

@@ -17,6 +17,7 @@ from torch import nn
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
+from pipeline.denoising.familiarity import Limits
 from pipeline.errors import ParityError, PipelineError, QualityError
 from pipeline.files import new_folder, sha256_bytes, sha256_file
 from pipeline.handoff import mlflow_loader
@@ -174,6 +175,7 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: 
         dataset=inputs.data.manifest,
         test_images=len(inputs.data.test),
         halo=halo(model, inputs.data.channels),
+        familiar=Limits.of(noisy, lambda images: _denoised(model, images)),
         levels=inputs.data.levels,
         pixel_type=str(inputs.data.dtype),
         # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.
@@ -181,6 +183,11 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: 
         scores=inputs.scores,
         commit=inputs.commit,
     )
+
+
+@torch.no_grad()
+def _denoised(model: nn.Module, images: np.ndarray) -> np.ndarray:
+    return model(torch.from_numpy(images)).clamp(0, 1).numpy()
 
 
 def _rejected(run: OpenRun, report: Report) -> ParityError:

@@ -89,6 +89,8 @@ def _check(config: Config, data: PreparedData) -> None:
                     "--target noisy2noisy: two or more captures of every scene are needed, and "
                     f"{config.dataset} has scenes with one only{some and f', such as {some}'}"
                 )
+    if config.color_jitter and (data.channels != 3 or recorded):
+        raise PipelineError("--color-jitter is for colour images with generated noise; allowed here: 0")
     if config.crop > data.facts.smallest:
         raise PipelineError(
             f"--crop {config.crop} is larger than the smallest side of the images, {data.facts.smallest} pixels"

@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from pipeline.data.batches import EVALUATION_BATCH, Batch, Batches
 from pipeline.errors import PipelineError
 from pipeline.models import Recipe, batch_norms
 from pipeline.noise import Noise
+from pipeline.training.augmentation import jitter_colors
 from pipeline.training.devices import choose_precision
 from pipeline.training.distributed import ALONE, Team
 from pipeline.training.objectives import LOSSES, TARGETS
@@ -203,8 +204,10 @@ class Trainer:
 
     def step(self, batch: Batch) -> None:
         """One step of the optimizer, on images as they are stored. The model is in train mode."""
-        recipe, team = self._recipe, self._team
-        pair = self._draw_pair(batch.floats(), self._noise, self._generator).part(team.share(len(batch)))
+        recipe, team, batch = self._recipe, self._team, batch.floats()
+        if recipe.color_jitter and batch.clean is not None:
+            batch = replace(batch, clean=jitter_colors(batch.clean, recipe.color_jitter, self._generator))
+        pair = self._draw_pair(batch, self._noise, self._generator).part(team.share(len(batch)))
         for group in self._optimizer.param_groups:
             group["lr"] = recipe.lr * SCHEDULES[recipe.schedule](self._steps_done / self.steps)
         with torch.autocast(self.batches.device.type, self.precision, enabled=self.precision != torch.float32):

@@ -10,6 +10,7 @@ import pytest
 import torch
 
 from pipeline.config import Config
+from pipeline.denoising.familiarity import Limits
 from pipeline.handoff.card import model_card
 from pipeline.handoff.description import Description
 from pipeline.handoff.parity import Report
@@ -35,6 +36,7 @@ def describe(psnr: float = 30.1234, **settings: Any) -> Description:
         dataset={"digest": "d" * 64, "licence": "CC BY-SA 3.0", "origin": "Digits & <letters>"},
         test_images=10_000,
         halo=16,
+        familiar=Limits(0.05, 0.31),
         accepted=(-2.0, 3.0),
         scores={"0.1": scores, config.training_noise.label: scores},
         commit=None,

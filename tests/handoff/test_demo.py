@@ -16,6 +16,7 @@ from demo_server import serve_demo
 from PIL import Image
 from small_models import write_mean
 
+from pipeline.denoising.familiarity import Limits
 from pipeline.denoising.model import Model, open_model
 
 pytestmark = pytest.mark.skipif(not shutil.which("npm"), reason="not run: npm is not installed")
@@ -192,6 +193,35 @@ def test_the_line_is_pulled_by_pointer_finger_and_keyboard(
         actions = ActionChains(browser).move_to_element_with_offset(view, int(-0.4 * half), 0).click_and_hold()
         actions.move_to_element_with_offset(view, int(0.6 * half), 0).release().perform()
     assert shown_before(browser) == pytest.approx(0.8, abs=0.02)
+
+
+def test_it_says_when_a_picture_is_unlike_those_of_the_training(browser: Any, tmp_path: Path) -> None:
+    """As `denoise` says it; and where the noise of the training ended."""
+    folder = write_handoff(tmp_path / "digits", 3)
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["trained_on"]["noise"] = "gaussian:variance=0:0.01,clip=0.25+sensor"
+    limits = Limits(0, 0.4)
+    manifest["removed_correlation"] = [limits.unclipped, limits.clipped]
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    blocks = np.kron(picture(12, 15), np.ones((9, 9, 1), np.uint8))
+    model = open_model(folder / "model.onnx")
+    with serve_demo(folder) as address:
+        page = Page(browser, address, tmp_path)
+        for gray in (False, True):
+            for name, pixels in {"noise": picture(90, 120), "blocks": blocks}.items():
+                shown = pixels[..., :1] if gray else pixels
+                images = np.ascontiguousarray(shown.transpose(2, 0, 1))[np.newaxis]
+                is_strange = limits.are_exceeded(images / 255, model.denoise([images], images.dtype)[0] / 255)
+                assert is_strange == (name == "blocks")
+                Image.fromarray(shown.squeeze()).save(tmp_path / f"{name}.png")
+                page.choose(tmp_path / f"{name}.png")
+                wait_for(browser, "document.getElementById('time').textContent.includes('on one thread')")
+                assert ("does not look like what this model was trained on" in page.text("message")) == is_strange
+        page.set("sigma", 0.1)
+        assert page.text("level").endswith("(26 of 255)")
+        page.set("sigma", 0.105)
+        assert page.text("level").endswith("(27 of 255), more than it was trained for")
+        assert browser.execute_script("return document.getElementById('trained').value") == "0.100"
 
 
 def test_messages_go_when_another_image_is_chosen(address: str, browser: Any, tmp_path: Path) -> None:
