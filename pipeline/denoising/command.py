@@ -216,7 +216,7 @@ def _denoise_batch(
             if strict:
                 outcome.skip(job, ADVICE)
                 continue
-            click.echo(f"warning: {printable(job.path)}: {ADVICE}", err=True)
+            say(f"warning: {printable(job.path)}: {ADVICE}", err=True)
         is_copy = model.strength == 0 and not variance  # then also what saving as JPEG would change stays
         try:
             data = job.path.read_bytes() if is_copy else picture.encode(with_hidden(picture, after))
