@@ -77,9 +77,14 @@ class Server:
 
 
 class Proxy:
-    """Forwards to a server, late, or not before `open` is set; breaks off, half-way, the first uploads that match."""
+    """Forwards to a server, late, or not before `open` is set; some uploads it breaks off half-way, or refuses.
 
-    def __init__(self, server: Server, delay: float = 0.0, break_off: str = "", times: int = 0) -> None:
+    These are the first `times` whose path matches `break_off`, and all that match `refuse`.
+    """
+
+    def __init__(
+        self, server: Server, delay: float = 0.0, break_off: str = "", times: int = 0, refuse: str = "$."
+    ) -> None:
         self.broken_off = 0
         self.answered = 0
         self.open = threading.Event()
@@ -101,6 +106,9 @@ class Proxy:
                     self.rfile.readline()
                 else:
                     body = self.rfile.read(length)
+                if self.command == "PUT" and re.search(refuse, self.path):
+                    self.send_error(413)
+                    return
                 connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
                 skip = ("host", "transfer-encoding", "content-length", "connection")
                 headers = {key: value for key, value in self.headers.items() if key.lower() not in skip}

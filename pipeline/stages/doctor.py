@@ -9,8 +9,6 @@ import configparser
 import shutil
 import socket
 import sqlite3
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -20,13 +18,14 @@ from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline.errors import PipelineError, counted
+from pipeline.errors import PipelineError, counted, one_line
 from pipeline.files import finish_folder, unfinished_folders
 from pipeline.text import say
 from pipeline.tracking import names, queries, store
+from pipeline.tracking.database import DatabaseError, open_database
 from pipeline.tracking.opening import open_spool
 from pipeline.tracking.run_folder import in_use, is_empty, lock_run, remove_empty
-from pipeline.tracking.spool import count_unsent
+from pipeline.tracking.spool import count_unsent, knows_end
 
 if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
@@ -56,12 +55,7 @@ def examine(data_dir: str, artifacts_dir: str, fix: bool) -> bool:
     folders = Folders(Path(data_dir), Path(artifacts_dir))
     well = True
     for name, check in CHECKS.items():
-        try:
-            problems = list(check(folders))
-        except PipelineError as error:
-            problems = [Problem(f"not checked: {error}")]
-        if not problems:
-            say(f"{name}: ok")
+        problems = _problems(check, folders)
         for problem in problems:
             if problem.fix is None:
                 say(f"{name}: {problem.what}")
@@ -72,10 +66,23 @@ def examine(data_dir: str, artifacts_dir: str, fix: bool) -> bool:
             else:
                 try:
                     say(f"{name}: {problem.what}: fixed, {problem.fix()}")
-                except (PipelineError, OSError) as error:
-                    say(f"{name}: {problem.what}: not fixed, {error}")
+                except Exception as error:
+                    say(f"{name}: {problem.what}: not fixed, {one_line(error)}")
                     well = False
+        if not problems:
+            say(f"{name}: ok")
     return well
+
+
+def _problems(check: Callable[[Folders], Iterator[Problem]], folders: Folders) -> list[Problem]:
+    """What a check finds; that it could not go on is a problem, too, and whatever the error, the other checks go on."""
+    problems: list[Problem] = []
+    try:
+        for problem in check(folders):
+            problems.append(problem)
+    except Exception as error:
+        problems.append(Problem(f"not checked: {one_line(error)}"))
+    return problems
 
 
 def _check_packages(folders: Folders) -> Iterator[Problem]:
@@ -124,7 +131,7 @@ def _check_store(folders: Folders) -> Iterator[Problem]:
         return  # the first run makes it
     if database is not None:
         try:
-            with store.open_database(database) as connection:
+            with open_database(database) as connection:
                 (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
         except sqlite3.Error as error:
             answer = str(error)
@@ -133,33 +140,10 @@ def _check_store(folders: Folders) -> Iterator[Problem]:
             return
     try:
         store.connect()
-    except store.OldSchemaError as error:
-        yield Problem(error.problem, partial(_upgrade, error.database))
-    except store.UnfinishedError as error:
-        yield Problem(error.problem, partial(_move_away, error.database))
+    except DatabaseError as error:
+        yield Problem(error.problem, error.fix)
     except PipelineError as error:
         yield Problem(str(error))
-
-
-def _dated(database: Path, what: str) -> Path:
-    return database.with_name(f"{database.name}.{what}-{time.strftime('%Y%m%d-%H%M%S')}")
-
-
-def _move_away(database: Path) -> str:
-    return f"moved to {database.rename(_dated(database, 'unfinished'))}; the next run makes a new one"
-
-
-def _upgrade(database: Path) -> str:
-    copy = _dated(database, "before-upgrade")
-    with sqlite3.connect(database) as source, sqlite3.connect(copy) as target:
-        source.backup(target)
-    command = [sys.executable, "-m", "mlflow", "db", "upgrade", f"sqlite:///{database}"]
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode:
-        with sqlite3.connect(copy) as source, sqlite3.connect(database) as target:
-            source.backup(target)
-        raise PipelineError(f"mlflow db upgrade: {done.stderr.strip().splitlines()[-1]}")
-    return f"upgraded; a copy from before is in {copy}"
 
 
 def _check_unsent(folders: Folders) -> Iterator[Problem]:
@@ -175,7 +159,7 @@ def _check_unsent(folders: Folders) -> Iterator[Problem]:
 def _send(folder: Path) -> str:
     with lock_run(str(folder.parent.parent), folder.name), open_spool(folder, folder.name) as spool:
         if not spool.flush():
-            raise PipelineError(f"the store did not take them: {spool.error}")
+            raise PipelineError(f"the store did not take them: {spool.reason}")
     return "sent"
 
 
@@ -187,12 +171,15 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
             yield Problem(
                 f"run {run_id} has the status RUNNING on {tags.get(names.HOST)}; run `doctor` there to check it"
             )
-        elif names.FOLDER in tags and not in_use(Path(tags[names.FOLDER])):
+        elif names.FOLDER in tags:
+            folder = Path(tags[names.FOLDER])  # of another name, where the store has no record of the run yet
+            if in_use(folder) or knows_end(folder.with_name(run_id)):
+                continue
             yield Problem(
                 f"run {run_id} ({run.info.run_name}) has the status RUNNING, but its process is gone",
                 partial(_end, run),
             )
-        elif names.FOLDER not in tags and tags.get(names.SOURCE_TYPE) == "PROJECT":
+        elif tags.get(names.SOURCE_TYPE) == "PROJECT":
             seconds = time.time() - run.info.start_time / 1000
             if seconds > _OLD:
                 yield Problem(
@@ -239,10 +226,10 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
     for path in (folders.data / "runs").glob("*/"):
         if is_empty(path):
             yield Problem(f"{path} was left empty", partial(_remove_empty, path))
-    finished = {run.info.run_id for run in _all_runs("attributes.status = 'FINISHED'")}
+    trained = {run.info.run_id for run in _all_runs(f"tags.{names.WEIGHTS} != ''")}
     for path in (folders.data / "runs").glob("*/states/"):
-        if path.parent.name in finished and not in_use(path.parent):
-            yield Problem(f"{path} belongs to a finished run", partial(_remove, path))
+        if path.parent.name in trained and not in_use(path.parent):
+            yield Problem(f"{path} belongs to a training that is over", partial(_remove, path))
 
 
 def _finish(path: Path) -> str:

@@ -267,7 +267,7 @@ def _describe_variant(variant: VariantFile, label: str) -> str:
 def _register(inputs: _Inputs, model_id: str | None, name: str, onnx_digest: str, parameters: int) -> None:
     """Make the logged model a version of the registered model `name`."""
     if not model_id:
-        raise registry.not_registered(name, inputs.run_id, "the tracking store does not answer")
+        raise registry.not_registered(name, inputs.run_id, "the tracking store has not taken all of the run")
     tags = registry.version_tags(
         inputs.scores,
         **{
@@ -282,5 +282,7 @@ def _register(inputs: _Inputs, model_id: str | None, name: str, onnx_digest: str
             names.QUALITY: "better" if _quality(inputs).is_better else "worse",
         },
     )
-    number = registry.register(model_id, name, inputs.run_id, tags)
-    say(f"export: {name} version {number}; make it the champion with: python -m pipeline promote {name}")
+    number, already = registry.version_of(model_id, name), " already"
+    if number is None:
+        number, already = registry.register(model_id, name, inputs.run_id, tags), ""
+    say(f"export: {name} version {number}{already}; make it the champion with: python -m pipeline promote {name}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 from pipeline.errors import PipelineError
 from pipeline.files import write_file
 
+_BEGINNING = '{"crc": '  # of every group, and nowhere inside of one, where quotes are escaped
+
 Event = dict[str, Any]
 """A `kind`, and what that needs, as JSON. Paths in it are relative to the folder of the log."""
 
 
 class EventLog:
-    """Groups of events in a folder: `events.jsonl`, and in `sent.bytes` how much of it the store has.
+    """Groups of events in a folder: `events.jsonl`, and in `sent.bytes` what of it the store has.
 
     Every group is one line with a checksum, and is only ever appended: whenever the process dies, the groups before are
     whole, and the one that was being written is not there. A flipped bit costs the group that it is in, and is found.
@@ -27,8 +29,8 @@ class EventLog:
 
     Attributes:
         groups: all, sent or not, since the run was opened for the first time; those that are damaged are empty.
-        sent: how many of them, from the first on, the store has. After a crash it may have one more: sending twice must
-            do no harm.
+        sent: the numbers, from 0, of those that the store has. After a crash it may have more: sending twice must do no
+            harm.
         damaged: the numbers of those that are damaged, from 1.
     """
 
@@ -52,8 +54,12 @@ class EventLog:
             self._ends.append(end)
             if group is None:
                 self.damaged.append(len(self.groups))
-        sent = self._read_sent()
-        self.sent = sum(end <= sent for end in self._ends) if sent <= self._size else 0
+        self.sent = self._read_sent()
+
+    @property
+    def unsent(self) -> list[int]:
+        """The numbers of the groups that the store does not have, in order."""
+        return [number for number in range(len(self.groups)) if number not in self.sent]
 
     @property
     def _size(self) -> int:
@@ -79,11 +85,13 @@ class EventLog:
         self.groups.append(list(events))
         self._ends.append(self._size + len(line))
 
-    def mark_sent(self, count: int) -> None:
-        """Note that the store has the first `count` groups."""
-        self.sent = count
+    def mark_sent(self, numbers: Iterable[int]) -> None:
+        """Note that the store has the groups with these numbers."""
+        self.sent.update(numbers)
+        before = next(iter(self.unsent), len(self.groups))  # the store has all groups before this one, and maybe others
+        ends = [self._ends[number] for number in sorted(self.sent) if number >= before - 1]
         with suppress(OSError):  # a full disk: sending twice does no harm
-            write_file(self._sent_path, str(self._ends[count - 1]).encode())
+            write_file(self._sent_path, " ".join(map(str, ends if before else [0, *ends])).encode())
 
     def remove(self) -> None:
         """Remove the files."""
@@ -92,12 +100,15 @@ class EventLog:
         for path in (self._sent_path, self._sent_path.with_name("sent"), self.path):
             path.unlink(missing_ok=True)
 
-    def _read_sent(self) -> int:
-        """How many bytes the store has; 0 where that is not known."""
+    def _read_sent(self) -> set[int]:
+        """The numbers of the groups that the store has; none where that is not known."""
         try:
-            return int(self._sent_path.read_text())
+            first, *others = [int(end) for end in self._sent_path.read_text().split()]
         except (OSError, ValueError):
-            return 0
+            return set()
+        if first > self._size:
+            return set()
+        return {number for number, end in enumerate(self._ends) if end <= first or end in others}
 
 
 def _parsed(text: str) -> Iterator[tuple[list[Event] | None, int]]:
@@ -112,8 +123,10 @@ def _parsed(text: str) -> Iterator[tuple[list[Event] | None, int]]:
         except (ValueError, KeyError, TypeError, AttributeError):
             pass
         if group is None:
-            end = text.find("\n", start)
-            if end < 0:  # half-written when the process died: nobody relies on it
+            newline, beginning = text.find("\n", start), text.find(_BEGINNING, start + 1)
+            if newline < 0 and beginning < 0:  # half-written when the process died: nobody relies on it
                 return
+            # Where the newline is damaged as well, the next group shows where this one ends.
+            end = min(place for place in (newline, beginning - 1) if place >= start)
         start = end + 1
         yield group, start

@@ -58,7 +58,7 @@ def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Itera
 @contextmanager
 def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[OpenRun]:
     client = store.connect()
-    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    run_id = _take_project_run()
     with ExitStack() as stack:
         if run_id is None:
             place = _place(stack.enter_context(lock_run(data_dir)))
@@ -85,9 +85,28 @@ def _place(folder: Path) -> dict[str, str]:
 @contextmanager
 def project_run(data_dir: str) -> Iterator[OpenRun]:
     """Open the run that `mlflow run` has made for this process, for a stage that has no run of its own."""
-    store.connect()
-    with _open(os.environ.pop("MLFLOW_RUN_ID"), data_dir, ends=True) as run:
+    run_id = _take_project_run()
+    assert run_id
+    with _open(run_id, data_dir, ends=True) as run:
         yield run
+
+
+def _take_project_run() -> str | None:
+    """The ID of the run that `mlflow run` has made for this process, if any; the next who asks gets None.
+
+    Raises:
+        ArgumentError: it is over, or in another experiment than the environment names: nobody made it for this.
+    """
+    run_id = os.environ.pop("MLFLOW_RUN_ID", None)
+    if run_id is None:
+        return None
+    info = store.ask(f"MLFLOW_RUN_ID: run {run_id}", lambda: store.connect().get_run(run_id)).info
+    hint = "unset MLFLOW_RUN_ID to write to a new run"
+    if info.status not in store.LIVING:
+        raise ArgumentError(f"MLFLOW_RUN_ID: run {run_id} is {info.status}, and not to be written to; {hint}")
+    if store.names_experiment() and info.experiment_id != store.experiment_id():
+        raise ArgumentError(f"MLFLOW_RUN_ID: run {run_id} is not in the experiment that the environment names; {hint}")
+    return run_id
 
 
 @contextmanager
@@ -100,8 +119,10 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]
     client = store.connect()
     config = store.read_config(run_id)
     # Under `mlflow run`, MLflow has made a run for this process: it refers to the one with the results.
-    own_run = os.environ.pop("MLFLOW_RUN_ID", None)
-    if own_run and own_run != run_id:
+    if os.environ.get("MLFLOW_RUN_ID") == run_id:
+        del os.environ["MLFLOW_RUN_ID"]
+    own_run = _take_project_run()
+    if own_run:
         note = f"Continues run {run_id}, which has the results."
         for key, value in {names.CONTINUES: run_id, names.NOTE: note}.items():
             store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
@@ -109,7 +130,7 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]
         with _open(run_id, data_dir, ends=False) as run:
             yield run, config
     except Exception as error:
-        if own_run and own_run != run_id:
+        if own_run:
             store.set_reason(own_run, one_line(error))
         raise
 

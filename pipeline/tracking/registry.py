@@ -6,7 +6,7 @@ import contextlib
 import io
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
 
@@ -40,6 +40,15 @@ def register(model_id: str, name: str, run_id: str, tags: Mapping[str, str]) -> 
             return int(mlflow.register_model(f"models:/{model_id}", name, tags=dict(tags)).version)
     except (*ERRORS, PipelineError) as error:
         raise not_registered(name, run_id, first_line(error)) from error
+
+
+def version_of(model_id: str, name: str) -> int | None:
+    """The number of the version of the registered model `name` that a logged model is already, if it is one."""
+    with suppress(*ERRORS, PipelineError):  # whoever registers it says why the registry does not answer
+        for version in _client().search_model_versions(f"name = '{name}'"):
+            if version.model_id == model_id or version.source == f"models:/{model_id}":
+                return int(version.version)
+    return None
 
 
 def not_registered(name: str, run_id: str, reason: str) -> PipelineError:

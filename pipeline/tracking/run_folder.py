@@ -51,13 +51,15 @@ def in_use(folder: Path) -> bool:
 
 
 def is_empty(folder: Path) -> bool:
-    """Whether the folder of a run is there for nothing: a process that was killed has left it."""
-    return not in_use(folder) and not any(folder.iterdir())
+    """Whether the folder of a run holds no file: a process that was killed has left it."""
+    return not in_use(folder) and not any(path.is_file() for path in folder.rglob("*"))
 
 
 def remove_empty(folder: Path) -> None:
     """Remove the folder of a run, if it is empty and nobody works on the run."""
     with suppress(Timeout), _lock_of(folder).acquire(timeout=0):
+        for inner in sorted(folder.rglob("*/"), reverse=True):
+            inner.rmdir()
         _remove_empty(folder)
 
 

@@ -15,6 +15,7 @@ from pipeline.tracking.event_log import Event, EventLog
 _FILES = "files"
 _MOST = 32  # groups sent at once; only one after a failure, so that something gets through
 _IN_ANY_ORDER = {"values", "artifact", "dataset"}
+_FAILURES = 5  # of one group after which others are tried first, if the store answers
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.25, 5.0  # seconds between two tries
 _PATIENCE, _LITTLE_PATIENCE = 10.0, 2.0  # seconds to wait for a store that fails; when that was in vain before
 _REPORT_AFTER = 3.0  # seconds of waiting after which the user is told why
@@ -37,9 +38,9 @@ class Spool:
 
         Args:
             folder: is made if need be.
-            send: called in the thread with the folder and the events of one or more groups. It raises `RefusedError` if
-                it is no use to try again; `ParityError` if the store has something else than was sent, which is raised
-                where somebody waits, while the rest is sent; anything else to be called again.
+            send: called in the thread with the folder and the events of one or more groups; with none, to see whether
+                the store answers. It raises `RefusedError` if it is no use to try again; `ParityError` if the store has
+                something else than was sent, which is raised where somebody waits; anything else to be called again.
         """
         self.folder = folder
         self._send = send
@@ -48,6 +49,8 @@ class Spool:
         for number in self._log.damaged:
             say(f"tracking: {self._log.path} is damaged: record {number} is lost", err=True)
         self.error: Exception | None = None  # of the last try, if it failed
+        self._waiting = self._log.unsent  # the numbers of the groups to send, in order
+        self._refusal: RefusedError | None = None  # the first one; what was refused is kept for the next who opens this
         self._mismatch: ParityError | None = None  # for whoever waits
         self._patience = _PATIENCE
         self._closing = False
@@ -55,6 +58,11 @@ class Spool:
         self._hurry = threading.Event()  # ends a pause between two tries
         self._thread = threading.Thread(target=self._work, name="spool", daemon=True)
         self._thread.start()
+
+    @property
+    def reason(self) -> Exception | None:
+        """Why something is not sent, as far as that is known."""
+        return self._refusal or self.error
 
     @property
     def events(self) -> list[Event]:
@@ -81,6 +89,7 @@ class Spool:
         """
         with self._changed:
             self._log.append(events)
+            self._waiting.append(len(self._log.groups) - 1)
             self._changed.notify_all()
 
     def flush(self) -> bool:
@@ -95,22 +104,22 @@ class Spool:
         reported = False
         self._hurry.set()
         with self._changed:
-            while left := len(self._log.groups) - self._log.sent:
+            while self._waiting:
                 waited = time.monotonic() - began
-                if isinstance(self.error, RefusedError) or not self._thread.is_alive():
+                if not self._thread.is_alive():
                     return False
                 if self.error and waited > self._patience:
                     self._patience = _LITTLE_PATIENCE
                     return False
                 if not reported and waited > _REPORT_AFTER:
-                    total = len(self._log.groups)
+                    left, total = len(self._waiting), len(self._log.groups)
                     say(f"tracking: waiting for the store to take the last {left} of {counted(total, 'record')}")
                     reported = True
                 self._changed.wait(0.2)
             if mismatch := self._mismatch:
                 self._mismatch = None
                 raise mismatch
-        return True
+        return self._refusal is None
 
     def close(self) -> None:
         """Send what is left, and remove the spool if the store has all of it; else add a line to `unsent`."""
@@ -125,56 +134,85 @@ class Spool:
             self._hurry.set()
             self._thread.join(timeout=0.5)
             total = len(self._log.groups)
-            if left := total - self._log.sent:
-                reason = f": {_shortened(self.error)}" if self.error else ""
+            if left := len(self._log.unsent):
+                reason = f": {_shortened(self.reason)}" if self.reason else ""
                 unsent.append(f"{left} of {counted(total, 'record')} not sent, but kept in {self.folder}{reason}")
             else:
                 self._log.remove()
                 shutil.rmtree(self.folder / _FILES, ignore_errors=True)
 
     def _work(self) -> None:
-        """Send until the spool is closed or the store refuses something."""
-        pause, most = _FIRST_PAUSE, _MOST
-        while groups := self._next(most):
-            try:
-                self._send(self.folder, [event for group in groups for event in group])
-            except ParityError as error:
-                self._mismatch = error  # the store has it, so there is no more of it to send
-            except Exception as error:
+        """Send until the spool is closed. What the store does not take does not hold up the rest."""
+        pause, most, failures = _FIRST_PAUSE, _MOST, 0
+        while numbers := self._next(most):
+            error = self._try(numbers)
+            if error is None:
+                pause, most, failures = _FIRST_PAUSE, min(2 * most, _MOST), 0
+            elif len(numbers) > 1:
+                most = 1  # some may get through
+            elif isinstance(error, RefusedError):
                 with self._changed:
-                    self.error = error
+                    self._waiting.remove(numbers[0])
+                    self._refusal = self._refusal or error
                     self._changed.notify_all()
-                if isinstance(error, RefusedError):
-                    return
+            else:
+                failures += 1
+                if failures % _FAILURES == 0 and len(self._waiting) > 1 and self._store_answers():
+                    with self._changed:  # so it is this group: others first
+                        self._waiting.remove(numbers[0])
+                        self._waiting.append(numbers[0])
                 hurry = self._hurry.wait(pause)
                 self._hurry.clear()
-                pause, most = _FIRST_PAUSE if hurry else min(2 * pause, _LONGEST_PAUSE), 1
-                continue
-            pause, most = _FIRST_PAUSE, min(2 * most, _MOST)
-            with self._changed:
-                self.error, self._patience = None, _PATIENCE
-                self._log.mark_sent(self._log.sent + len(groups))
-                self._changed.notify_all()
+                pause = _FIRST_PAUSE if hurry else min(2 * pause, _LONGEST_PAUSE)
 
-    def _next(self, most: int) -> list[list[Event]]:
-        """The groups to send at once, when there are any; none when the spool is closing."""
+    def _try(self, numbers: Sequence[int]) -> Exception | None:
+        """Send the groups with these numbers; why that failed, if it did."""
+        error: Exception | None = None
+        try:
+            self._send(self.folder, [event for number in numbers for event in self._log.groups[number]])
+        except ParityError as mismatch:
+            self._mismatch = mismatch  # the store has it, so there is no more of it to send
+        except Exception as failure:
+            error = failure
         with self._changed:
-            self._changed.wait_for(lambda: self._closing or self._log.sent < len(self._log.groups))
+            self.error = error
+            if error is None:
+                self._patience = _PATIENCE
+                self._waiting = [number for number in self._waiting if number not in numbers]
+                self._log.mark_sent(numbers)
+            self._changed.notify_all()
+        return error
+
+    def _store_answers(self) -> bool:
+        try:
+            self._send(self.folder, [])
+        except Exception:
+            return False
+        return True
+
+    def _next(self, most: int) -> list[int]:
+        """The numbers of the groups to send at once, when there are any; none when the spool is closing."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closing or self._waiting)
             if self._closing:
                 return []
-            waiting = self._log.groups[self._log.sent :]
+            waiting = self._waiting[:most]
+        groups = [self._log.groups[number] for number in waiting]
         count = 1  # kinds whose order matters go alone
-        while count < min(len(waiting), most) and all(
-            event["kind"] in _IN_ANY_ORDER for event in (*waiting[0], *waiting[count])
-        ):
+        while count < len(groups) and all(event["kind"] in _IN_ANY_ORDER for event in (*groups[0], *groups[count])):
             count += 1
         return waiting[:count]
 
 
 def count_unsent(folder: Path) -> int:
     """How many records in `folder` are left to send."""
+    return len(EventLog(folder).unsent)
+
+
+def knows_end(folder: Path) -> bool:
+    """Whether how a run ended is in `folder`, and left to send."""
     log = EventLog(folder)
-    return len(log.groups) - log.sent
+    return any(event["kind"] == "end" for number in log.unsent for event in log.groups[number])
 
 
 def _shortened(error: Exception) -> str:

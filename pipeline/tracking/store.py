@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import sqlite3
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -15,16 +14,17 @@ from typing import Any
 import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
-from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_tables, create_sqlalchemy_engine
 from mlflow.tracking.context.registry import resolve_tags
 
 from pipeline.config import Config
 from pipeline.errors import ArgumentError, PipelineError
 from pipeline.text import without_secrets
 from pipeline.tracking import names
+from pipeline.tracking.database import check, make
 
 ERRORS = (MlflowException, OSError)  # what a store raises that does not answer, or cannot
 NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # error codes, by kind of store
+LIVING = ("RUNNING", "SCHEDULED")  # statuses of a run that is not over
 _MOST_IN_A_TAG = 4000  # characters; MLflow keeps 8,000
 _SETTINGS = {  # unless the user has set them; MLflow reads them whenever it needs them
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # no pickle is ever read back
@@ -34,23 +34,6 @@ _SETTINGS = {  # unless the user has set them; MLflow reads them whenever it nee
     # Where tqdm is installed, MLflow draws a bar for every artifact that is read.
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
 }
-
-
-class DatabaseError(PipelineError):
-    """MLflow cannot use a database as it is, but `doctor` can help."""
-
-    def __init__(self, database: Path, problem: str, help: str) -> None:
-        super().__init__(f"{database} {problem}: {help}")
-        self.database = database
-        self.problem = f"{database} {problem}"
-
-
-class OldSchemaError(DatabaseError):
-    """It has the schema of another MLflow."""
-
-
-class UnfinishedError(DatabaseError):
-    """It was never used, because the process that made it was stopped before it was done."""
 
 
 def uri() -> str:
@@ -86,8 +69,8 @@ def connect() -> mlflow.MlflowClient:
         database.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{database}.lock"):  # two processes that make the tables at once trip over each other
             if not database.exists() or database.stat().st_size == 0:
-                _make(database)
-            _check_schema(database)
+                make(database)
+            check(database)
             return _client()
     except PipelineError:
         raise
@@ -99,69 +82,6 @@ def _client() -> mlflow.MlflowClient:
     client = mlflow.MlflowClient()
     client.search_experiments(max_results=1)
     return client
-
-
-def _make(database: Path) -> None:
-    """Make a database with all tables.
-
-    It is made beside its place and renamed: of a process that is killed meanwhile, MLflow would leave some of the
-    tables, which no later one could complete.
-    """
-    database = database.resolve()
-    scratch = database.with_name(f".{database.name}.new")
-    files = [scratch, scratch.with_name(f"{scratch.name}-journal")]
-    for file in files:
-        file.unlink(missing_ok=True)
-    try:
-        engine = create_sqlalchemy_engine(f"sqlite:///{scratch}")
-        _initialize_tables(engine)
-        engine.dispose()
-        scratch.replace(database)
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
-
-
-@contextmanager
-def open_database(database: Path) -> Iterator[sqlite3.Connection]:
-    """A connection to read a SQLite file with.
-
-    It may write: a process that was killed while it wrote leaves a journal, and only a connection that may write can
-    roll that back. Where this user may not write, SQLite reads all the same.
-    """
-    with closing(sqlite3.connect(f"{database.absolute().as_uri()}?mode=rw", uri=True)) as connection:
-        yield connection
-
-
-def _check_schema(database: Path) -> None:
-    """Raise a `PipelineError` if MLflow cannot use a database as it is.
-
-    If a table is missing, MLflow upgrades an old database without asking, and whoever uses an older MLflow is shut out.
-    """
-    try:
-        with open_database(database) as connection:
-            tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
-            if "experiments" not in tables:  # MLflow makes them beside what else may be in it
-                return
-            versions = "SELECT version_num FROM alembic_version"
-            version = connection.execute(versions).fetchone() if "alembic_version" in tables else None
-            is_used = connection.execute("SELECT count(*) FROM experiments").fetchone() != (0,)
-    except sqlite3.Error as error:
-        raise PipelineError(f"cannot use the tracking store {database}: {error}") from error
-    latest = _get_latest_schema_revision()
-    if version == (latest,):
-        return
-    if not is_used:  # MLflow makes the first experiment when all tables are there
-        raise UnfinishedError(
-            database,
-            "was left unfinished by a process that was stopped, and holds no runs",
-            "python -m pipeline doctor --fix moves it out of the way",
-        )
-    raise OldSchemaError(
-        database,
-        f"does not have the schema of MLflow {mlflow.__version__} ({version and version[0]}, not {latest})",
-        "python -m pipeline doctor --fix upgrades it, if it is older, and keeps a copy",
-    )
 
 
 def ask(what: str, question: Callable[[], Any]) -> Any:
@@ -212,6 +132,11 @@ def read_config(run_id: str) -> Config:
         raise PipelineError(f"run {run_id}: its {names.CONFIG} cannot be used: {error}") from error
 
 
+def names_experiment() -> bool:
+    """Whether the environment names the experiment."""
+    return not {"MLFLOW_EXPERIMENT_ID", "MLFLOW_EXPERIMENT_NAME"}.isdisjoint(os.environ)
+
+
 def experiment_id(create: bool = False) -> str:
     """The experiment that the environment names: MLFLOW_EXPERIMENT_ID, or MLFLOW_EXPERIMENT_NAME, or Default.
 
@@ -252,8 +177,10 @@ def create_run(name: str, tags: dict[str, str]) -> str:
 
 
 def end_run(run_id: str, status: str, reason: str = "") -> None:
-    """Set the status of a run, and why it failed, if the store can be asked just now."""
+    """Set the status of a run that is not over, and why it failed, if the store can be asked just now."""
     with suppress(*ERRORS, PipelineError):
+        if connect().get_run(run_id).info.status not in LIVING:
+            return
         if reason:
             set_reason(run_id, reason)
         connect().set_terminated(run_id, status)

@@ -28,11 +28,12 @@ from pipeline.tracking.store import connect, first_line
 
 _UPLOADS = 8  # at a time
 # Asked again, a store answers these again. (Not BAD_REQUEST: two writers of the same dataset at once get that, too.)
+_NOT_NOW = {401, 407, 408, 423, 425, 429}  # HTTP: log in first, or later
 _FINAL = {"INVALID_PARAMETER_VALUE", "RESOURCE_DOES_NOT_EXIST", "PERMISSION_DENIED", "INVALID_STATE"}
 
 
 def send(run_id: str, folder: Path, events: list[Event]) -> None:
-    """Send `events` to the store, with the files in `folder` that they name.
+    """Send `events` to the store, with the files in `folder` that they name; if there are none, ask it for the run.
 
     Raises:
         RefusedError: the store will never take one of them.
@@ -41,17 +42,27 @@ def send(run_id: str, folder: Path, events: list[Event]) -> None:
     if unknown := {event["kind"] for event in events} - KINDS.keys():
         raise RefusedError(f"records of an unknown kind, from a newer version: {', '.join(sorted(unknown))}")
     try:
+        if not events:
+            connect().get_run(run_id)
         for kind, send_kind in KINDS.items():
             if of_kind := [event for event in events if event["kind"] == kind]:
                 send_kind(run_id, folder, of_kind)
-    except MlflowException as error:
-        if error.error_code in _FINAL:
+    except (MlflowException, OSError) as error:
+        if _is_final(error):
             raise RefusedError(f"the tracking store refused it: {first_line(error)}") from error
         raise
     except (ParityError, RefusedError):
         raise
     except PipelineError as error:  # a record names what is not in the folder
         raise RefusedError(f"a record is damaged: {error}") from error
+
+
+def _is_final(error: MlflowException | OSError) -> bool:
+    """Whether the store, or a proxy before it, will answer the same if it is asked again."""
+    if isinstance(error, MlflowException):
+        return error.error_code in _FINAL
+    status = getattr(getattr(error, "response", None), "status_code", 0)  # of an HTTPError: artifacts have no other
+    return 400 <= status < 500 and status not in _NOT_NOW
 
 
 def _send_values(run_id: str, folder: Path, events: list[Event]) -> None:

@@ -64,15 +64,20 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert [path.name for path in leftover.parent.iterdir()] == ["small"]
     run = client.get_run(run.info.run_id)
     assert (run.info.status, run.data.tags[names.RESUMABLE]) == ("KILLED", "true")
-    assert cli("doctor").code == 0
 
+    # States stay if the process dies between the last record of a training and their removal.
+    client.set_tag(run.info.run_id, names.WEIGHTS, "lost")
+    done = cli("doctor")
+    assert done.code == 1
+    assert [line for line in done.out.splitlines() if not line.endswith(": ok")] == [
+        f"leftovers: data/runs/{run.info.run_id}/states belongs to a training that is over [--fix repairs it]"
+    ]
     # What a finished run has lost cannot be brought back.
     client.set_terminated(run.info.run_id, "FINISHED")
-    client.set_tag(run.info.run_id, names.WEIGHTS, "lost")
     done = cli("doctor", "--fix")
     assert done.code == 1
     assert f"has lost its artifact {names.CHECKPOINT}" in done.out
-    assert "states belongs to a finished run: fixed, removed" in done.out
+    assert "states belongs to a training that is over: fixed, removed" in done.out
 
 
 def test_folders_of_others_and_those_that_are_in_use_stay(cli: Cli, tmp_path: Path) -> None:
@@ -119,6 +124,30 @@ def test_a_run_whose_process_died_before_its_first_record_is_found(cli: Cli, tmp
     assert list((tmp_path / "data" / "runs").iterdir()) == []
 
 
+FINISHED_BUT_NOTHING_WAS_TAKEN = """
+from pipeline.tracking import opening, to_mlflow
+
+to_mlflow.KINDS.clear()
+with opening.start_comparison("compared", "data") as run:
+    run.log_metrics({"psnr": 30.0})
+"""
+
+
+def test_a_run_whose_end_is_still_to_be_sent_is_not_taken_for_dead(cli: Cli, tmp_path: Path) -> None:
+    assert run_script(FINISHED_BUT_NOTHING_WAS_TAKEN, tmp_path).returncode == 0
+    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
+    (run,) = client.search_runs(["0"])
+    assert run.info.status == "RUNNING"
+    done = cli("doctor")
+    assert (done.code, done.err) == (1, ""), done
+    assert f"3 records of run {run.info.run_id} not yet in the store" in done.out
+    assert "running: ok" in done.out
+    done = cli("doctor", "--fix")
+    assert (done.code, done.err) == (0, ""), done
+    run = client.get_run(run.info.run_id)
+    assert (run.info.status, run.data.metrics) == ("FINISHED", {"psnr": 30.0})
+
+
 def test_a_database_of_an_earlier_mlflow_is_upgraded_after_a_copy_was_made(cli: Cli, tmp_path: Path) -> None:
     database = tmp_path / "mlflow.db"
     InitialBase.metadata.create_all(sqlalchemy.create_engine(f"sqlite:///{database}"))
@@ -154,6 +183,38 @@ def test_a_damaged_database_and_a_folder_that_cannot_be_written_to(cli: Cli, tmp
     assert "disk: /proc cannot be written to: " in done.out
     assert "Traceback" not in done.out + done.err
     shutil.rmtree(tmp_path)
+
+
+def test_the_other_checks_go_on_after_an_error_of_the_store(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "data" / "runs" / "left").mkdir(parents=True)
+    done = cli("doctor", "--fix", MLFLOW_TRACKING_URI="http://127.0.0.1:9", MLFLOW_HTTP_REQUEST_MAX_RETRIES="0")
+    assert (done.code, done.err) == (1, ""), done
+    assert "store: cannot use the tracking store http://127.0.0.1:9: " in done.out
+    for name in ("running", "artifacts"):
+        assert f"{name}: not checked: " in done.out
+    assert f"leftovers: {Path('data', 'runs', 'left')} was left empty: fixed, removed" in done.out
+
+
+# MLflow answers the first question of a command, and fails at all that come after it.
+FAILING_SERVER = """
+from mlflow import MlflowClient
+from mlflow.exceptions import MlflowException
+from pipeline.cli.commands import main
+
+def fail(*_, **__):
+    raise MlflowException("502: bad gateway")
+
+MlflowClient.search_runs = fail
+main(["doctor"])
+"""
+
+
+def test_a_server_that_fails_between_two_questions_ends_no_command_of_the_doctor(tmp_path: Path) -> None:
+    assert run_script(CONNECT, tmp_path).returncode == 0
+    done = run_script(FAILING_SERVER, tmp_path)
+    assert (done.returncode, done.stderr) == (1, "")
+    for name in ("running", "artifacts", "leftovers"):
+        assert f"{name}: not checked: MlflowException: 502: bad gateway\n" in done.stdout
 
 
 def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:

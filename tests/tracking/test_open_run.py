@@ -80,6 +80,22 @@ def test_a_group_that_fails_counts_for_nothing(tmp_path: Path) -> None:
     assert len(EventLog(tmp_path).groups) == 2
 
 
+def test_a_full_disk_is_reported_with_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = open_run(tmp_path)
+    new_file = Spool.new_file
+
+    def on_a_full_disk(spool: Spool, name: str) -> Path:
+        path = new_file(spool, name)
+        path.symlink_to("/dev/full")
+        return path
+
+    monkeypatch.setattr(Spool, "new_file", on_a_full_disk)
+    with pytest.raises(PipelineError, match=r"cannot write .*/config\.json: No space left on device"):
+        run.log_text("text", names.CONFIG)
+    with pytest.raises(PipelineError, match=r"cannot write .*/psnr\.png: No space left on device"):
+        run.log_figure(Figure(), "psnr")
+
+
 @pytest.fixture(autouse=True)
 def forget_unsent() -> None:
     unsent.clear()

@@ -138,6 +138,27 @@ def test_the_server_goes_away_for_good_and_doctor_sends_what_is_left(server: Ser
     assert list((folder / "data" / "runs").iterdir()) == []
 
 
+def test_an_artifact_that_is_refused_for_good_does_not_hold_up_the_rest(server: Server, folder: Path, cli: Cli) -> None:
+    with Proxy(server, refuse=r"loss\.png") as proxy:
+        environment = {"MLFLOW_TRACKING_URI": proxy.uri, "MLFLOW_EXPERIMENT_NAME": "refused"}
+        assert cli("prepare", "--dataset", "digits").code == 0
+        done = cli("train", *TRAIN, "--epochs", EPOCHS, **environment)
+        assert done.code == 4, done
+        assert re.search(r"Tracking: 1 of \d+ records not sent, but kept in data/runs/\w{32}: .* 413 .*", done.err)
+        run = the_run(server, "refused")
+        assert run.info.status == "FINISHED"
+        check_curve(mlflow.MlflowClient(server.uri), run.info.run_id, EPOCHS)
+        assert names.WEIGHTS not in run.data.tags  # which is in one group with the figure
+        done = cli("doctor", "--fix", **environment)
+        assert done.code == 1
+        assert "not fixed, the store did not take them: the tracking store refused it: 413" in done.out
+        assert the_run(server, "refused").info.status == "FINISHED"
+    done = cli("doctor", "--fix", MLFLOW_TRACKING_URI=server.uri, MLFLOW_EXPERIMENT_NAME="refused")
+    assert (done.code, done.err) == (0, ""), done
+    check_points(server, the_run(server, "refused"))
+    assert list((folder / "data" / "runs").iterdir()) == []
+
+
 def test_training_does_not_wait_and_an_upload_that_breaks_off_is_repeated(server: Server, folder: Path) -> None:
     with Proxy(server, break_off=r"best\.pt|model\.onnx|\.webp", times=7) as proxy:
         process = start(folder, proxy.uri, "slow")

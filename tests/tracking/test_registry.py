@@ -96,11 +96,12 @@ def test_only_the_better_one_becomes_the_champion(trained: Trained, store: Path,
     assert aliases(store) == {"champion": "1"}
 
     # A longer training is better.
-    done = cli(
-        *("run", "--dataset", trained.cwd / "digits", "--epochs", 9, "--batch-size", 16, "--name", "better"),
-        *("--register", "digits"),
-    )
+    longer = ("run", "--dataset", trained.cwd / "digits", "--epochs", 9, "--batch-size", 16, "--name", "better")
+    done = cli(*longer, "--register", "digits")
     assert "export: digits version 3; make it the champion with: python -m pipeline promote digits" in done.out, done
+    done = cli(*longer, "--register", "digits")  # all of it is reused
+    assert "export: digits version 3 already; make it the champion with: " in done.out, done
+    assert len(client(store).search_model_versions("name = 'digits'")) == 3
     done = cli("promote", "digits")
     assert done.code == 0, done
     assert "digits version 3 is the champion (better: " in done.out

@@ -14,10 +14,11 @@ from pipeline.tracking.spool import RefusedError, Spool, count_unsent, unsent
 
 
 class Store:
-    """What sends the events: it fails with `error`, if that is set."""
+    """What sends the events: it fails with `error`, if that is set, and of some events with those in `errors`."""
 
     def __init__(self) -> None:
         self.error: Exception | None = None
+        self.errors: dict[int, Exception] = {}
         self.calls: list[list[int]] = []
         self.tried = threading.Event()
 
@@ -25,7 +26,11 @@ class Store:
         self.tried.set()
         if self.error:
             raise self.error
-        self.calls.append([event["number"] for event in events])
+        numbers = [event["number"] for event in events]
+        for number in numbers:
+            if number in self.errors:
+                raise self.errors[number]
+        self.calls.append(numbers)
 
     @property
     def numbers(self) -> list[int]:
@@ -116,6 +121,25 @@ def test_what_is_refused_is_not_tried_again(store: Store, tmp_path: Path) -> Non
     assert not spool.flush()
     spool.close()
     assert unsent == [f"1 of 1 record not sent, but kept in {tmp_path}: the run was deleted"]
+
+
+@pytest.mark.parametrize("error", [RefusedError("too large"), ConnectionError("broken off")])
+def test_what_is_not_taken_does_not_hold_up_the_rest(error: Exception, store: Store, tmp_path: Path) -> None:
+    store.errors[1] = error
+    spool = Spool(tmp_path, store.send)
+    for number in range(4):
+        spool.append(group(number, kind="artifact"))
+    spool.append(group(4, kind="end"))
+    while not spool.reason or set(store.numbers) < {0, 2, 3, 4}:
+        spool.flush()
+    spool.close()
+    assert sorted(store.numbers) == [0, 2, 3, 4]
+    assert unsent == [f"1 of 5 records not sent, but kept in {tmp_path}: {error}"]
+    assert count_unsent(tmp_path) == 1
+    store.errors.clear()
+    Spool(tmp_path, store.send).close()
+    assert sorted(store.numbers) == [0, 1, 2, 3, 4]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_store_that_has_something_else_is_reported_where_somebody_waits_and_the_rest_is_sent(

@@ -1,0 +1,72 @@
+"""A SQLite store that was moved or copied with its artifacts belongs to the folder that it is in."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import mlflow
+import pytest
+from conftest import Cli, Trained
+
+
+def files(folder: Path) -> set[Path]:
+    return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
+@pytest.fixture
+def copy(trained: Trained, tmp_path: Path) -> Path:
+    """A copy of a project with one run."""
+    folder = tmp_path / "copy"
+    folder.mkdir()
+    shutil.copy(trained.cwd / "mlflow.db", folder)
+    shutil.copytree(trained.cwd / "mlruns", folder / "mlruns")
+    return folder
+
+
+def test_a_copied_project_is_noticed_and_mended_and_leaves_the_first_one_alone(
+    trained: Trained, copy: Path, cli: Cli
+) -> None:
+    before = files(trained.cwd)
+    done = cli("compare", cwd=copy)
+    assert (done.code, len(done.err.splitlines())) == (1, 1), done
+    assert (
+        f"mlflow.db was moved or copied, it seems, and still leads to artifacts in {trained.cwd}/mlruns: " in done.err
+    )
+    assert "python -m pipeline doctor --fix has it lead to those in " in done.err
+
+    done = cli("doctor", "--fix", cwd=copy)
+    assert (done.code, done.err) == (0, ""), done
+    assert f"fixed, it leads to the artifacts in {copy}/mlruns; a copy from before is in " in done.out
+    assert "artifacts: ok" in done.out
+    assert len(list(copy.glob("mlflow.db.before-move-*"))) == 1
+
+    found = files(copy)
+    done = cli("compare", cwd=copy)
+    assert (done.code, done.err) == (0, ""), done
+    assert [path for path in files(copy) - found if path.parts[0] == "mlruns"]
+    assert files(trained.cwd) == before
+    client = mlflow.MlflowClient(f"sqlite:///{copy / 'mlflow.db'}")
+    (model,) = client.search_logged_models(["0"])
+    (version,) = client.search_model_versions("name = 'digits'")
+    assert client.get_model_version_download_uri("digits", version.version) == model.artifact_location
+    assert model.artifact_location.startswith(f"{copy}/mlruns/")
+
+
+def test_a_project_that_was_moved_before_its_first_run(cli: Cli, tmp_path: Path) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    assert "no finished and evaluated runs" in cli("compare", cwd=first).err
+    first.rename(second)
+    assert f"leads to artifacts in {first}/mlruns" in cli("compare", cwd=second).err
+    assert cli("doctor", "--fix", cwd=second).code == 0
+    assert "no finished and evaluated runs" in cli("compare", cwd=second).err
+    assert not first.exists()
+
+
+def test_a_store_whose_artifacts_are_elsewhere_on_purpose_is_left_alone(
+    trained: Trained, tmp_path: Path, cli: Cli
+) -> None:
+    shutil.copy(trained.cwd / "mlflow.db", tmp_path)
+    done = cli("doctor")
+    assert (done.code, done.err) == (0, ""), done
