@@ -60,7 +60,8 @@ def _log(run: OpenRun, chooser: Chooser, searched: Sequence[str]) -> None:
         run.log_figure(figures.search_history([*losses.values()]), names.SWEEP)
         best = runs[min(losses, key=lambda name: losses[name])].info.run_id
         run.log_tags({names.BEST_RUN: best})
-        run.log_metrics({names.BEST_VALIDATION_LOSS: min(losses.values())})
+        if run.metrics().get(names.BEST_VALIDATION_LOSS) != min(losses.values()):
+            run.log_metrics({names.BEST_VALIDATION_LOSS: min(losses.values())})
         run.log_text(store.read_config(best).to_json(), names.BEST_CONFIG)
         table += f"\nThe best is run {best}; its config is {names.BEST_CONFIG} in run {run.id}.\n"
     run.describe(table)

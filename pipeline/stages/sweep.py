@@ -85,23 +85,26 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     first = everyone[0]
     levels = [level for level in first.report["results"] if all(level in one.report["results"] for one in everyone)]
     metric = first.quality(levels[0]).metric
+    scores = {}
     for name, group in groups.items():
         for level in levels:
             spread = _spread([result.quality(level).output for result in group])
             for what, value in zip(("mean", "std"), spread, strict=True):
                 if math.isfinite(value):
-                    key = names.noise_metric(f"{metric}_{what}_{names.metric_text(name)}", level)
-                    run.log_metrics({key: value})
+                    scores[names.noise_metric(f"{metric}_{what}_{names.metric_text(name)}", level)] = value
     table = _table(groups, levels)
     for name, group in groups.items():
         if worse := sum(result.is_worse for result in group):
             table += (
                 f"\n{name}: {worse} of {len(group)} no better than the clipped input, with the noise of the training\n"
             )
-    run.log_text(table, names.SWEEP_TABLE)
-    run.describe(table)
-    if "curve" in first.report:
-        _log_curves(run, groups)
+    known = run.metrics()
+    with run.together():  # of a sweep that was killed and is resumed, nothing twice
+        run.log_metrics({key: value for key, value in scores.items() if known.get(key) != value})
+        run.log_text(table, names.SWEEP_TABLE)
+        run.describe(table)
+        if "curve" in first.report:
+            _log_curves(run, groups)
     unit = "" if metric == LEVEL else " in dB"
     say(f"sweep: {NAMES[metric]}{unit} on the test images, by noise (run {run.id})", *table.splitlines())
 

@@ -14,9 +14,13 @@ import mlflow
 import numpy as np
 import pytest
 from conftest import HANG, Cli, environment, write_digits
-from mlflow.entities import Run
+from mlflow.entities import Run, RunData
 
+from pipeline.stages import sweep as stages_sweep
 from pipeline.tracking import names
+from pipeline.tracking.event_log import Event
+from pipeline.tracking.run import OpenRun
+from pipeline.tracking.spool import Spool
 
 SWEEP = ("sweep", "--dataset", "digits", "--batch-size", "16", "--variance", "0.001;0.01")
 
@@ -139,3 +143,15 @@ def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(f
     assert (process.returncode, err.splitlines()[-1]) == (143, said), err
     assert parent.info.status == "KILLED"
     assert sorted(run.info.status for run in children) == ["FAILED", "KILLED", "KILLED"]
+
+
+def test_a_sweep_that_is_resumed_after_its_table_was_logged_logs_nothing_twice(tmp_path: Path) -> None:
+    sent: list[Event] = []
+    spool = Spool(tmp_path, lambda _, events: sent.extend(events))
+    run = OpenRun("0" * 32, tmp_path, spool, RunData())
+    scores = {name: {"psnr": value} for name, value in (("noisy", 20.0), ("clipped", 21.0), ("denoised", 25.0))}
+    for seconds in (1.0, 2.0):
+        stages_sweep._log(run, {"unet": [stages_sweep._Result({"results": {"0.01": scores}}, 10, seconds, False)]})
+    spool.close()
+    metrics = [event["metrics"] for event in sent if event.get("metrics")]
+    assert metrics == [{"test/psnr_mean_unet/0.01": 25.0, "test/psnr_std_unet/0.01": 0.0}]
