@@ -1,14 +1,16 @@
 """What interruptions, bad input and a failing server cost. Prints a Markdown table.
 
-    python benchmarks/faults.py [--short] [--only REGEX]
+    python benchmarks/faults.py [--short] [--only REGEX] [--kills N]
 
-Needs `pip install -e '.[test]'`; the tests do each of these things once. Takes about half an hour on two cores.
+Needs `pip install -e '.[test]'`; the tests do each of these things once. Takes about an hour on two cores, with
+`--kills 300` several.
 """
 
 from __future__ import annotations
 
 import argparse
 import collections
+import os
 import random
 import re
 import signal
@@ -17,7 +19,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parent.parent
@@ -29,12 +31,16 @@ from conftest import environment, kill_while_training, run_cli, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
 from test_hostile import check_nothing_is_half_written, hostile_calls
+from warm import forkserver, run_forked
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.tracking import names
 
 EPOCHS = 10
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")
+RUN = ("run", "--dataset", "digits", "--epochs", "3", "--batch-size", "16", "--name", "small", "--allow-worse")
+SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
+STAGES = ("prepare", "train", "evaluate", "export")
 SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # metrics that are not times
 
 
@@ -42,7 +48,7 @@ SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # metrics
 class Size:
     """How much of each to do."""
 
-    kills: int = 30
+    kills: int = 30  # of each kind
     calls: int = 100_000
     outage: float = 60.0  # seconds
     together: int = 8
@@ -58,11 +64,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help="a little of each; takes two minutes")
     parser.add_argument("--only", default="", help="only the rows that match this regular expression")
+    parser.add_argument("--kills", type=int, default=0, metavar="N", help="how many of each kind; by default 30")
     arguments = parser.parse_args()
     size = SHORT if arguments.short else Size()
+    size = replace(size, kills=arguments.kills or size.kills)
     print("| | |\n|---|---|")
     for what, measure in {
-        "kills survived, with identical weights and losses": kills,
+        "kills of a training survived, with identical weights and losses": kills,
+        "kills in any stage of a run survived, with an identical hand-off": anywhere,
+        "kills while the database was made survived": making,
         "hostile command lines": hostile,
         f"metric points lost while the server was away for {size.outage:g} s": outage,
         "trainings that finished, of those started together": together,
@@ -98,6 +108,111 @@ def kills(folder: Path, size: Size) -> str:
         if _fingerprint(folder, _runs(folder)[0]) == untouched:
             same += survived
     return f"{same} of {tried}"
+
+
+def anywhere(folder: Path, size: Size) -> str:
+    """Kill whole runs at random moments, from the start of the program on, and go on as `doctor` says."""
+    began = time.monotonic()
+    untouched = _whole(_new_project(folder, "untouched"))
+    longest = time.monotonic() - began
+    moments = random.Random(time.time_ns())
+    hit: collections.Counter[str] = collections.Counter()
+    lost = 0
+    while hit.total() < size.kills:
+        project = _new_project(folder, f"after-{hit.total()}")
+        command: tuple[str, ...] = RUN
+        survived = 0
+        while hit.total() < size.kills:
+            said = _kill_after(project, command, moments.uniform(0, longest), moments.choice(SIGNALS))
+            if said is None:
+                break
+            words = [line.partition(":")[0] for line in said.splitlines()]
+            hit[next((word for word in reversed(words) if word in STAGES), "start-up")] += 1
+            survived += 1
+            command = ("run", "--resume", run_id) if (run_id := _resumable(project)) else RUN
+        if _whole(project, command) != untouched:
+            lost += survived
+            print(f"not as it should be: {project}", file=sys.stderr)
+    stages = ", ".join(f"{count} in {stage}" for stage, count in sorted(hit.items()))
+    return f"{hit.total() - lost} of {hit.total()} ({stages})"
+
+
+def making(folder: Path, size: Size) -> str:
+    """Kill the first command in a folder, which makes the database."""
+    began = time.monotonic()
+    fresh = _new_project(folder, "fresh")
+    wanted = run_cli("compare", cwd=fresh)
+    longest = time.monotonic() - began
+    moments = random.Random(time.time_ns())
+    tried = survived = 0
+    while tried < size.kills:
+        project = _new_project(folder, str(tried))
+        said = _kill_after(project, ("compare",), moments.uniform(0, longest), moments.choice(SIGNALS), code=1)
+        if said is None:
+            continue
+        tried += 1
+        survived += run_cli("compare", cwd=project) == wanted and run_cli("doctor", cwd=project).code == 0
+    return f"{survived} of {tried}"
+
+
+def _new_project(folder: Path, name: str) -> Path:
+    project = folder / name
+    project.mkdir(exist_ok=True)
+    if not (project / "digits").exists():
+        (project / "digits").symlink_to(folder / "digits")
+    return project
+
+
+def _kill_after(
+    project: Path, command: tuple[str, ...], seconds: float, number: signal.Signals, code: int = 0
+) -> str | None:
+    """Start a command and stop it by a signal; what it had said by then, or None if it was over before.
+
+    Args:
+        project: the current folder of the command.
+        command: words of a command line.
+        seconds: until the signal.
+        number: the signal.
+        code: how the command ends where nothing stops it.
+    """
+    with tempfile.TemporaryDirectory() as said:
+        arguments = ("pipeline", list(command), project, environment(), said)
+        process = forkserver.Process(target=run_forked, args=arguments)
+        process.start()
+        process.join(seconds)
+        if not process.is_alive():
+            assert process.exitcode == code, (Path(said) / "err").read_text()
+            return None
+        assert process.pid
+        os.kill(process.pid, number)
+        process.join()
+        out = Path(said) / "out"
+        return out.read_text() if out.exists() else ""
+
+
+def _resumable(project: Path) -> str:
+    """The ID of the run to resume, "" if there is none, as `doctor --fix` would say."""
+    if not (project / "mlflow.db").exists():
+        return ""
+    unfinished = [run for run in _runs(project) if run.info.status != "FINISHED" and names.SEED in run.data.tags]
+    return unfinished[0].info.run_id if unfinished else ""
+
+
+def _whole(project: Path, command: tuple[str, ...] = RUN) -> object:
+    """Complete a run, and return what must not depend on what happened before; None if something is not right."""
+    done = run_cli(*command, cwd=project)
+    mended = run_cli("doctor", "--fix", cwd=project)
+    verified = run_cli("verify", "artifacts/small", cwd=project)
+    codes = (done.code, mended.code, verified.code)
+    left = [path.name for path in project.glob("*/.*") if path.is_dir()]
+    if codes != (0, 0, 0) or left:
+        print(f"{project}: {codes}: {left}: {done.err} {mended.out} {verified.out}", file=sys.stderr)
+        return None
+    run = next(run for run in _runs(project) if run.info.status == "FINISHED")
+    times = {names.TRAIN_SECONDS, names.IMAGES_PER_SECOND, names.MILLISECONDS}
+    return run.data.tags[names.WEIGHTS], {
+        name: _history(project, run, name) for name in run.data.metrics.keys() - times
+    }
 
 
 def hostile(folder: Path, size: Size) -> str:
