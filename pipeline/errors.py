@@ -31,6 +31,8 @@ def one_line(error: BaseException) -> str:
             text = str(error)
         case OSError() if error.strerror:
             text = f"{error.filename or 'the system'}: {error.strerror}"
+        case RuntimeError(args=["Could not determine home directory."]):  # of `Path.home`, which MLflow asks on import
+            text = "this user has no home folder, which MLflow needs: set HOME to a folder that may be written to"
         case _:
             text = f"{type(error).__name__}: {error}"
     return shown(" ".join(text.split()))

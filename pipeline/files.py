@@ -71,7 +71,7 @@ def new_folder(target: Path) -> Iterator[Path]:
     Raises:
         PipelineError: it cannot be written.
     """
-    try:
+    with writing(target):
         target.parent.mkdir(parents=True, exist_ok=True)
         for scratch in unfinished_folders(target.parent):
             if _target_of(scratch) == target:
@@ -83,8 +83,6 @@ def new_folder(target: Path) -> Iterator[Path]:
             if target.exists():
                 target.rename(scratch / _FORMER)
             contents.rename(target)
-    except OSError as error:
-        raise PipelineError(f"cannot write {target}: {error.strerror or error}") from error
 
 
 @contextmanager
@@ -92,11 +90,11 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder for what `target` is made from, and remove it; one that is left can be told from others."""
     # Same parent, so that renaming stays on one file system.
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    with FileLock(scratch / _LOCK):  # which a process that dies loses
-        try:
+    try:
+        with FileLock(scratch / _LOCK):  # which a process that dies loses
             yield scratch
-        finally:
-            _put_away(scratch)
+    finally:
+        _put_away(scratch)
 
 
 def unfinished_folders(parent: Path) -> list[Path]:
@@ -135,6 +133,16 @@ def _put_away(scratch: Path) -> Path | None:
         former.rename(target)
     shutil.rmtree(scratch, ignore_errors=True)
     return target if is_needed else None
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Inside, `path` is written: an error of the system, which may not say where it is from, becomes one that does."""
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or f"{error} (is the disk full?)"  # from NumPy, which gives no reason
+        raise PipelineError(f"cannot write {path}: {reason}") from error
 
 
 def write_file(path: Path, data: bytes, *, sync: bool = False) -> None:

@@ -7,8 +7,7 @@ import json
 import shlex
 import struct
 import zipfile
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from pipeline.config import AUTO, DATA, Config, DataFacts
 from pipeline.data.images import Images, Levels, Part, describe_sizes
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder, sha256_bytes, sha256_file
+from pipeline.files import new_folder, sha256_bytes, sha256_file, writing
 
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
@@ -163,19 +162,19 @@ def _write_images(new: Path, folder: Path, name: str, images: Images, numbers: n
     if len(shapes) == 1:
         path = new / f"{name}.npy"
         shape = (len(numbers), *shapes.pop())
-        with _says_why(folder / path.name):
+        with writing(folder / path.name):
             _write_array(path, images, numbers, shape)
         return {path.name: {"shape": list(shape), "dtype": str(dtype)}}
     path = new / f"{name}.npz"
     chosen = [images[number] for number in numbers]
-    with _says_why(folder / path.name):
+    with writing(folder / path.name):
         np.savez(path, *chosen)
     return {path.name: {"images": len(chosen), "sizes": describe_sizes(chosen), "dtype": str(dtype)}}
 
 
 def _write_numbers(new: Path, folder: Path, name: str, numbers: np.ndarray) -> dict[str, dict[str, Any]]:
     path = new / f"{name}.npy"
-    with _says_why(folder / path.name):
+    with writing(folder / path.name):
         np.save(path, numbers)
     return {path.name: {"shape": list(numbers.shape), "dtype": str(numbers.dtype)}}
 
@@ -191,15 +190,6 @@ def _write_array(path: Path, images: Images, chosen: np.ndarray, shape: tuple[in
             return
         for numbers in np.array_split(chosen, max(1, len(chosen) * images[0].nbytes // _CHUNK)):
             file.write(images[numbers].tobytes())
-
-
-@contextmanager
-def _says_why(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        reason = error.strerror or f"{error} (is the disk full?)"  # from NumPy, which gives no reason
-        raise PipelineError(f"cannot write {path}: {reason}") from error
 
 
 def read_manifest(config: Config) -> dict[str, Any] | None:

@@ -18,7 +18,7 @@ import torch
 from pipeline.config import DATA, Config
 from pipeline.data.batches import training_batches, validation_batch
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
-from pipeline.errors import PipelineError, counted
+from pipeline.errors import PipelineError, counted, one_line
 from pipeline.models import batch_norms, build_model, count_parameters, other_modules
 from pipeline.noise import Noise
 from pipeline.reports import figures
@@ -111,8 +111,8 @@ def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
         with join(choose_device(config.device)) as team:
             if run.tag(names.WEIGHTS):
                 say(f"train: reusing what run {run.id} has trained")
-                return
-            _train(config, run, states, state_every, team)
+            else:
+                _train(config, run, states, state_every, team)
     except LostError as lost:
         raise LostError(f"{lost}; resume with: --resume {run.id}") from lost
     states.remove()
@@ -191,7 +191,7 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     _log_start(run, config, data, trainer, team)
     _warn_of_few_steps(config, trainer)
     if state:
-        trainer.load_state_dict(state)
+        _load_state(trainer, state, states)
         seen = f" after {counted(state['seen'], 'image')} of it" if state["seen"] else ""
         say(f"train: resuming with epoch {state['epoch']}{seen}")
     elif logged[names.TRAIN_LOSS]:
@@ -201,6 +201,16 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     with display, deferred() as signals:
         trained = trainer.run(_RunObserver(run, logged, slider, display, states, state_every, signals))
     _log_result(run, config, data, trained)
+
+
+def _load_state(trainer: Trainer, state: dict[str, Any], states: States) -> None:
+    try:
+        trainer.load_state_dict(state)
+    except (AttributeError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        raise PipelineError(
+            f"the state in {states.folder} is not one of this training, or of another version of this program "
+            f"({one_line(error)}); without that folder the training starts again"
+        ) from error
 
 
 def _warn_of_few_steps(config: Config, trainer: Trainer) -> None:

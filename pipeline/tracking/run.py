@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError, one_line
-from pipeline.files import inside
+from pipeline.files import inside, writing
 from pipeline.signals import Stopped
 from pipeline.text import say
 from pipeline.tracking import names, store
@@ -203,7 +203,8 @@ class OpenRun:
     def log_figure(self, figure: Figure, name: str) -> None:
         """Log a figure as `figures/<name>.png`."""
         path = self._spool.new_file(f"{name}.png")
-        figure.savefig(path, dpi=150)
+        with writing(path):
+            figure.savefig(path, dpi=150)
         self._artifact(path, names.FIGURES)
 
     def log_image(self, pixels: np.ndarray, key: str, step: int) -> None:
@@ -215,7 +216,8 @@ class OpenRun:
             (self._spool.new_file(f"{name}.png"), image),
             (self._spool.new_file(f"{name}+compressed.webp"), ImageOps.contain(image, _THUMBNAIL)),
         ):
-            picture.save(path)
+            with writing(path):
+                picture.save(path)
             self._artifact(path, names.IMAGES)
         self.log_tags({names.LOGGED_IMAGES: "True"})
 
@@ -224,23 +226,27 @@ class OpenRun:
 
     def log_text(self, text: str, path: str) -> None:
         copy = self._spool.new_file(Path(path).name)
-        copy.write_text(text)
+        with writing(copy):
+            copy.write_text(text)
         self._artifact(copy, _parent(path))
 
     def log_arrays(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
         """Log arrays by their names as an `.npz` file."""
         copy = self._spool.new_file(Path(path).name)
-        np.savez_compressed(copy, **arrays)  # type: ignore[arg-type]
+        with writing(copy):
+            np.savez_compressed(copy, **arrays)  # type: ignore[arg-type]
         self._artifact(copy, _parent(path))
 
     def log_file(self, path: Path, folder: str = "") -> None:
         copy = self._spool.new_file(path.name)
-        shutil.copyfile(path, copy)
+        with writing(copy):
+            shutil.copyfile(path, copy)
         self._artifact(copy, folder)
 
     def log_folder(self, path: Path, folder: str) -> None:
         copy = self._spool.new_file(path.name)
-        shutil.copytree(path, copy)
+        with writing(copy):
+            shutil.copytree(path, copy)
         self._append({"kind": "artifact", "file": self._relative(copy), "path": folder})
 
     @contextmanager
@@ -279,10 +285,11 @@ class OpenRun:
             extra_files: copied beside the model.
         """
         folder = self._spool.new_file("model")
-        folder.mkdir()
-        for path in (file, loader, *extra_files):
-            shutil.copyfile(path, folder / path.name)
-        np.save(folder / "example.npy", example)
+        with writing(folder):
+            folder.mkdir()
+            for path in (file, loader, *extra_files):
+                shutil.copyfile(path, folder / path.name)
+            np.save(folder / "example.npy", example)
         self._append(
             {
                 "kind": "model",

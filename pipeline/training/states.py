@@ -59,10 +59,10 @@ class States:
         """
         for path in self._files():
             data = path.read_bytes()
-            if _checksum(data) != path.stem.split("-")[2]:
+            state = _parsed(data) if _checksum(data) == path.stem.split("-")[2] else None
+            if state is None:
                 say(f"train: {path} is damaged; using the state before it", err=True)
                 continue
-            state = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
             self._check(state, path)
             return state
         return None
@@ -73,7 +73,7 @@ class States:
 
     def _files(self) -> list[Path]:
         """Newest first."""
-        return sorted(self.folder.glob("*-*-*.pt"), reverse=True)
+        return sorted((path for path in self.folder.glob("*-*-*.pt") if path.is_file()), reverse=True)
 
     def _check(self, state: dict[str, Any], path: Path) -> None:
         if Config.from_json(state["config"]) != self._config:
@@ -89,6 +89,16 @@ class States:
 
 def _checksum(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()[:32]
+
+
+def _parsed(data: bytes) -> dict[str, Any] | None:
+    """The state in a file, or None if it holds something else."""
+    try:
+        state: dict[str, Any] = torch.load(io.BytesIO(data), map_location="cpu", weights_only=True)
+        Config.from_json(state["config"])
+        return state if {"epoch", "seen", *_machine()} <= state.keys() else None
+    except Exception:  # of many kinds
+        return None
 
 
 def _machine() -> dict[str, Any]:

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import click
 import pytest
+from conftest import environment
 
 from pipeline.cli import exits
 from pipeline.cli.commands import cli
@@ -104,3 +108,25 @@ def test_a_mistyped_word(words: tuple[str, ...], near: str, absent: str, capsys:
 def test_what_is_wrong_with_options_is_a_usage_error() -> None:
     with pytest.raises(click.UsageError, match="sizes"), usage_errors():
         raise PipelineError("unet has no sizes")
+
+
+NO_HOME = """
+from pathlib import Path
+from pipeline.cli.commands import main
+
+def home():  # as Python has it for a user who has none, such as the bare number of one in a container
+    raise RuntimeError("Could not determine home directory.")
+
+Path.home = home
+main(["compare"])
+"""
+
+
+def test_a_user_without_a_home_is_told_what_to_set(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", NO_HOME], cwd=tmp_path, env=environment(), capture_output=True, text=True
+    )
+    assert done.returncode == 1
+    assert done.stderr.splitlines()[-1] == (
+        "Error: this user has no home folder, which MLflow needs: set HOME to a folder that may be written to"
+    )

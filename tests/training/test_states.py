@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import io
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +59,26 @@ def test_a_damaged_state_is_reported_and_the_one_before_it_used(
     older.write_bytes(data)
     assert states.load() is None
     assert len(capsys.readouterr().err.splitlines()) == 2
+
+
+@pytest.mark.parametrize("content", [{}, [1], {"epoch": 3, "seen": 0, "config": "{}"}, b"not torch"])
+def test_a_file_that_holds_something_else_is_reported_and_the_state_before_it_used(
+    content: object, states: States, capsys: pytest.CaptureFixture[str]
+) -> None:
+    buffer = io.BytesIO()
+    torch.save(content, buffer)
+    data = content if isinstance(content, bytes) else buffer.getvalue()
+    path = states.folder / f"000003-000000000000-{hashlib.sha256(data).hexdigest()[:32]}.pt"
+    path.write_bytes(data)
+    assert load(states) == (2, 64)
+    assert capsys.readouterr().err == f"train: {path} is damaged; using the state before it\n"
+
+
+def test_a_folder_that_is_named_like_a_state_is_none(states: States) -> None:
+    (states.folder / "000009-000000000000-0.pt").mkdir()
+    assert load(states) == (2, 64)
+    states.save(state(3, 0))
+    assert load(states) == (3, 0)
 
 
 def test_a_state_of_another_config_is_refused(states: States) -> None:
