@@ -83,6 +83,13 @@ def verify_command(folder: Path, runtime: str) -> None:
     is_flag=True,
     help="Skip images that do not look like what the model was trained on, instead of warning of them.",
 )
+@click.option(
+    "--max-pixels",
+    default=2**30,
+    show_default=True,
+    type=Number(int, 1, 2**40),
+    help="Most pixels of a file; one that claims more is skipped, since it may be made to exhaust the memory.",
+)
 @with_options("seed", seed="Seed of the noise that is added.")
 def denoise_command(
     inputs: tuple[Path, ...],
@@ -95,12 +102,13 @@ def denoise_command(
     black: float | None,
     overwrite: bool,
     strict: bool,
+    max_pixels: int,
     seed: int,
 ) -> None:
     """Denoise INPUTS, which are files of images and folders of such files. Needs no torch."""
     from pipeline.denoising.command import denoise
 
-    denoise(file, inputs, output, variance, seed, white, black, strength, quality, overwrite, strict)
+    denoise(file, inputs, output, variance, seed, white, black, strength, quality, overwrite, strict, max_pixels)
 
 
 @click.command("demo", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind"])

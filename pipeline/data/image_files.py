@@ -14,11 +14,11 @@ from PIL import Image, UnidentifiedImageError
 
 from pipeline.config import MAX_CHANNELS
 from pipeline.data.formats.arrays import read_npy, read_npz
-from pipeline.data.formats.by_pillow import MAX_PIXELS, read_by_pillow
-from pipeline.data.formats.picture import Picture
+from pipeline.data.formats.by_pillow import read_by_pillow
+from pipeline.data.formats.picture import MAX_PIXELS, Picture
 from pipeline.errors import PipelineError
 
-__all__ = ["FORMATS", "HEAD", "SUFFIXES", "Picture", "format_of", "read_picture"]
+__all__ = ["FORMATS", "HEAD", "MAX_PIXELS", "SUFFIXES", "Picture", "format_of", "read_picture"]
 
 SUFFIXES = (
     *(".png", ".apng", ".jpg", ".jpeg", ".mpo", ".tif", ".tiff", ".bmp", ".webp", ".gif", ".npy", ".npz"),
@@ -65,7 +65,7 @@ def format_of(head: bytes) -> str | None:
     return None
 
 
-def read_picture(source: Path | BinaryIO) -> Picture:
+def read_picture(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Picture:
     """Read a file of images, given by its path or open.
 
     - PNG, JPEG, BMP, WebP, GIF, PPM and PGM, JPEG 2000, AVIF: 8 or 16 bits, gray, colour, palettes, alpha; every frame
@@ -73,19 +73,22 @@ def read_picture(source: Path | BinaryIO) -> Picture:
     - TIFF: every page or plane is an image; see `pipeline.data.formats.tiff`.
     - .npy and .npz: see `pipeline.data.formats.arrays`.
 
+    Args:
+        max_pixels: in all images of the file together; one that claims more is not decoded.
+
     Raises:
-        PipelineError: the file cannot be read, or does not hold images of one size and type. The message does not name
-            the file.
+        PipelineError: the file cannot be read, is too large, or does not hold images of one size and type. The message
+            does not name the file.
     """
     try:
         with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
             form = format_of(file.read(HEAD))
             file.seek(0)
-            picture = _reader(form)(file)
+            picture = _reader(form)(file, max_pixels)
     except PipelineError:
         raise
     except Image.DecompressionBombError as error:
-        raise PipelineError(f"it claims to have more than {MAX_PIXELS:,} pixels") from error
+        raise PipelineError(f"it has more than {MAX_PIXELS:,} pixels; denoise reads it with --max-pixels N") from error
     except UnidentifiedImageError as error:
         raise PipelineError("it cannot be read: it is damaged or no image") from error
     except OSError as error:
@@ -100,7 +103,7 @@ def read_picture(source: Path | BinaryIO) -> Picture:
     return picture
 
 
-def _reader(form: str | None) -> Callable[[BinaryIO], Picture]:
+def _reader(form: str | None) -> Callable[[BinaryIO, int], Picture]:
     match form:
         case None:
             raise PipelineError(f"it is not in a known image format: {FORMATS}")
@@ -113,4 +116,4 @@ def _reader(form: str | None) -> Callable[[BinaryIO], Picture]:
 
             return read_tiff
         case _:
-            return lambda file: read_by_pillow(file, form)
+            return lambda file, max_pixels: read_by_pillow(file, form, max_pixels)

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from pipeline.data.finding import find_images
-from pipeline.data.image_files import FORMATS, Picture, read_picture
+from pipeline.data.image_files import FORMATS, MAX_PIXELS, Picture, read_picture
 from pipeline.data.images import Levels, psnr_of_error
 from pipeline.data.transparency import filled
 from pipeline.denoising.familiarity import ADVICE
@@ -64,6 +64,7 @@ def denoise(
     quality: str = "fast",
     overwrite: bool = False,
     strict: bool = False,
+    max_pixels: int = MAX_PIXELS,
 ) -> None:
     """Write a denoised copy of every file in `inputs` to the folder `output`, in its own form and under its own name.
 
@@ -78,6 +79,7 @@ def denoise(
         quality: "fast", or "best": the mean over all turns and flips, which takes eight times as long.
         overwrite: replace also files that are no results of `denoise`.
         strict: skip pictures that do not look like what the model was trained on, instead of warning of them.
+        max_pixels: of a file; one that claims more is skipped.
 
     Raises:
         PipelineError: the model cannot be used, there is nothing to do, an output would overwrite an input, another
@@ -89,7 +91,7 @@ def denoise(
     outcome = Outcome()
     opened = open_networks(model, white=white, black=black, strength=strength, best=quality == "best")
     with opened as networks, ProgressDisplay(len(jobs)) as display:
-        pictures = _pictures(jobs, networks, outcome, display)
+        pictures = _pictures(jobs, networks, outcome, display, max_pixels)
         for network, found in groupby(pictures, key=lambda found: found[0]):
             for batch in batches((job, picture) for _, job, picture in found):
                 _denoise_batch(network, batch, variance, seed, outcome, results, strict)
@@ -173,12 +175,12 @@ def _found(given: Path, output: Path) -> list[tuple[Path, Path]]:
 
 
 def _pictures(
-    jobs: Sequence[Job], networks: Networks, outcome: Outcome, display: ProgressDisplay
+    jobs: Sequence[Job], networks: Networks, outcome: Outcome, display: ProgressDisplay, max_pixels: int
 ) -> Iterator[tuple[Network, Job, Picture]]:
     """The pictures that can be read and denoised, and by which model; the others are reported and counted."""
     for job in jobs:
         try:
-            picture = read_picture(job.path)
+            picture = read_picture(job.path, max_pixels)
             network = networks.of(picture)
             network.model.check(picture)
         except PipelineError as error:

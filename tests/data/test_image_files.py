@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import io
+import os
 import struct
+import zipfile
 import zlib
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image, ImageOps
 
 from pipeline.data.formats.picture import stored, turned
@@ -158,6 +161,22 @@ def test_every_frame_of_an_animation_is_an_image(tmp_path: Path) -> None:
     gray[0].save(tmp_path / "x.gif", save_all=True, append_images=gray[1:], duration=[70, 90])
     for picture in again(tmp_path / "x.gif"):
         assert len(picture.pixels) == 2
+    # The first image of an animated PNG file may be no part of the animation.
+    more: dict[str, Any] = {
+        "save_all": True,
+        "append_images": [*frames, frames[0]],
+        "duration": [50, 70, 90],
+        "default_image": True,
+    }
+    Image.fromarray(COLOUR[:, ::-1]).save(tmp_path / "x", "PNG", **more)
+    again(tmp_path / "x")
+    with Image.open(tmp_path / "copy") as image:
+        assert image.info["default_image"]
+        durations = []
+        for number in range(1, 4):
+            image.seek(number)
+            durations.append(image.info["duration"])
+        assert durations == [50, 70, 90]
     # But a photograph with a preview in it is one image.
     gray[0].save(tmp_path / "x.mpo", "MPO", save_all=True, append_images=[gray[1].resize((20, 10))])
     assert [picture.pixels.shape for picture in again(tmp_path / "x.mpo")] == [(1, 1, 40, 50)] * 2
@@ -193,6 +212,12 @@ def test_what_would_be_cut_to_eight_bits_is_refused(tmp_path: Path) -> None:
     (tmp_path / "deep.ppm").write_bytes(b"P6 50 40 65535\n" + DEEP[..., :3].astype(">u2").tobytes())
     with pytest.raises(PipelineError, match="it has more than 8 bits per colour, which can be read from PNG and TIFF"):
         read_picture(tmp_path / "deep.ppm")
+    avif = bytearray(saved(tmp_path / "x", COLOUR, format="AVIF").read_bytes())
+    avif[avif.index(b"av1C") + 6] |= 0x40  # 10 bits, here ...
+    at = avif.index(b"pixi") + 9
+    avif[at : at + 3] = b"\x0a\x0a\x0a"  # ... and there
+    with pytest.raises(PipelineError, match="it has more than 8 bits per colour, which can be read from PNG and TIFF"):
+        read_picture(io.BytesIO(avif))
     for form in ("PPM", "JPEG2000"):
         for picture in again(saved(tmp_path / "gray", DEEP[..., 0], format=form)):
             np.testing.assert_array_equal(picture.pixels[0, 0], DEEP[..., 0])
@@ -259,6 +284,48 @@ def test_an_archive_is_all_of_its_arrays(tmp_path: Path) -> None:
         read_picture(tmp_path / "mixed.npz")
 
 
+def test_a_small_file_does_not_fill_the_memory(tmp_path: Path) -> None:
+    """What it claims is compared with the limit before anything is decoded."""
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (200000, 200000), }".ljust(117) + b"\n"
+    npy = b"\x93NUMPY\1\0" + struct.pack("<H", len(header)) + header
+    (tmp_path / "x.npy").write_bytes(npy)
+    with zipfile.ZipFile(tmp_path / "x.npz", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.npy", npy)
+    tifffile.imwrite(tmp_path / "x.tif", GRAY)
+    with tifffile.TiffFile(tmp_path / "x.tif", mode="r+") as file:
+        for tag in ("ImageLength", "ImageWidth", "RowsPerStrip"):
+            file.pages.first.tags[tag].overwrite(200_000)
+    image = Image.fromarray(GRAY)
+    image.save(
+        tmp_path / "x.gif",
+        save_all=True,
+        append_images=[Image.fromarray(GRAY + np.uint8(count)) for count in range(1, 10)],
+    )
+    for name, limit in (("x.npy", 2**30), ("x.npz", 2**30), ("x.tif", 2**30), ("x.gif", 19_999)):
+        with pytest.raises(PipelineError, match=r"has [\d,]+ pixels, and more than [\d,]+ are not read; denoise reads"):
+            read_picture(tmp_path / name, limit)
+    assert len(read_picture(tmp_path / "x.gif", 20_000).pixels) == 10
+    np.savez(tmp_path / "two.npz", a=GRAY, b=GRAY)
+    with pytest.raises(PipelineError, match="its array 'b' has 2,000 pixels, and more than 1,000 are not read"):
+        read_picture(tmp_path / "two.npz", 3000)
+    colours = planes(COLOUR)[np.newaxis].repeat(2, axis=0)
+    tifffile.imwrite(tmp_path / "planes.tif", colours, photometric="rgb", planarconfig="separate")
+    assert len(read_picture(tmp_path / "planes.tif", 4000).pixels) == 2
+    with pytest.raises(PipelineError, match="it has 4,000 pixels"):
+        read_picture(tmp_path / "planes.tif", 3999)
+
+
+def test_what_pillow_reads_by_another_program_is_not_opened(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "gs").write_text(f"#!/bin/sh\ntouch {tmp_path}/started\n")
+    (tmp_path / "gs").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    for name in ("x.eps", "x.png"):
+        (tmp_path / name).write_bytes(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 10 10\n%%EndComments\nshowpage\n")
+        with pytest.raises(PipelineError, match="it is not in a known image format"):
+            read_picture(tmp_path / name)
+    assert not (tmp_path / "started").exists()
+
+
 def test_every_bad_file_says_what_is_wrong(tmp_path: Path) -> None:
     def said(name: str, content: bytes | np.ndarray | dict[str, Any]) -> str:
         path = tmp_path / name
@@ -283,7 +350,13 @@ def test_every_bad_file_says_what_is_wrong(tmp_path: Path) -> None:
     assert "it cannot be read" in said("x.npy", npy.getvalue()[:500])
     assert "it cannot be read" in said("x.npy", npy.getvalue()[:20])
     header = chunk(b"IHDR", struct.pack(">II5B", 60_000, 60_000, 8, 0, 0, 0, 0))
-    assert said("x.png", png[:8] + header + png[33:]) == "it claims to have more than 1,073,741,824 pixels"
+    assert said("x.png", png[:8] + header + png[33:]) == (
+        "it has more than 1,073,741,824 pixels; denoise reads it with --max-pixels N"
+    )
+    wide = saved(tmp_path / "wide.png", GRAY).read_bytes()
+    with pytest.raises(PipelineError, match="it has 2,000 pixels, and more than 1,999 are not read"):
+        read_picture(io.BytesIO(wide), 1999)
+    read_picture(io.BytesIO(wide), 2000)
     assert said("x.npy", np.full((40, 50), np.nan)) == "it holds NaN or infinity"
     large = chunk(b"IHDR", struct.pack(">II5B", 13_500, 13_500, 8, 0, 0, 0, 0))  # which is fine, if it were true
     assert "claims" not in said("x.png", png[:8] + large + png[33:])

@@ -271,6 +271,14 @@ def test_what_cannot_be_written_is_skipped_and_told(
     assert {path.name for path in (tmp_path / "out").glob("[!.]*")} == {"a.png", "b.png", "deep"}
 
 
+def test_how_large_a_file_may_be_can_be_said(trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli) -> None:
+    Image.fromarray(photo).save(tmp_path / "a.png")
+    done = run(cli, trained, tmp_path / "a.png", "--output", tmp_path / "out", "--max-pixels", photo.size - 1)
+    assert done.code == 1
+    assert "a.png: it has 5,063 pixels, and more than 5,062 are not read; denoise reads them with --max-p" in done.err
+    assert run(cli, trained, tmp_path / "a.png", "--output", tmp_path / "out", "--max-pixels", photo.size).code == 0
+
+
 def test_other_files_are_not_overwritten(trained: Trained, photo: np.ndarray, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "in").mkdir()
     for name in ("a.png", "b.png"):

@@ -156,15 +156,16 @@ def test_names_of_any_bytes_and_lengths(colour: np.ndarray, tmp_path: Path, cli:
 
 def test_what_is_no_image_is_left_out_and_said(colour: np.ndarray, tmp_path: Path, cli: Cli) -> None:
     (tmp_path / "in" / "@eaDir").mkdir(parents=True)
-    for name in ("a.png", "b.jpg", "@eaDir/a.png"):
+    for name in ("a.png", "b.jpg", "c.jfif", "@eaDir/a.png"):
         Image.fromarray(colour).save(tmp_path / "in" / name, "PNG")
     (tmp_path / "in" / "paper.pdf").write_bytes(b"%PDF-1.7")
+    (tmp_path / "in" / "phone.heic").write_bytes(b"\0\0\0\x18ftypheic\0\0\0\0mif1heic")
     (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
     done = cli("denoise", "--model", HANDOFF, tmp_path / "in", "--output", tmp_path / "out")
     assert done.code == 0
-    assert done.out.endswith(f"denoise: 2 of 2 files, in {tmp_path / 'out'}\n")
+    assert done.out.endswith(f"denoise: 3 of 3 files, in {tmp_path / 'out'}\n")
     assert done.err == (
-        "denoise: left out: 1 file that is not an image: paper.pdf; 1 link to what is found already: loop\n"
+        "denoise: left out: 2 files that are not images: paper.pdf, phone.heic; 1 link to what is found already: loop\n"
     )
     done = cli("denoise", "--model", HANDOFF, tmp_path / "in" / "loop" / "@eaDir", "--output", tmp_path / "o")
     assert done.code == 0  # it was asked for

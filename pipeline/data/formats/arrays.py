@@ -18,12 +18,12 @@ import io
 import zipfile
 from collections.abc import Mapping
 from functools import partial
-from typing import BinaryIO
+from typing import IO, BinaryIO
 
 import numpy as np
 
 from pipeline.config import MAX_CHANNELS
-from pipeline.data.formats.picture import Picture, check_finite, checked, joined
+from pipeline.data.formats.picture import Picture, check_finite, check_size, checked, joined
 from pipeline.data.images import SMALLEST_SIDE
 from pipeline.errors import PipelineError, counted
 
@@ -38,22 +38,23 @@ _ORDERS = {
 }
 
 
-def read_npy(file: BinaryIO) -> Picture:
+def read_npy(file: BinaryIO, max_pixels: int) -> Picture:
     """The array in an .npy file.
 
     Raises:
-        PipelineError: it does not hold images.
+        PipelineError: it does not hold images, or more than `max_pixels`.
     """
-    array = _load(file, "it")
+    array = _load(file, "it", max_pixels)
     pixels, alpha = _to_images(array, "it")
     return Picture(pixels, alpha, "NPY", partial(_encode_npy, array.shape, array.dtype, alpha))
 
 
-def read_npz(file: BinaryIO) -> Picture:
+def read_npz(file: BinaryIO, max_pixels: int) -> Picture:
     """All arrays in an .npz file, one after the other.
 
     Raises:
-        PipelineError: one of them does not hold images, or they differ in size or type.
+        PipelineError: one of them does not hold images, they differ in size or type, or they hold more than
+            `max_pixels` together.
     """
     kinds: dict[str, tuple[tuple[int, ...], np.dtype]] = {}
     images: list[tuple[np.ndarray, np.ndarray | None]] = []
@@ -62,9 +63,10 @@ def read_npz(file: BinaryIO) -> Picture:
         for entry in archive.namelist():
             name = entry.removesuffix(".npy")
             with archive.open(entry) as content:
-                array = _load(io.BytesIO(content.read()), f"its array '{name}'")
+                array = _load(content, f"its array '{name}'", max_pixels)
             pixels, alpha = _to_images(array, f"its array '{name}'")
             images.append((pixels, alpha))
+            max_pixels -= len(pixels) * pixels.shape[2] * pixels.shape[3]
             first = first or name
             wanted, found = (_describe(*images[0]), _describe(pixels, alpha))
             if wanted != found:
@@ -80,8 +82,15 @@ def read_npz(file: BinaryIO) -> Picture:
     )
 
 
-def _load(file: BinaryIO, what: str) -> np.ndarray:
+def _load(file: IO[bytes], what: str, max_pixels: int) -> np.ndarray:
     try:
+        version = np.lib.format.read_magic(file)
+        read_header = {1: np.lib.format.read_array_header_1_0}.get(version[0], np.lib.format.read_array_header_2_0)
+        shape, _, dtype = read_header(file)
+        if not dtype.hasobject:
+            images, _, height, width = _full_shape(shape, what)
+            check_size(images * height * width, max_pixels, what)
+        file.seek(0)
         return np.lib.format.read_array(file, allow_pickle=False)
     except ValueError as error:
         if "allow_pickle" in str(error):
@@ -113,6 +122,13 @@ def _order(shape: tuple[int, ...], what: str) -> str:
         f"{what} has the shape {list(shape)}; allowed are [H, W], [H, W, C], [C, H, W], [N, H, W], [N, C, H, W] "
         "and [N, H, W, C]"
     )
+
+
+def _full_shape(shape: tuple[int, ...], what: str) -> tuple[int, ...]:
+    """The sizes N, C, H, W of an array of that shape."""
+    full, axes = _ORDERS[_order(shape, what)]
+    sizes = full(shape)
+    return tuple(sizes[axis] for axis in axes)
 
 
 def _to_images(array: np.ndarray, what: str) -> tuple[np.ndarray, np.ndarray | None]:

@@ -12,13 +12,10 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pipeline.data.formats.deep_png import encode_deep, is_deep, read_deep
-from pipeline.data.formats.picture import Picture, check_finite, joined
+from pipeline.data.formats.picture import MAX_PIXELS, Picture, check_finite, check_size, joined
 from pipeline.data.formats.said import kept_chunks, kept_segments, with_chunks
 from pipeline.errors import PipelineError
 
-# Large images are denoised in tiles, so Pillow's own limit of 0.18 gigapixels is too low; still, a small file must not
-# claim more memory than machines have.
-MAX_PIXELS = 2**30
 Image.MAX_IMAGE_PIXELS = MAX_PIXELS // 2  # from where on Pillow warns; it refuses twice this
 # What it warns of, such as a date that it cannot parse, does not concern the pixels.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
@@ -48,19 +45,25 @@ _NAMES = {
 _GRAY_STEPS = {"L;2": 85, "L;4": 17}  # between two levels of a PNG file with 2 or 4 bits, when Pillow has read it
 
 
-def read_by_pillow(file: BinaryIO, form: str) -> Picture:
+def read_by_pillow(file: BinaryIO, form: str, max_pixels: int) -> Picture:
     """An image file, or an animation, whose frames all have one size.
 
     Args:
         file: its content.
         form: the name that Pillow has for its format.
+        max_pixels: at most, of all frames together.
 
     Raises:
-        PipelineError: its pixels are of a kind that is not supported.
+        PipelineError: its pixels are of a kind that is not supported, or too many.
     """
+    if max_pixels > MAX_PIXELS:
+        Image.MAX_IMAGE_PIXELS = max(max_pixels // 2, Image.MAX_IMAGE_PIXELS or 0)
     with Image.open(file, formats=(form,)) as image:
+        # A JPEG file with more images in it, which some cameras write, holds previews or other views.
+        count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
+        check_size(count * image.width * image.height, max_pixels)
         if is_deep(image):
-            if getattr(image, "n_frames", 1) > 1:
+            if count > 1:
                 raise PipelineError("it is an animation with 16 bits per colour; save its frames as files of their own")
             pixels, alpha = read_deep(file)
             image.load()
@@ -68,8 +71,7 @@ def read_by_pillow(file: BinaryIO, form: str) -> Picture:
             chunks, left_out = kept_chunks(file)
             return Picture(pixels, alpha, form, partial(encode_deep, alpha, chunks), orientation, left_out=left_out)
         _check_depth(image)
-        # A JPEG file with more images in it, which some cameras write, holds previews or other views.
-        count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
+        has_palette = (image.mode in ("P", "PA") or form == "GIF") and "icc_profile" not in image.info
         frames, durations = [], []
         for number in range(count):
             image.seek(number)
@@ -79,7 +81,9 @@ def read_by_pillow(file: BinaryIO, form: str) -> Picture:
         chunks, options, left_out = _said(file, image)
         if count > 1:
             options |= {"duration": durations, "loop": image.info.get("loop", 0)}
-    pixels, alpha = _alike(frames)
+        if count > 1 and image.info.get("default_image"):  # shown by what cannot play animations, and no part of it
+            options |= {"default_image": True, "duration": durations[1:]}
+    pixels, alpha = _alike(frames, has_palette)
     check_finite(pixels)
     if form == "BMP" and alpha is not None and alpha.min() == alpha.max():
         alpha = None  # many programs leave it at 0, and mean nothing by it
@@ -146,6 +150,11 @@ def _check_depth(image: ImageFile.ImageFile) -> None:
         image.fp.seek(0)
         _, start, sizes = image.fp.read(4096).partition(b"\xff\x4f\xff\x51")  # its markers SOC and SIZ
         deep = bool(start) and any(bits & 0x7F > 7 for bits in sizes[38:39])  # one less than the bits per value
+    if image.format == "AVIF":
+        assert image.fp is not None
+        image.fp.seek(0)
+        coding = image.fp.read(4096).partition(b"av1C")[2][:3]  # the box on how the pixels are coded
+        deep = len(coding) == 3 and bool(coding[2] & 0x40)
     if deep:
         raise PipelineError(
             f"it has more than 8 bits per colour, which can be read from PNG and TIFF files, not from {image.format}"
@@ -163,16 +172,18 @@ def _planes(image: ImageFile.ImageFile) -> tuple[np.ndarray, np.ndarray | None]:
         # One colour stands for transparent. What the model makes of other pixels may well have that colour.
         step = 255 if mode == "1" else _GRAY_STEPS.get(str(tiles[0].args) if tiles else "", 1)
         alpha = ~(colours == np.multiply(key, step)).all(axis=-1) * colours.dtype.type(np.iinfo(colours.dtype).max)
-    if mode in ("P", "PA") and "icc_profile" not in image.info and (colours == colours[..., :1]).all():
-        colours = colours[..., :1]  # a palette of grays
     return colours.transpose(2, 0, 1), alpha
 
 
-def _alike(frames: list[tuple[np.ndarray, np.ndarray | None]]) -> tuple[np.ndarray, np.ndarray | None]:
+def _alike(
+    frames: list[tuple[np.ndarray, np.ndarray | None]], has_palette: bool
+) -> tuple[np.ndarray, np.ndarray | None]:
     """The frames as one array [N, C, H, W], with alpha [N, H, W] if any has it."""
     if len({colours.shape[0] for colours, _ in frames}) > 1:  # Pillow decides it for each frame by itself
         frames = [(np.broadcast_to(colours, (3, *colours.shape[1:])), alpha) for colours, alpha in frames]
     pixels = np.ascontiguousarray(np.stack([colours for colours, _ in frames]))
+    if has_palette and (pixels == pixels[:, :1]).all():
+        pixels = pixels[:, :1]  # of grays
     if all(alpha is None for _, alpha in frames):
         return pixels, None
     full = np.full_like(pixels[0, 0], np.iinfo(pixels.dtype).max)

@@ -10,6 +10,8 @@ import numpy as np
 from pipeline.data.transparency import filled
 from pipeline.errors import PipelineError
 
+# Large images are denoised in tiles, but a small file must not claim more memory than machines have.
+MAX_PIXELS = 2**30
 _INVERSE = {6: 8, 8: 6}  # of the orientations; every other one is its own inverse
 
 
@@ -37,6 +39,23 @@ def _without_inks(pixels: np.ndarray) -> np.ndarray:
     white = np.iinfo(pixels.dtype).max
     paper = white - pixels.astype(np.uint64)
     return ((paper[:, :3] * paper[:, 3:] + white // 2) // white).astype(pixels.dtype)
+
+
+def check_size(count: int, limit: int, what: str = "it") -> None:
+    """Make sure that a file does not claim more than `limit` pixels, in all of its images together.
+
+    Args:
+        count: of pixels, whatever the number of channels.
+        what: holds them, for the message.
+
+    Raises:
+        PipelineError: it does.
+    """
+    if count > limit:
+        raise PipelineError(
+            f"{what} has {count:,} pixels, and more than {limit:,} are not read; denoise reads them with "
+            f"--max-pixels {count}"
+        )
 
 
 def turned(pixels: np.ndarray, orientation: int) -> np.ndarray:

@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.formats.by_pillow import pillow_array
-from pipeline.data.formats.picture import Picture, check_finite, checked, stored
+from pipeline.data.formats.picture import Picture, check_finite, check_size, checked, stored
 from pipeline.data.formats.tiff_writing import SMALLER_COPIES, Page, Stack, encode_tiff
 from pipeline.errors import PipelineError
 
@@ -30,11 +30,11 @@ _REDUCED, _MASK = 1, 4  # bits of the tag NewSubfileType
 _FULL_DEPTH = ("I;16", "I;16B", "I;16N", "F")  # modes of Pillow that hold more than 8 bits
 
 
-def read_tiff(file: BinaryIO) -> Picture:
+def read_tiff(file: BinaryIO, max_pixels: int) -> Picture:
     """All images in a TIFF file, which must have one size and type.
 
     Raises:
-        PipelineError: it cannot be read, a page is missing or empty, or they differ.
+        PipelineError: it cannot be read, a page is missing or empty, they differ, or have more than `max_pixels`.
     """
     complaints = _Complaints()
     logging.getLogger("tifffile").addHandler(complaints)
@@ -43,7 +43,9 @@ def read_tiff(file: BinaryIO) -> Picture:
         with tifffile.TiffFile(file, _multifile=False) as tiff:
             pages, has_others = _main_pages(tiff)
             complaints.check()
-            read = [_read_series(series, file) for series in tiff.series if _is_main(series.keyframe)]
+            found = [series for series in tiff.series if _is_main(series.keyframe)]
+            check_size(sum(math.prod(series.shape) // _channels(series) for series in found), max_pixels)
+            read = [_read_series(series, file) for series in found]
             complaints.check()
             byteorder, is_big = tiff.byteorder, tiff.is_bigtiff
     finally:
@@ -111,6 +113,11 @@ def _main_pages(tiff: tifffile.TiffFile) -> tuple[list[tifffile.TiffPage], bool]
 def _size(page: tifffile.TiffPage) -> str:
     samples = f" with {page.samplesperpixel} channels" if page.samplesperpixel > 1 else ""
     return f"{page.imagelength}x{page.imagewidth} {page.dtype}{samples}"
+
+
+def _channels(series: tifffile.TiffPageSeries) -> int:
+    axis = next((series.axes.index(letter) for letter in "SC" if letter in series.axes), None)
+    return 1 if axis is None else max(1, series.shape[axis])
 
 
 def _read_series(series: tifffile.TiffPageSeries, file: BinaryIO) -> tuple[np.ndarray, Stack]:
