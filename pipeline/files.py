@@ -28,6 +28,15 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def cache_folder() -> Path:
+    """Where what can be made or fetched again is kept for the next time. It need not exist.
+
+    Raises:
+        RuntimeError: nobody has said where this user's home is.
+    """
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "denoise-pipeline"
+
+
 def inside(folder: Path, name: str) -> Path:
     """The path of what a text from elsewhere, such as a record or a request, calls `name` in `folder`.
 

@@ -19,12 +19,14 @@ from pipeline.denoising.familiarity import Limits
 from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.strength import with_strength
 from pipeline.denoising.tiling import tile_side, tiled
+from pipeline.denoising.trial import check_model
 from pipeline.denoising.turns import in_all_turns
 from pipeline.errors import ArgumentError, ParityError, PipelineError, counted
 from pipeline.files import sha256_file
 
 _BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
 _TINY, _MARGIN = 16, 8  # pixels: a side of a tiny image at most, and what is added to both of its ends
+_MAX_HALO = 1024  # pixels: with more, a tile would not be smaller than most images, nor fit into memory
 _MODEL, _SUMS = "model.onnx", "SHA256SUMS"
 _Key = TypeVar("_Key")  # whatever the caller knows a picture by
 
@@ -199,6 +201,10 @@ def open_model(
     """
     import onnxruntime
 
+    try:
+        check_model(path)
+    except (ArgumentError, OSError) as error:
+        raise ArgumentError(f"--model: {error}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     try:
@@ -207,6 +213,8 @@ def open_model(
         facts = session.get_modelmeta().custom_metadata_map
         low, high = (float(number) for number in facts["accepted_range"].split())
         halo, clip = int(facts["halo"]), json.loads(facts["clip_input"])
+        if not 0 <= halo <= _MAX_HALO:
+            raise ValueError(f"its halo is {halo}, not 0 to {_MAX_HALO}")
         familiar = Limits.parse(facts["removed_correlation"]) if "removed_correlation" in facts else None
         trained = Levels(float(facts["white"]), float(facts["black"])) if "pixel_type" in facts else None
     except KeyError as error:

@@ -9,6 +9,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
+from pipeline.denoising.trial import check_model
 from pipeline.errors import PipelineError
 from pipeline.models import build_model
 from pipeline.training.checkpoint import Checkpoint
@@ -27,8 +28,9 @@ def read_onnx(path: Path, spec: str, size: str) -> tuple[Checkpoint, str]:
         size: of the model.
 
     Raises:
-        PipelineError: it holds another model, or not all of its weights. The message does not name the file.
+        PipelineError: it must not be opened, holds another model, or not all of its weights.
     """
+    check_model(path)
     try:
         proto = onnx.load(path)
         facts = {entry.key: entry.value for entry in proto.metadata_props}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import tarfile
@@ -10,7 +9,7 @@ import tempfile
 from pathlib import Path
 
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder, sha256_file
+from pipeline.files import cache_folder, new_folder, sha256_file
 
 VERSION = "1.30.0"
 _PACKAGE = f"onnxruntime-web@{VERSION}"
@@ -30,7 +29,7 @@ def add_onnxruntime_web(folder: Path) -> None:
     """
     if all((folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in FETCHED.items()):
         return
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "denoise-pipeline" / _PACKAGE
+    cache = cache_folder() / _PACKAGE
     if not cache.is_dir():
         _fetch(cache)
     with new_folder(folder / FOLDER) as new:

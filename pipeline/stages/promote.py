@@ -13,6 +13,7 @@ import torch
 
 from pipeline.data.images import psnr_of_error
 from pipeline.data.prepared import PreparedData, load_prepared
+from pipeline.denoising.trial import check_model
 from pipeline.errors import PipelineError, QualityError
 from pipeline.noise import Noise, without_level
 from pipeline.scoring.evaluation import Scored, score_noise
@@ -224,6 +225,7 @@ def _score(version: ModelVersion, data: PreparedData, noise: Noise) -> Scored:
 
 
 def _denoiser(path: Path) -> Denoiser:
+    check_model(path)
     session = open_onnxruntime(path)
     return lambda noisy: torch.from_numpy(session(noisy.numpy())).clamp(0, 1)
 
