@@ -57,7 +57,7 @@ def read_by_pillow(file: BinaryIO, form: str, max_pixels: int) -> Picture:
         PipelineError: its pixels are of a kind that is not supported, or too many.
     """
     if max_pixels > MAX_PIXELS:
-        Image.MAX_IMAGE_PIXELS = max(max_pixels // 2, Image.MAX_IMAGE_PIXELS or 0)
+        Image.MAX_IMAGE_PIXELS = max((max_pixels + 1) // 2, Image.MAX_IMAGE_PIXELS or 0)
     with Image.open(file, formats=(form,)) as image:
         # A JPEG file with more images in it, which some cameras write, holds previews or other views.
         count = 1 if form == "JPEG" else getattr(image, "n_frames", 1)
