@@ -150,7 +150,8 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or f"{error} (is the disk full?)"  # from NumPy, which gives no reason
+        # NumPy says "10 requested and 0 written", and not why.
+        reason = error.strerror or (f"{error} (is the disk full?)" if "requested and" in str(error) else error)
         raise PipelineError(f"cannot write {path}: {reason}") from error
 
 
