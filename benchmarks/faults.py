@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import collections
+import itertools
 import os
 import random
 import re
@@ -112,14 +113,18 @@ def kills(folder: Path, size: Size) -> str:
 
 def anywhere(folder: Path, size: Size) -> str:
     """Kill whole runs at random moments, from the start of the program on, and go on as `doctor` says."""
+    project = _new_project(folder, "untouched")
     began = time.monotonic()
-    untouched = _whole(_new_project(folder, "untouched"))
+    _pipeline(project, *RUN)
     longest = time.monotonic() - began
+    untouched = _whole(project)
     moments = random.Random(time.time_ns())
     hit: collections.Counter[str] = collections.Counter()
     lost = 0
-    while hit.total() < size.kills:
-        project = _new_project(folder, f"after-{hit.total()}")
+    for number in itertools.count():
+        if hit.total() >= size.kills:
+            break
+        project = _new_project(folder, str(number))
         command: tuple[str, ...] = RUN
         survived = 0
         while hit.total() < size.kills:
