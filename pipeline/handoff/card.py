@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.handoff.description import Description
+from pipeline.handoff.onnxruntime_web import PACKAGE
 from pipeline.handoff.parity import MAX_ABS, MAX_ABS_UP_TO, Report
 from pipeline.handoff.variants import MAX_LOSS
 from pipeline.reports.rendering import render
@@ -44,6 +45,7 @@ def model_card(description: Description, report: Report, files: Sequence[Mapping
         report=report,
         files=[_file(file, label) for file in files],
         names={"model": MODEL, "manifest": MANIFEST, "sums": SUMS, "input": INPUT, "output": OUTPUT},
+        onnxruntime_web=PACKAGE,
         opset=OPSET,
         ir_version=IR_VERSION,
         max_abs=MAX_ABS,

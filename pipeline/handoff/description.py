@@ -61,6 +61,11 @@ class Description:
         return self.checkpoint.channels
 
     @property
+    def license(self) -> str:
+        """Of the weights, which depend on the data, and of the data."""
+        return f"code: MIT; weights: none of their own, mind that of the data; data: {self.dataset['licence']}"
+
+    @property
     def clipping(self) -> str:
         """What is done to the noisy image before it goes into the model."""
         return "clipped to [0, 1]" if self.config.clip_input else "not clipped"
@@ -136,6 +141,7 @@ class Description:
             "black": plain(self.levels.black),
             "pixel_type": self.pixel_type,
             **self._quality,
+            "license": self.license,
             "weights_sha256": self.checkpoint.digest,
             "mlflow_run_id": self.run_id,
             "git_commit": self.commit or "unknown",

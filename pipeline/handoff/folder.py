@@ -21,7 +21,7 @@ from pipeline.data.images import Part, to_integers
 from pipeline.files import sha256_file
 from pipeline.handoff.card import model_card
 from pipeline.handoff.description import Description
-from pipeline.handoff.onnxruntime_web import FETCHED
+from pipeline.handoff.onnxruntime_web import FETCHED, PACKAGE
 from pipeline.handoff.parity import MAX_ABS, real_probes
 from pipeline.handoff.proof import Proof
 from pipeline.handoff.variants import VARIANTS, EightBits, VariantFile
@@ -33,7 +33,9 @@ from pipeline.verification.forms import FORMS
 from pipeline.verification.graph import INPUT, IR_VERSION, OPSET, OUTPUT
 from pipeline.verification.runtimes import RUNTIMES
 
-FILES = Path(__file__).parent / "files"  # copied into every folder unchanged: the example clients and the demo page
+FILES = (
+    Path(__file__).parent / "files"
+)  # copied into every folder unchanged: the licence, the example clients and the demo page
 _GOLDEN = "test_data_set_0"  # the layout of the ONNX model zoo, which onnx's own test runners read
 _GOLDEN_8_BITS = "test_data_set_uint8"
 # More of them: number of images, height and width. Odd sides, one beyond 128, a batch beyond 8.
@@ -79,6 +81,7 @@ def _of_size(
         -(-want // have) for want, have in zip((count, height, width), np.delete(images.shape, 1), strict=True)
     )
     noisy = np.tile(images, (number, 1, down, right))[:count, :, :height, :width]
+    noisy[1::2] = 1 - noisy[1::2]  # negatives: of dark images, bright ones
     return noisy, model(torch.from_numpy(noisy)).numpy()
 
 
@@ -234,5 +237,7 @@ def _manifest(
         },
         "samples": samples,
         "samples_are_clean": clean,
+        "license": description.license,
         "fetched": FETCHED,
+        "fetched_from": f"the npm package {PACKAGE}, folder dist",
     }

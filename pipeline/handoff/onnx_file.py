@@ -28,6 +28,26 @@ def export_onnx(
         metadata: stored in the file as its `metadata_props`.
         dtype: of the images: float32 or uint8.
     """
+    proto = export_program(model, channels, dtype).model_proto
+    _strip(proto)
+    proto.ir_version = IR_VERSION
+    proto.doc_string = metadata["description"]
+    proto.graph.name = "denoiser"
+    documents = {
+        INPUT: f"Noisy image: {metadata['input_range']}.",
+        OUTPUT: f"Denoised image of the same size: {metadata['output_range']}.",
+    }
+    for value in (*proto.graph.input, *proto.graph.output):
+        value.doc_string = documents[value.name]
+        for axis, name in AXES.items():
+            # The exporter names the output's axes by formulas over the input's; the crop makes them equal.
+            value.type.tensor_type.shape.dim[axis].dim_param = name
+    onnx.helper.set_model_props(proto, dict(metadata))
+    onnx.save(proto, path)
+
+
+def export_program(model: nn.Module, channels: int, dtype: torch.dtype) -> torch.onnx.ONNXProgram:
+    """What torch makes of `model`: see `export_onnx`."""
     model = model.cpu().to(memory_format=torch.contiguous_format).eval()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -46,22 +66,7 @@ def export_onnx(
             verbose=False,
         )
     assert program is not None
-    proto = program.model_proto
-    _strip(proto)
-    proto.ir_version = IR_VERSION
-    proto.doc_string = metadata["description"]
-    proto.graph.name = "denoiser"
-    documents = {
-        INPUT: f"Noisy image: {metadata['input_range']}.",
-        OUTPUT: f"Denoised image of the same size: {metadata['output_range']}.",
-    }
-    for value in (*proto.graph.input, *proto.graph.output):
-        value.doc_string = documents[value.name]
-        for axis, name in AXES.items():
-            # The exporter names the output's axes by formulas over the input's; the crop makes them equal.
-            value.type.tensor_type.shape.dim[axis].dim_param = name
-    onnx.helper.set_model_props(proto, dict(metadata))
-    onnx.save(proto, path)
+    return program
 
 
 def _strip(proto: onnx.ModelProto) -> None:

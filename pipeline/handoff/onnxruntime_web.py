@@ -12,7 +12,7 @@ from pipeline.errors import PipelineError
 from pipeline.files import cache_folder, new_folder, sha256_file
 
 VERSION = "1.30.0"
-_PACKAGE = f"onnxruntime-web@{VERSION}"
+PACKAGE = f"onnxruntime-web@{VERSION}"
 FOLDER = "demo/ort"  # in the hand-off
 # SHA-256 by path in the hand-off. The WebAssembly build that needs neither threads nor a GPU.
 FETCHED = {
@@ -29,7 +29,7 @@ def add_onnxruntime_web(folder: Path) -> None:
     """
     if all((folder / name).is_file() and sha256_file(folder / name) == digest for name, digest in FETCHED.items()):
         return
-    cache = cache_folder() / _PACKAGE
+    cache = cache_folder() / PACKAGE
     if not cache.is_dir():
         _fetch(cache)
     with new_folder(folder / FOLDER) as new:
@@ -45,15 +45,15 @@ def _fetch(cache: Path) -> None:
     npm = shutil.which("npm")
     if npm is None:
         raise PipelineError(
-            f"{_PACKAGE} is fetched with npm, which is not installed; install Node.js, or copy the files "
+            f"{PACKAGE} is fetched with npm, which is not installed; install Node.js, or copy the files "
             f"{' and '.join(Path(name).name for name in FETCHED)} of that package to {cache}"
         )
     with tempfile.TemporaryDirectory() as scratch, new_folder(cache) as new:
-        done = subprocess.run([npm, "pack", "--loglevel=error", _PACKAGE], cwd=scratch, capture_output=True, text=True)
+        done = subprocess.run([npm, "pack", "--loglevel=error", PACKAGE], cwd=scratch, capture_output=True, text=True)
         archives = list(Path(scratch).glob("*.tgz"))
         if done.returncode or not archives:
             reason = " ".join((done.stderr or done.stdout).replace("npm error", "").split())[:200]
-            raise PipelineError(f"npm could not fetch {_PACKAGE}: {reason}")
+            raise PipelineError(f"npm could not fetch {PACKAGE}: {reason}")
         with tarfile.open(archives[0]) as archive:
             for name in FETCHED:
                 member = archive.extractfile(f"package/dist/{Path(name).name}")

@@ -21,12 +21,15 @@ import torch
 from torch import nn
 
 from pipeline.data.images import Images, Part
+from pipeline.denoising.tiling import tiled
+from pipeline.handoff.first_difference import first_difference
+from pipeline.handoff.weights import check_weights
 from pipeline.noise import Noise
 from pipeline.scoring.evaluation import score_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import clipped, identity, noisy_inputs
 from pipeline.verification.forms import FORMS
-from pipeline.verification.gates import Gate, at_most, failed
+from pipeline.verification.gates import Gate, all_passed, at_most, failed
 from pipeline.verification.graph import check_structure
 from pipeline.verification.runtimes import Session, open_onnxruntime, open_reference
 
@@ -65,7 +68,9 @@ _SESSIONS: dict[str, Callable[[Path], Session]] = {
 }
 
 _REAL_BATCHES = (1, 2, 7, 64, 257)  # 257 is prime, and above any block size in use
+_LARGE_BATCH = 601
 _INVARIANCE_IMAGES = 64
+_TILE_STEP = 64  # pixels of a tile that are kept
 _LARGEST_SIDE = 64  # of the real images in the probes; the whole images are used for the PSNR
 
 
@@ -94,6 +99,7 @@ class Report:
     max_abs: float  # largest difference from torch where MAX_ABS is the limit; NaN if nothing could be compared
     value: float  # of the file on the test images; NaN if it could not be measured
     metric: str = "psnr"  # what was measured: a key of `LOGGED`
+    first_difference: str = ""  # where file and model begin to differ, if an output does
 
     @property
     def quality(self) -> str:
@@ -112,6 +118,7 @@ class Report:
         """For `parity_report.json`."""
         return {
             "passed": not self.failures,
+            **({"first_difference": self.first_difference} if self.first_difference else {}),
             "max_abs_difference": self.max_abs,
             **({"psnr_db": self.value} if self.metric == "psnr" else {self.metric: self.value}),
             "tolerances": {
@@ -134,6 +141,7 @@ class Report:
             "",
             f"{len(self.gates)} gates, {verdict}. Largest difference from torch: {self.max_abs:.2g}. {self.quality}.",
             "",
+            *([f"File and model first differ at {self.first_difference}.", ""] if self.first_difference else []),
             f"Made with torch {torch.__version__}, onnx {onnx.__version__}, onnxruntime {onnxruntime.__version__}.",
             "",
             "| gate | where | found | allowed | |",
@@ -157,10 +165,13 @@ def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged: Mappin
     """
     model = copy.deepcopy(model).cpu().to(memory_format=torch.contiguous_format).eval()
     gates = list(check_structure(path, test.images[0].shape[0]))
+    if not all_passed(gates):  # no runtime opens it
+        return Report(gates, math.nan, math.nan)
+    gates += check_weights(path, model)
     noisy = real_probes(test, noise)
     probes = [(probe, _torch_outputs(model, probe)) for probe in make_probes(noisy)]
 
-    largest = math.nan
+    largest, differs = math.nan, ""
     for runtime, open_session in _SESSIONS.items():
         try:
             session = open_session(path)
@@ -178,12 +189,15 @@ def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged: Mappin
                 continue
             gates.extend(found)
             largest = np.fmax(largest, difference)
+            if not all_passed(found) and not differs:
+                differs = first_difference(path, model, probe.images) or "no node: only the sum of rounding errors does"
 
     metric = next(metric for metric in LOGGED if metric in logged)
     value = math.nan
     try:
         session = _SESSIONS[SERVING](path)
         gates.append(_batch_invariance(session, noisy[:_INVARIANCE_IMAGES]))
+        gates.append(_tiles(session, path, noisy))
         value = _score(session, test, noise, metric)
         name, tolerance, unit = LOGGED[metric]
         gates.append(
@@ -191,7 +205,7 @@ def check(path: Path, model: nn.Module, test: Part, noise: Noise, logged: Mappin
         )
     except Exception as error:
         gates.append(failed("runs", f"{SERVING}: test images", error))
-    return Report(gates, float(largest), value, metric)
+    return Report(gates, float(largest), value, metric, differs)
 
 
 def make_probes(noisy: np.ndarray) -> Iterator[Probe]:
@@ -214,8 +228,12 @@ def make_probes(noisy: np.ndarray) -> Iterator[Probe]:
     yield Probe("impulse", impulse)
     checkerboard = np.indices(shape[2:]).sum(axis=0) % 2
     yield Probe("checkerboard", np.broadcast_to(checkerboard, shape).astype(np.float32))
-    for height, width in ((1, 1), (2, 3), (5, 7), (31, 64), (101, 99)):
+    # A file can be right up to some size, or only of dark images.
+    for height, width in ((1, 1), (2, 3), (5, 7), (31, 64), (101, 99), (160, 33), (33, 160), (601, 24), (24, 601)):
         yield Probe(f"size {height}x{width}", random.random((2, shape[1], height, width), np.float32))
+    yield Probe(f"batch of {_LARGE_BATCH}", random.random((_LARGE_BATCH, shape[1], 8, 8), np.float32))
+    yield Probe("negatives of test images", 1 - noisy[:7])
+    yield Probe("test images made brighter by half", noisy[:7] + np.float32(0.5))
     broken = noisy[:2].copy()
     broken[0, 0, 0, 0], broken[1, 0, -1, -1] = np.nan, np.inf
     yield Probe("NaN and infinity", broken)
@@ -289,6 +307,19 @@ def _batch_invariance(session: Session, images: np.ndarray) -> Gate:
     difference = float(np.abs(session(images) - one_by_one).max())
     where = f"{SERVING}: {len(images)} noisy test images"
     return at_most("batch equals one by one", where, difference, BATCH_INVARIANCE)
+
+
+def _tiles(session: Session, path: Path, noisy: np.ndarray) -> Gate:
+    """Does `denoise` get from tiles, with the halo that the file names, what the whole image gives?"""
+    facts = {prop.key: prop.value for prop in onnx.load(path).metadata_props}
+    halo = int(facts["halo"])
+    tile = 2 * halo + _TILE_STEP
+    size = (tile + 24, tile + 40)  # two tiles each way, all sides multiples of any stride
+    image = np.tile(noisy[:1], (1, 1, *(-(-want // have) for want, have in zip(size, noisy.shape[2:], strict=True))))
+    image = np.ascontiguousarray(image[..., : size[0], : size[1]])
+    difference = float(np.abs(tiled(session, image, halo, tile) - session(image)).max())
+    where = f"{SERVING}: halo of {halo}, {size[0]}x{size[1]}"
+    return at_most("tiles equal the whole image", where, difference, MAX_ABS)
 
 
 def _score(session: Session, test: Part, noise: Noise, metric: str) -> float:

@@ -3,20 +3,22 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from torch import nn
 
 from pipeline.config import REFERENCE_VARIANCES
 from pipeline.data.prepared import PreparedData
+from pipeline.files import sha256_file
 from pipeline.handoff.description import Description
 from pipeline.handoff.onnx_file import export_onnx
 from pipeline.handoff.parity import Report, check, real_probes
 from pipeline.handoff.timing import seconds_in_turn
 from pipeline.handoff.variants import Original, VariantFile, make_variants
 from pipeline.noise import GaussianNoise, Noise, make_noise
-from pipeline.verification.folder import MODEL
+from pipeline.verification.folder import MODEL, verify
+from pipeline.verification.gates import Gate, none_of
 
 _TIMED_IMAGES = 64
 
@@ -28,6 +30,7 @@ class Proof:
     report: Report  # every gate: those of the float file, then those of the variants
     variants: Sequence[VariantFile]  # empty if the float file failed
     milliseconds: float  # per image, that the float file takes on one thread; NaN if a gate failed
+    digests: Mapping[str, str] = field(default_factory=dict)  # SHA-256 of the files that the gates saw, by name
 
 
 def prove(
@@ -51,18 +54,27 @@ def prove(
     config, path = description.config, folder / MODEL
     noise, metadata = config.training_noise, description.metadata()
     export_onnx(model, description.channels, path, metadata)
+    digests = {path.name: sha256_file(path)}
     report = check(path, model, data.test, noise, logged)
     if report.failures:
         return Proof(report, (), float("nan"))
 
     original = Original(path, model, description.channels, metadata, data.train, data.test, noise, _levels(noise))
     made = make_variants(variants, original)
+    digests |= {variant.path.name: sha256_file(variant.path) for variant in made}
     report = replace(report, gates=[*report.gates, *(gate for variant in made for gate in variant.gates)])
     if report.failures:
         return Proof(report, made, float("nan"))
 
     timed = real_probes(data.test, noise)[:_TIMED_IMAGES]
-    return Proof(report, made, 1000 * seconds_in_turn({path: timed})[path] / len(timed))
+    return Proof(report, made, 1000 * seconds_in_turn({path: timed})[path] / len(timed), digests)
+
+
+def check_packed(folder: Path, proof: Proof) -> list[Gate]:
+    """Check that a packed folder holds the files that were proved, and passes what its receiver will check."""
+    found = {name: sha256_file(folder / name) for name in proof.digests if (folder / name).is_file()}
+    changed = sorted(name for name, digest in proof.digests.items() if found.get(name) != digest)
+    return [none_of("files that are not those that were proved", "folder", changed), *verify(folder, ["onnxruntime"])]
 
 
 def _levels(noise: Noise) -> dict[str, Noise]:

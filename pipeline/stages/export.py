@@ -25,7 +25,7 @@ from pipeline.handoff.card import TEMPLATES
 from pipeline.handoff.description import Description
 from pipeline.handoff.folder import FILES, Examples, make_examples, pack
 from pipeline.handoff.parity import LOGGED, MAX_ABS, Report, real_probes
-from pipeline.handoff.proof import Proof, prove
+from pipeline.handoff.proof import Proof, check_packed, prove
 from pipeline.handoff.report import CAPTIONS, run_report
 from pipeline.handoff.variants import VariantFile
 from pipeline.models import count_parameters, other_modules
@@ -101,6 +101,7 @@ def export(
                 raise _rejected(run, proof.report)
             examples = make_examples(model, inputs.data.test, config.training_noise)
             pack(new, description, proof, examples)
+            _check_packed(new, proof)
             model_id = _log(run, new, description, proof, examples, parts)
         _print(folder, proof, config.training_noise.label)
     if register:
@@ -197,11 +198,22 @@ def _rejected(run: OpenRun, report: Report) -> ParityError:
         run.log_dict(report.to_dict(), names.PARITY_JSON)
         run.log_text(report.to_markdown(), names.PARITY_MARKDOWN)
     first = report.failures[0]
+    cause = f"File and model first differ at {report.first_difference}. " if report.first_difference else ""
     return ParityError(
         f"parity: {len(report.failures)} of {len(report.gates)} gates failed, the first: {first.gate} "
-        f"({first.where}): {first.value}, allowed: {first.limit}. No hand-off was written; all gates are in the "
+        f"({first.where}): {first.value}, allowed: {first.limit}. {cause}No hand-off was written; all gates are in the "
         f"artifact {names.PARITY_MARKDOWN} of run {run.id}"
     )
+
+
+def _check_packed(folder: Path, proof: Proof) -> None:
+    failures = [gate for gate in check_packed(folder, proof) if not gate.passed]
+    if failures:
+        first = failures[0]
+        raise ParityError(
+            f"the packed hand-off would not pass its receiver's check: {first.gate} ({first.where}): {first.value}, "
+            f"allowed: {first.limit}. No hand-off was written"
+        )
 
 
 def _log(

@@ -145,6 +145,8 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         input_example={"noisy": example},
         pip_requirements=event["requirements"],
         onnx_execution_providers=["CPUExecutionProvider"],
+        # A server waits most of the time: threads that spin meanwhile take the processor from others.
+        onnx_session_options={"extra_session_config": {"session.intra_op.allow_spinning": "0"}},
         save_as_external_data=False,
         extra_files=[str(inside(folder, f"{event['folder']}/{name}")) for name in event["extra_files"]],
         metadata=event["metadata"],

@@ -25,7 +25,7 @@ from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
 NOISE = make_noise("gaussian", "0.01")
-METADATA = {"description": "a test", "input_range": "any", "output_range": "[0, 1]"}
+METADATA = {"description": "a test", "input_range": "any", "output_range": "[0, 1]", "halo": "32"}
 
 
 @dataclass(frozen=True)

@@ -154,9 +154,9 @@ def write(folder: Path, nodes: list[onnx.NodeProto], *constants: tuple[str, np.n
     ]
     tensors = [numpy_helper.from_array(values, name) for name, values in constants]
     graph = helper.make_graph(nodes, "hostile", image[:1], image[1:], tensors)
-    onnx.save(
-        helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8), folder / "model.onnx"
-    )
+    proto = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=8)
+    proto.metadata_props.extend(onnx.load(folder / "model.onnx").metadata_props)
+    onnx.save(proto, folder / "model.onnx")
     reseal(folder)
 
 
@@ -254,3 +254,68 @@ def test_memory_and_time_have_an_end_where_no_constant_shows_the_size(folder: Pa
 def test_no_answer_in_time_is_a_failed_check(folder: Path) -> None:
     (gate,) = [gate for gate in verify(folder, ["onnxruntime"], seconds=0) if not gate.passed]
     assert (gate.gate, gate.where, gate.value) == ("answers", "onnxruntime", "nothing for 0 s")
+
+
+# Folders that are wrong in themselves, or whose parts disagree.
+
+
+def test_a_halo_that_is_too_small_is_found_by_cutting_an_image(folder: Path) -> None:
+    lie(folder, "halo", 0, card=("with 40 more", "with 0 more"))
+    gates = verify(folder, ["onnxruntime"])
+    assert [gate.gate for gate in gates if not gate.passed] == ["a tile with a halo of 0 pixels equals the whole"]
+
+
+@pytest.mark.parametrize("key", ["halo", "accepted_range"])
+def test_metadata_and_manifest_agree(key: str, folder: Path) -> None:
+    reseal(folder, lambda manifest: manifest.update({key: 48 if key == "halo" else [-30.0, 30.0]}))
+    assert f"{key.replace('_', ' ')} in both (model.onnx, manifest.json)" in refused(folder)
+
+
+def test_an_accepted_range_without_end_is_none(folder: Path) -> None:
+    reseal(folder, lambda manifest: manifest.update(accepted_range=[-float("inf"), float("inf")]))
+    assert "accepted range (model.onnx, manifest.json): -inf to inf; allowed: within ±1000" in refused(folder)
+
+
+@pytest.mark.parametrize(
+    ("was", "said"),
+    [("opset 18", "opset in the card"), ("[batch, 1,", "channels in the card"), ("-3", "accepted range")],
+)
+def test_the_card_agrees(was: str, said: str, folder: Path) -> None:
+    card = folder / "MODEL_CARD.md"
+    card.write_text(card.read_text().replace(was, was.replace("8", "9").replace("1,", "3,").replace("-3", "-300")))
+    reseal(folder)
+    assert said in refused(folder)
+
+
+@pytest.mark.parametrize("name", ["LICENSE", "verify.py", "MODEL_CARD.md", "parity_report.json"])
+def test_a_file_that_every_folder_has(name: str, folder: Path) -> None:
+    (folder / name).unlink()
+    reseal(folder)
+    assert f"missing files (folder): {name}" in refused(folder)
+
+
+def test_golden_images_of_one_size_are_not_enough(folder: Path) -> None:
+    reseal(folder, lambda manifest: [entry.update(more_test_data=[]) for entry in manifest["models"]])
+    failures = [gate for gate in verify(folder, ["onnxruntime"]) if not gate.passed]
+    assert [(gate.gate, gate.value) for gate in failures] == [("sizes of golden images", "7x1x28x28")]
+
+
+def lie(folder: Path, key: str, value: object, card: tuple[str, str]) -> None:
+    """Say something else of a file everywhere."""
+    for path in folder.glob("*.onnx"):
+        proto = onnx.load(path)
+        for prop in proto.metadata_props:
+            prop.value = str(value) if prop.key == key else prop.value
+        onnx.save(proto, path)
+    text = (folder / "MODEL_CARD.md").read_text()
+    (folder / "MODEL_CARD.md").write_text(text.replace(*card))
+    reseal(folder, lambda manifest: manifest.update({key: value}))
+
+
+def test_an_old_onnx_is_said_to_be_old(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(onnx, "__version__", "1.14.0")
+    assert report(folder, "onnxruntime") == (
+        "",
+        "onnx 1.14.0 is too old: onnx 1.16 or newer is needed; run: pip install -U onnx",
+        1,
+    )

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+MAX_HALO = 256  # pixels: the largest receptive field that the pipeline measures
+
 
 @dataclass(frozen=True)
 class Form:
@@ -39,6 +41,7 @@ class File:
     sha256: str
     channels: int
     tests: tuple[str, ...]  # folders with golden data, at least one
+    halo: int  # pixels, see `check_halo`
     tolerance: object  # what the manifest says that it is
 
     @property
@@ -46,8 +49,8 @@ class File:
         return FORMS[self.variant]
 
     @classmethod
-    def read(cls, entry: Any) -> File:
-        """From an entry of the manifest.
+    def read(cls, entry: Any, halo: object) -> File:
+        """From an entry of the manifest, and the halo there.
 
         Raises:
             ValueError: it is not one. The message does not name the manifest.
@@ -64,4 +67,6 @@ class File:
             raise ValueError(f"{name} is of the variant '{variant}'; there are {', '.join(FORMS)}")
         if type(channels) is not int or not 1 <= channels <= 64:
             raise ValueError(f"{name} must have 1 to 64 channels, and not {channels!r:.50}")
-        return cls(name, variant, digest, channels, tests, given)
+        if type(halo) is not int or not 0 <= halo <= MAX_HALO:
+            raise ValueError(f"the halo must be a number of pixels from 0 to {MAX_HALO}, and not {halo!r:.50}")
+        return cls(name, variant, digest, channels, tests, halo, given)

@@ -8,12 +8,14 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from .facts import CARD, check_facts
 from .forms import File
 from .gates import Gate, all_passed, equal, failed, no_more, none_of
 from .graph import check_structure
 from .outputs import SECONDS, check_outputs
 
 MODEL, MANIFEST, SUMS = "model.onnx", "manifest.json", "SHA256SUMS"
+REQUIRED = (MODEL, MANIFEST, CARD, "verify.py", "parity_report.json", "parity_report.md", "LICENSE")
 MAX_TEXT = 16 * 2**20  # bytes of the manifest and of the checksums: a thousand times what they have
 MAX_GOLDEN = 64 * 2**20  # bytes of a file of golden data
 _LEFT_BEHIND = (".DS_Store", "._", "Thumbs.db", "desktop.ini", ".directory")  # by file managers
@@ -31,8 +33,11 @@ def verify(folder: Path, runtimes: Sequence[str], seconds: float = SECONDS) -> l
     try:
         gates += _check_files(folder)
         if all_passed(gates):
-            files = [File.read(entry) for entry in _read_json(folder / MANIFEST)["models"]]
+            manifest = _read_json(folder / MANIFEST)
+            files = [File.read(entry, manifest.get("halo")) for entry in manifest["models"]]
             gates += _check_manifest(folder, files)
+            for file, entry in zip(files, manifest["models"], strict=True) if all_passed(gates) else ():
+                gates += check_facts(folder, file, manifest, entry)
     except Exception as error:  # what a stranger wrote can be wrong in any way
         return [*gates, failed("can be read", "folder", error)]
     for name in runtimes if all_passed(gates) else ():
@@ -77,7 +82,7 @@ def _check_files(folder: Path) -> Iterator[Gate]:
         return
     outside = [name for name in (*sums, *fetched) if not is_inside(name)]
     yield none_of("paths that leave the folder", SUMS, outside)
-    yield none_of("missing files", "folder", sorted({*sums} - {*present}))
+    yield none_of("missing files", "folder", sorted({*sums, *REQUIRED} - {*present}))
     unlisted = sorted({*present} - {*sums, *fetched, SUMS})
     behind = any(PurePosixPath(name).name.startswith(_LEFT_BEHIND) for name in unlisted)
     advice = "delete what a file manager has left behind" if behind else ""

@@ -18,10 +18,14 @@ import onnx
 
 from .forms import File, Form
 from .gates import Gate, at_least, at_most, failed
-from .runtimes import RUNTIMES
+from .runtimes import RUNTIMES, Session
 
 SECONDS = 120  # for one answer, which takes a few seconds
 MEMORY = 16 * 2**30  # bytes of address space, where the system can limit it; most of it is reserved and never used
+LARGE_SIDE, LARGE_BATCH = 128, 8  # what golden images must exceed
+BATCH = 601  # of images that are run together; a file was right up to 600
+CUT = 16  # pixels, by which tile and image differ; a multiple of the strides of every model
+TILE_MAX_ABS = 1e-4  # between a tile and the whole image: less than a sixteenth of a step of 8 bits
 
 _ROOT = Path(__file__).resolve().parents[__name__.count(".")]  # what the first part of this module's name is in
 
@@ -77,8 +81,10 @@ def _check_file(folder: Path, file: File, runtime_name: str) -> Iterator[Gate]:
     where = f"{runtime_name}: {file.name}"
     try:
         session = runtime.open(folder / file.name)
-        for data in file.tests:
-            noisy, wanted = (_read_tensor(folder / data / f"{name}_0.pb") for name in ("input", "output"))
+        golden = [[_read_tensor(folder / data / f"{name}_0.pb") for name in ("input", "output")] for data in file.tests]
+        if file.variant == "float32":
+            yield _check_sizes([noisy.shape for noisy, _ in golden], where)
+        for data, (noisy, wanted) in zip(file.tests, golden, strict=True):
             if runtime.largest_input:
                 count = runtime.largest_input // noisy[0].size or int(data == file.tests[0])
                 noisy, wanted = noisy[:count], wanted[:count]
@@ -86,8 +92,43 @@ def _check_file(folder: Path, file: File, runtime_name: str) -> Iterator[Gate]:
             if alone:
                 yield _compare(f"{where}: {len(noisy)} golden images of {size}", session(noisy), wanted, file.form)
                 yield _compare(f"{where}: {size}, one by one", np.concatenate(alone), wanted, file.form)
+        if not runtime.largest_input:
+            noisy, wanted = min(golden, key=lambda pair: pair[0][0].size)
+            many = np.arange(BATCH) % len(noisy)
+            yield _compare(f"{where}: a batch of {BATCH}", session(noisy[many]), wanted[many], file.form)
+            if file.variant == "float32":
+                yield _check_halo(session, golden[0][0], file.halo, where)
     except Exception as error:  # every runtime has its own kinds of errors
         yield failed("runs", where, error)
+
+
+def _check_sizes(shapes: Sequence[tuple[int, ...]], where: str) -> Gate:
+    """That the golden images of the float file, [N, C, H, W], are of sizes at which files have been wrong."""
+    sides = [side for shape in shapes for side in shape[2:]]
+    wide = (
+        any(side % 2 for side in sides) and max(sides) > LARGE_SIDE and max(shape[0] for shape in shapes) > LARGE_BATCH
+    )
+    found = ", ".join("x".join(map(str, shape)) for shape in shapes)
+    wanted = f"an odd side, one above {LARGE_SIDE}, and a batch above {LARGE_BATCH}"
+    return Gate("sizes of golden images", where, found, wanted, wide)
+
+
+def _check_halo(session: Session, images: np.ndarray, halo: int, where: str) -> Gate:
+    """That a tile of an image gives what the whole image gives, further than the halo from where it was cut.
+
+    Args:
+        session: of the float file.
+        images: noisy ones [N, C, H, W]; one large image is made of the first.
+        halo: in pixels.
+        where: what the gate says of the file and the runtime.
+    """
+    side = halo + 2 * CUT
+    image = np.tile(images[:1], (1, 1, *(-(-side // have) for have in images.shape[2:])))[..., :side, :side]
+    whole, keep = session(np.ascontiguousarray(image)), halo + CUT
+    below = session(np.ascontiguousarray(image[..., CUT:, CUT:]))[..., halo:, halo:] - whole[..., keep:, keep:]
+    above = session(np.ascontiguousarray(image[..., :-CUT, :-CUT]))[..., :CUT, :CUT] - whole[..., :CUT, :CUT]
+    difference = float(max(np.abs(below).max(), np.abs(above).max()))
+    return at_most(f"a tile with a halo of {halo} pixels equals the whole", where, difference, TILE_MAX_ABS)
 
 
 def _compare(where: str, found: np.ndarray, wanted: np.ndarray, form: Form) -> Gate:
