@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ import numpy as np
 import onnx
 import pytest
 import torch
+from conftest import write_sums
 from PIL import Image
 from test_card import describe
 
@@ -18,15 +21,17 @@ from pipeline.data.images import Levels, Part
 from pipeline.data.prepared import PreparedData
 from pipeline.handoff.folder import make_examples, pack
 from pipeline.handoff.parity import check
-from pipeline.handoff.proof import Proof, prove
+from pipeline.handoff.proof import Proof, check_packed, prove
 from pipeline.models import build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.evaluation import score_noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import clipped, identity, model_denoiser, score
 from pipeline.verification.folder import verify
+from pipeline.verification.gates import all_passed
 
 NOISE = make_noise("gaussian", "0.01")
+DESCRIPTION = describe()
 
 
 @pytest.fixture(scope="module")
@@ -48,17 +53,25 @@ def logged_psnr(model: torch.nn.Module, data: PreparedData) -> float:
     return float(scores["model"]["psnr"].mean())
 
 
+@pytest.fixture(scope="module")
+def packed(
+    model: torch.nn.Module, data: PreparedData, logged_psnr: float, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Proof]:
+    folder = tmp_path_factory.mktemp("packed")
+    proof = prove(folder, model, DESCRIPTION, data, {"psnr": logged_psnr}, ["uint8"])
+    pack(folder, DESCRIPTION, proof, make_examples(model, data.test, NOISE))
+    return folder, proof
+
+
 def test_a_packed_folder_verifies(
-    model: torch.nn.Module, data: PreparedData, logged_psnr: float, tmp_path: Path
+    model: torch.nn.Module, data: PreparedData, logged_psnr: float, packed: tuple[Path, Proof]
 ) -> None:
-    description = describe()
-    proof = prove(tmp_path, model, description, data, {"psnr": logged_psnr}, ["uint8"])
+    tmp_path, proof = packed
     assert proof.report.failures == []
     assert proof.milliseconds > 0
     assert {gate.where.split(":")[0] for gate in proof.report.gates} >= {"model.onnx", "model_uint8.onnx"}
     examples = make_examples(model, data.test, NOISE)
-    pack(tmp_path, description, proof, examples)
-    assert [gate for gate in verify(tmp_path, ["onnxruntime"]) if not gate.passed] == []
+    assert all_passed(check_packed(tmp_path, proof))
 
     manifest = json.loads((tmp_path / "manifest.json").read_text())
     assert [entry["file"] for entry in manifest["models"]] == ["model.onnx", "model_uint8.onnx"]
@@ -73,6 +86,52 @@ def test_a_packed_folder_verifies(
     assert (
         "| `model_uint8.onnx` | pixels from 0 to 255 in and out | uint8 |" in (tmp_path / "MODEL_CARD.md").read_text()
     )
+
+
+def _edit_card(folder: Path) -> None:
+    (folder / "MODEL_CARD.md").write_text("another")
+
+
+def _lose_script(folder: Path) -> None:
+    (folder / "verify.py").unlink()
+    write_sums(folder)
+
+
+def _swap_golden(folder: Path) -> None:
+    one, other = (folder / f"test_data_set_{number}" / "output_0.pb" for number in (1, 3))
+    contents = one.read_bytes(), other.read_bytes()
+    one.write_bytes(contents[1])
+    other.write_bytes(contents[0])
+    write_sums(folder)
+
+
+def _write_again(folder: Path) -> None:
+    proto = onnx.load(folder / "model.onnx")
+    proto.producer_name = "another"
+    onnx.save(proto, folder / "model.onnx")
+
+
+@pytest.mark.parametrize(
+    ("damage", "said"),
+    [
+        (_edit_card, "files that do not match their checksums"),
+        (_lose_script, "can't open file"),
+        (_swap_golden, "type and shape (onnxruntime: model.onnx: 2 golden images of 31x45)"),
+        (_write_again, "model.onnx"),
+    ],
+)
+def test_what_happens_to_a_folder_while_it_is_packed_is_found(
+    damage: Callable[[Path], None],
+    said: str,
+    model: torch.nn.Module,
+    data: PreparedData,
+    packed: tuple[Path, Proof],
+    tmp_path: Path,
+) -> None:
+    folder = Path(shutil.copytree(packed[0], tmp_path / "packed"))
+    damage(folder)
+    failures = [gate for gate in check_packed(folder, packed[1]) if not gate.passed]
+    assert said in failures[0].value
 
 
 def test_a_float_file_that_fails_has_no_variants(
