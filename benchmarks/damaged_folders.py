@@ -19,6 +19,7 @@ from pipeline.config import Config
 from pipeline.data.images import Part
 from pipeline.data.prepared import PreparedData
 from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.denoising.familiarity import Limits
 from pipeline.files import sha256_file
 from pipeline.handoff.description import Description
 from pipeline.handoff.folder import Examples, make_examples, pack
@@ -68,6 +69,7 @@ class Right:
             halo=halo(model, 1),
             accepted=(-2.0, 3.0),
             scores={NOISE.label: scores},
+            familiar=Limits(0.05, 0.31),
             commit=None,
         )
         folder.mkdir()

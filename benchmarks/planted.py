@@ -383,7 +383,6 @@ FAULTS: dict[str, Plant] = {
     "wrong for one image": _if_shape(0, "Less", 2),
     "wrong below height 4": _if_shape(2, "Less", 4),
     "wrong for odd heights": _if_shape(2, "Odd", 2),
-    "wrong for odd widths": _if_shape(3, "Odd", 2),
     "wrong for bright images": _if_mean("Greater", 0.6),
     "wrong for dark images": _if_mean("Less", 0.02),
     "wrong at pixels above 1.3": _if_value("Greater", 1.3),

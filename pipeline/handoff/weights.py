@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -36,15 +37,17 @@ def check_weights(path: Path, model: nn.Module) -> Iterator[Gate]:
 
     The exporter keeps the names of parameters and buffers: those must have the same bits. It stores equal tensors once,
     and reshapes and transposes some under other names: their bits must be in the file. A BatchNorm directly behind a
-    convolution is folded into it: the result must be what folding gives in float64, within `FOLDING`.
+    convolution is folded into it: the result must be what folding gives in float64, within `FOLDING`. Convolutions and
+    BatchNorms must have the strides, padding, epsilon and the like of the layer.
 
     Args:
         path: of the ONNX file, which is safe to open.
         model: on the CPU, in eval mode, float32.
     """
+    graph = onnx.load(path).graph
     stored = {
         tensor.name: numpy_helper.to_array(tensor)
-        for tensor in onnx.load(path).graph.initializer
+        for tensor in graph.initializer
         if tensor.data_type == onnx.TensorProto.FLOAT
     }
     weights = {
@@ -66,6 +69,11 @@ def check_weights(path: Path, model: nn.Module) -> Iterator[Gate]:
     named = weights.keys() | made
     others = [values.size for name, values in stored.items() if name not in named and _bits(values) not in known]
     yield no_more("values that the checkpoint does not have", path.name, sum(others), MAX_CONSTANTS)
+
+    bits = Counter(map(_bits, weights.values()))
+    own = {name for name, values in weights.items() if bits[_bits(values)] == 1}  # others are stored under one name
+    wrong = [node.name or node.output[0] for node in graph.node if not _has_attributes(node, own, model)]
+    yield none_of("nodes whose attributes are not those of the layer", path.name, wrong)
 
 
 def _find_folded(names: Iterable[str], stored: Mapping[str, np.ndarray], model: nn.Module) -> tuple[set[str], set[str]]:
@@ -90,6 +98,32 @@ def _find_folded(names: Iterable[str], stored: Mapping[str, np.ndarray], model: 
                     inside |= {f"{norm}.{part}" for part in module.state_dict()}
                     made |= {name, *biases}
     return inside, made
+
+
+def _has_attributes(node: onnx.NodeProto, own: set[str], model: nn.Module) -> bool:
+    """Whether a node does what the layer does whose weights it has; True where that is not known."""
+    given = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+    layers = {name.rpartition(".")[0] for name in node.input if name in own}
+    layer = model.get_submodule(layers.pop()) if len(layers) == 1 else None
+    if node.op_type == "BatchNormalization" and isinstance(layer, nn.BatchNorm2d):
+        return bool(np.float32(given.get("epsilon", 1e-5)) == np.float32(layer.eps))
+    if node.op_type not in ("Conv", "ConvTranspose") or not isinstance(layer, nn.Conv2d | nn.ConvTranspose2d):
+        return True
+    if isinstance(layer.padding, str) or getattr(layer, "padding_mode", "zeros") != "zeros":
+        return True
+    wanted = {
+        "strides": layer.stride,
+        "dilations": layer.dilation,
+        "pads": layer.padding * 2,
+        "output_padding": layer.output_padding,
+        "group": layer.groups,
+    }
+    usual = {"strides": (1, 1), "dilations": (1, 1), "pads": (0,) * 4, "output_padding": (0, 0), "group": 1}
+    found = {name: given.get(name, value) for name, value in usual.items()}
+    return (
+        all((value if isinstance(value, int) else tuple(value)) == wanted[name] for name, value in found.items())
+        and given.get("auto_pad", b"NOTSET") == b"NOTSET"
+    )
 
 
 def _bits(values: np.ndarray) -> bytes:

@@ -104,6 +104,29 @@ def test_a_last_bit_is_seen(tmp_path: Path) -> None:
     assert failures(path, model) == ["weights that differ from the checkpoint: middle.0.first.weight"]
 
 
+@pytest.mark.parametrize(
+    ("kind", "name", "value"),
+    [
+        ("BatchNormalization", "epsilon", 1.1e-5),
+        ("Conv", "strides", [1, 1]),
+        ("Conv", "pads", [2, 2, 0, 0]),
+        ("Conv", "dilations", [2, 2]),
+        ("ConvTranspose", "strides", [1, 1]),
+    ],
+)
+def test_an_attribute_of_another_layer_is_seen(kind: str, name: str, value: object, tmp_path: Path) -> None:
+    model = settled(build_model("autoencoder"))
+    export_onnx(model, 1, tmp_path / "model.onnx", FACTS)
+    proto = onnx.load(tmp_path / "model.onnx")
+    node = [node for node in proto.graph.node if node.op_type == kind][1]
+    kept = [attribute for attribute in node.attribute if attribute.name != name]
+    del node.attribute[:]
+    node.attribute.extend([*kept, onnx.helper.make_attribute(name, value)])
+    onnx.save(proto, tmp_path / "model.onnx")
+    (said,) = failures(tmp_path / "model.onnx", model)
+    assert said.startswith("nodes whose attributes are not those of the layer: ")
+
+
 def test_values_that_no_weight_explains(folding: nn.Module, tmp_path: Path) -> None:
     export_onnx(folding, 1, tmp_path / "model.onnx", FACTS)
     proto = onnx.load(tmp_path / "model.onnx")

@@ -59,7 +59,7 @@ def test_every_runtime_computes_what_torch_computed(runtime: str, trained: Train
     table, error, code = report(trained.handoff, runtime)
     assert (error, code) == ("", 0)
     lines = [line for line in table.splitlines() if f"{runtime}: model.onnx: " in line]
-    # At once and one by one, of four sizes, and a large batch; one size and the batch are too large for ONNX's reference.
+    # At once and one by one, of four sizes, and a large batch, which with one size is too large for ONNX's reference.
     assert len(lines) == (6 if runtime == "reference" else 9)
     assert f"{runtime}: model_uint8.onnx" in table
 

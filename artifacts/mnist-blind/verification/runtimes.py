@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -78,11 +79,19 @@ def _open_opencv(path: Path) -> Session:
 
 
 def _open_openvino(path: Path) -> Session:
+    _keep_from_telling()
     import openvino
 
     # By default it computes in bfloat16 on processors that support it, with errors of 7e-3.
     compiled = openvino.Core().compile_model(str(path), "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
     return lambda noisy: compiled([noisy])[OUTPUT]
+
+
+def _keep_from_telling() -> None:
+    """OpenVINO tells its makers when it is imported. Not from here, unless the user has agreed with `opt_in_out`."""
+    consent = Path("~/intel/openvino_telemetry").expanduser()
+    if not (consent.is_file() and consent.read_text(errors="replace").strip() == "1"):
+        sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]  # as if it were not installed
 
 
 RUNTIMES: dict[str, Runtime] = {

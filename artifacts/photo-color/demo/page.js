@@ -12,6 +12,7 @@ const KINDS = {
 const KEPT_HERE = "It stays on this device: nothing is sent anywhere.";
 const at = (id) => document.getElementById(id);
 let model, manifest;
+let trained = Infinity; // standard deviation of the strongest Gaussian noise in training, where there was some
 let knowsClean = true; // whether the test images of the model have clean ones
 let picture; // what is chosen
 let shown = null; // what is denoised already: { before, after, twice }
@@ -36,6 +37,12 @@ async function start() {
   knowsClean = manifest.samples_are_clean !== false;
   const variance = /variance=([\d.e-]+)(,|$)/.exec(manifest.trained_on.noise); // null if it is a range
   if (variance) sigmas.test = Math.sqrt(Number(variance[1]));
+  const most = [...manifest.trained_on.noise.matchAll(/variance=(?:[\d.e-]+:)?([\d.e-]+)/g)].map((found) => Number(found[1]));
+  if (most.length) trained = Math.sqrt(Math.max(...most)) + 1e-9;
+  if (trained <= at("sigma").max) {
+    at("trained").value = trained.toFixed(3);
+    at("trained").label = "training";
+  }
   if (!knowsClean) sigmas.test = 0; // the samples are noisy already, and nobody has clean ones
   await model.run(new Float32Array(manifest.channels * 784), [1, manifest.channels, 28, 28]); // the first run is slow
   await showSamples();
@@ -118,7 +125,14 @@ function denoise() {
     at("time").textContent = `${seconds < 1 ? `${(1000 * seconds).toFixed(0)} ms` : `${seconds.toFixed(1)} s`} for ` +
       `${picture.width} × ${picture.height} pixels${picture.isGray ? "" : " in colour"}, on one thread.` + (isMeasured() ? ` PSNR against the ${reference()}.` : "");
     show();
+    tell(isStrange() ? "This image does not look like what this model was trained on, and it may be spoiled." : "");
   });
+}
+
+// Whether more was removed than the noise that the model knows.
+function isStrange() {
+  const [, clipped] = manifest.removed_correlation ?? [0, 1];
+  return removedCorrelation(shown.before, shown.after, picture) > clipped;
 }
 
 // The picture before and after the model, painted as it comes; null if something else is wanted by now.
@@ -187,7 +201,8 @@ function nameSides() {
   at("first").textContent = sigma() > 0 ? "noisy" : isClean ? "clean" : "as chosen";
   at("left-name").textContent = at("left").selectedOptions[0].textContent;
   at("level").textContent = sigma() === 0 ? "none"
-    : `variance ${variance.toPrecision(2)}, standard deviation ${sigma().toFixed(3)} (${(255 * sigma()).toFixed(0)} of 255)`;
+    : `variance ${variance.toPrecision(2)}, standard deviation ${sigma().toFixed(3)} (${(255 * sigma()).toFixed(0)} of 255)` +
+      (sigma() > trained ? ", more than it was trained for" : "");
   at("again").disabled = at("clip").disabled = sigma() === 0;
   at("strength-value").textContent = { 0: "0, nothing is removed", 1: "1, what the model removes", 1.5: "1.5, denoised twice" }[strength()] ?? strength();
 }

@@ -11,6 +11,8 @@ import numpy as np
 import onnxruntime
 from PIL import Image
 
+if len(sys.argv) != 3:
+    sys.exit("Call it with two files: python python.py noisy.png denoised.png")
 session = onnxruntime.InferenceSession(Path(__file__).parents[1] / "model.onnx")
 channels = session.get_inputs()[0].shape[1]
 if channels not in (1, 3):

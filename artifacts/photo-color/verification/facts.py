@@ -43,6 +43,9 @@ def check_facts(folder: Path, file: File, manifest: Mapping[str, Any], entry: Ma
     yield equal("halo in both", where, facts.get("halo"), str(file.halo))
     for key in _IN_BOTH:
         yield equal(f"{key} in both", where, _number(facts.get(key)), _number(manifest.get(key)))
+    if "removed_correlation" in {*facts, *manifest}:
+        found, said = facts.get("removed_correlation", "").split(), manifest.get("removed_correlation")
+        yield equal("removed_correlation in both", where, [*_range(found)], [*_range(said)])
     for key, value in (("mlflow_run_id", manifest), ("weights_sha256", manifest.get("model", {}))):
         yield equal(f"{key} in both", where, facts.get(key), value.get(key))
     card = " ".join((folder / CARD).read_text(encoding="utf-8").split())
