@@ -28,6 +28,23 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        PipelineError: it cannot be read, or holds something else.
+    """
+    try:
+        content = parse_json(path.read_bytes())
+    except OSError as error:
+        raise PipelineError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise PipelineError(f"{path} is damaged: {error}") from error
+    if not isinstance(content, dict):
+        raise PipelineError(f"{path} is damaged: it does not hold names and values")
+    return content
+
+
 def cache_folder() -> Path:
     """Where what can be made or fetched again is kept for the next time. It need not exist.
 

@@ -35,6 +35,8 @@ def read_config_file(name: str, known: Collection[str]) -> dict[str, str]:
         reason = error.strerror if isinstance(error, OSError) else "it is not UTF-8 text"
         presets = ", ".join(PRESETS)
         raise PipelineError(f"'{name}' cannot be read: {reason}; allowed: a file, or a preset: {presets}") from error
+    except RecursionError as error:
+        raise PipelineError(f"'{name}' is nested too deeply; it must hold lines such as 'epochs: 5'") from error
     except yaml.YAMLError as error:
         raise PipelineError(f"'{name}' is not YAML: {' '.join(str(error).split())}") from error
     if not isinstance(content, dict):

@@ -19,11 +19,12 @@ from pipeline.config import AUTO, DATA, Config, DataFacts
 from pipeline.data.images import Images, Levels, Part, describe_sizes
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
-from pipeline.files import new_folder, sha256_bytes, sha256_file, writing
+from pipeline.files import new_folder, read_json, sha256_bytes, sha256_file, writing
 
 PARTS = ("train", "validation", "test")
 _MANIFEST = "manifest.json"
 _LABELS = "test_labels.npy"
+_TYPES = ("uint8", "uint16", "float32")  # of pixels
 _SHORT = 128  # characters of a dataset's name in the name of its folder
 _LOCAL_HEADER, _LOCAL_LENGTHS = 30, 26  # bytes: of a zip file's local header, and to the lengths in it
 _CHUNK = 2**26  # bytes of images to write at a time
@@ -195,12 +196,7 @@ def _write_array(path: Path, images: Images, chosen: np.ndarray, shape: tuple[in
 def read_manifest(config: Config) -> dict[str, Any] | None:
     """The manifest of the prepared data, or None where none was prepared."""
     path = prepared_folder(config) / _MANIFEST
-    try:
-        return json.loads(path.read_text())
-    except FileNotFoundError:
-        return None
-    except (OSError, ValueError) as error:
-        raise PipelineError(f"cannot read {path}: {error}") from error
+    return read_json(path) if path.exists() else None
 
 
 def load_prepared(config: Config) -> PreparedData:
@@ -222,7 +218,9 @@ def load_prepared(config: Config) -> PreparedData:
     try:
         with prepared_lock(config):
             return _load(folder, read_manifest(config) or {})
-    except (OSError, KeyError, TypeError, ValueError, zipfile.BadZipFile) as error:
+    except PipelineError:
+        raise
+    except Exception as error:  # what a stranger wrote can be wrong in any way
         raise PipelineError(f"the prepared data in {folder} are incomplete: {error}") from error
 
 
@@ -244,11 +242,25 @@ def _read(folder: Path, manifest: dict[str, Any]) -> PreparedData:
     for path in (folder / name for name in manifest["files"]):
         # Read-only: a writable mapping must not be larger than the memory.
         found[path.stem] = _map_archive(path) if path.suffix == ".npz" else np.load(path, "r", allow_pickle=False)
+        _check_kind(path, found[path.stem])
     parts = {
         part: Part(found.get(part), found.get(f"{part}_noisy"), _scenes(found.get(f"{part}_scenes")), _levels(manifest))
         for part in PARTS
     }
     return PreparedData(**parts, manifest=manifest, test_labels=found.get(Path(_LABELS).stem))
+
+
+def _check_kind(path: Path, content: np.ndarray | list[np.ndarray]) -> None:
+    """Raise `ValueError` for what are neither images nor numbers, whatever the manifest says."""
+    if path.name == _LABELS or path.stem.endswith("_scenes"):
+        right = isinstance(content, np.ndarray) and content.ndim == 1 and content.dtype.kind in "iu"
+    elif isinstance(content, np.ndarray):
+        right = content.ndim == 4 and str(content.dtype) in _TYPES and 0 not in content.shape
+    else:
+        kinds = {(image.ndim, str(image.dtype), 0 in image.shape) for image in content}
+        right = len(kinds) == 1 and kinds <= {(3, kind, False) for kind in _TYPES}
+    if not right:
+        raise ValueError(f"{path.name} does not hold what it must")
 
 
 def _scenes(numbers: np.ndarray | None) -> np.ndarray | None:
@@ -269,6 +281,8 @@ def _map_archive(path: Path) -> list[np.ndarray]:
             lengths = member.header_offset + _LOCAL_LENGTHS  # in the local header, which differs from the central one
             name, extra = struct.unpack("<HH", content[lengths : lengths + 4].tobytes())
             start = member.header_offset + _LOCAL_HEADER + name + extra + header
+            if dtype.hasobject:  # NumPy would take the bytes for addresses of objects
+                raise ValueError(f"{path.name} holds objects")
             arrays.append(np.ndarray(shape, dtype, content, start))
     return arrays
 

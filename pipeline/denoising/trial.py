@@ -35,18 +35,18 @@ def check_model(path: Path) -> None:
 
     if faults := [gate for gate in check_safe(path) if not gate.passed]:
         fault = faults[0]
-        raise ArgumentError(f"{path} is not opened: {fault.gate}: {fault.value}; allowed: {fault.limit}")
+        raise ArgumentError(f"{path} cannot be opened: {fault.gate}: {fault.value}; allowed: {fault.limit}")
     command = [sys.executable, "-B", "-m", __name__, str(path.resolve())]
     try:
         done = subprocess.run(command, cwd=_ROOT, capture_output=True, text=True, timeout=SECONDS, errors="replace")
     except subprocess.TimeoutExpired as error:
         raise ArgumentError(
-            f"{path} is not opened: it gave no answer on an image of {_SIDE}x{_SIDE} pixels in {SECONDS:g} s"
+            f"{path} cannot be opened: it gave no answer on an image of {_SIDE}x{_SIDE} pixels in {SECONDS:g} s"
         ) from error
     if done.returncode == _GIVEN_UP:
         raise ArgumentError(f"{path} cannot be opened: {done.stdout.strip()}")
     if done.returncode not in (0, _FOREIGN):
-        raise ArgumentError(f"{path} is not opened: on a small image, its process ended with code {done.returncode}")
+        raise ArgumentError(f"{path} cannot be opened: on a small image, its process ended with code {done.returncode}")
     with suppress(OSError):
         if passed:
             passed.parent.mkdir(parents=True, exist_ok=True)

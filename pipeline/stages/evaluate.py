@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import counted
-from pipeline.files import sha256_file
+from pipeline.files import read_json, sha256_file
 from pipeline.models import count_parameters, other_modules
 from pipeline.noise import Noise
 from pipeline.reports import figures
@@ -168,4 +167,4 @@ def _earlier(run: OpenRun, parts: Fingerprint) -> dict[str, Any] | None:
         if sha256_file(path) != run.tag(names.EVALUATION_SHA256):
             say(f"evaluate: not reusing the results of run {run.id}: {names.EVALUATION} is damaged")
             return None
-        return json.loads(path.read_text())
+        return read_json(path)

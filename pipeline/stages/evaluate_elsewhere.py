@@ -11,7 +11,7 @@ from pipeline.config import Config
 from pipeline.data.images import Part
 from pipeline.data.sources import open_source
 from pipeline.errors import ArgumentError, PipelineError
-from pipeline.files import sha256_bytes
+from pipeline.files import read_json, sha256_bytes
 from pipeline.noise import Noise, make_noise
 from pipeline.reports import figures
 from pipeline.scoring import awgn
@@ -122,7 +122,7 @@ def _earlier(run: OpenRun, name: str, inputs: str) -> dict[str, Any] | None:
     """The report of an earlier call on the same images."""
     try:
         with run.artifact(names.other_data_file(name)) as path:
-            report: dict[str, Any] = json.loads(path.read_text())
-    except (PipelineError, ValueError):
+            report = read_json(path)
+    except PipelineError:
         return None
     return report if report.get("inputs") == inputs else None

@@ -19,7 +19,7 @@ from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.denoising.familiarity import Limits
 from pipeline.errors import ParityError, PipelineError, QualityError
-from pipeline.files import new_folder, sha256_bytes, sha256_file
+from pipeline.files import new_folder, read_json, sha256_bytes, sha256_file
 from pipeline.handoff import mlflow_loader
 from pipeline.handoff.card import TEMPLATES
 from pipeline.handoff.description import Description
@@ -135,7 +135,7 @@ def _read(config: Config, run: OpenRun) -> _Inputs:
     if not logged:
         raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
     with run.artifact(names.EVALUATION) as path:
-        scores = dict(sorted(json.loads(path.read_text())["results"].items()))
+        scores = dict(sorted(read_json(path)["results"].items()))
     return _Inputs(config, run.id, run.tag(names.GIT_COMMIT), data, checkpoint, scores, logged)
 
 
@@ -158,8 +158,8 @@ def _fingerprint(inputs: _Inputs, variants: Sequence[str]) -> Fingerprint:
 def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
     """Whether `folder` holds a hand-off with this fingerprint, and nothing in it has changed since."""
     try:
-        made_from = json.loads((folder / MANIFEST).read_text()).get("fingerprint")
-    except (OSError, ValueError):
+        made_from = read_json(folder / MANIFEST).get("fingerprint")
+    except PipelineError:
         return False
     return made_from == fingerprint_digest and all(gate.passed for gate in verify(folder, []))
 

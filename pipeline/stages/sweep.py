@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import statistics
 import tempfile
@@ -12,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import counted
+from pipeline.files import read_json
 from pipeline.reports.figures import quality_comparison
 from pipeline.reports.tables import markdown_table
 from pipeline.scoring.quality import LEVEL, NAMES, Quality
@@ -71,7 +71,7 @@ def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
     client = store.connect()
     with tempfile.TemporaryDirectory() as folder:
         for trial, run_id in finished.items():
-            report = json.loads(store.download(run_id, names.EVALUATION, folder).read_text())
+            report = read_json(store.download(run_id, names.EVALUATION, folder))
             data = client.get_run(run_id).data
             is_worse = data.tags.get(names.QUALITY) == "worse"  # runs of early versions do not say
             result = _Result(report, int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS], is_worse)

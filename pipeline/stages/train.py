@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 import os
 import tempfile
@@ -19,6 +18,7 @@ from pipeline.config import DATA, Config
 from pipeline.data.batches import training_batches, validation_batch
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError, counted, one_line
+from pipeline.files import read_json
 from pipeline.models import batch_norms, build_model, count_parameters, other_modules
 from pipeline.noise import Noise
 from pipeline.reports import figures
@@ -63,7 +63,7 @@ def find_trained(config: Config) -> str | None:
                         store.download(run_id, names.CHECKPOINT, folder), run_id, run.data.tags[names.WEIGHTS]
                     )
                     return run_id
-                former = json.loads(store.download(run_id, names.fingerprint_file("train"), folder).read_text())
+                former = read_json(store.download(run_id, names.fingerprint_file("train"), folder))
                 say(f"train: not reusing run {run_id}, changed: {describe_changes(parts, former)}")
         except PipelineError as error:  # an artifact of the run is damaged or lost
             say(f"train: not reusing run {run_id}: {error}")

@@ -58,6 +58,8 @@ def digest(parts: Fingerprint) -> str:
 def describe_changes(now: Fingerprint, before: Fingerprint) -> str:
     """The differences, such as `lr 0.01 (was 0.02), pipeline/training/loop.py`."""
     changes = []
+    # What was read may be damaged.
+    before = {name: str(value) for name, value in before.items()} if isinstance(before, Mapping) else {}
     for name in [*now, *(name for name in before if name not in now)]:
         value, former = now.get(name), before.get(name)
         if value == former:

@@ -20,7 +20,7 @@ from PIL import Image, ImageOps
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError, one_line
-from pipeline.files import inside, writing
+from pipeline.files import inside, read_json, writing
 from pipeline.signals import Stopped
 from pipeline.text import say
 from pipeline.tracking import names, store
@@ -196,7 +196,7 @@ class OpenRun:
         if former is None or former == digest(parts):
             return former is not None
         with self.artifact(names.fingerprint_file(stage)) as path:
-            changes = describe_changes(parts, json.loads(path.read_text()))
+            changes = describe_changes(parts, read_json(path))
         say(f"{stage}: not reusing the results of run {self.id}, changed: {changes}")
         return False
 

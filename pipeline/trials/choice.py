@@ -13,6 +13,8 @@ from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config, DataFacts
+from pipeline.errors import PipelineError
+from pipeline.files import parse_json
 from pipeline.text import say
 from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
@@ -107,7 +109,12 @@ class Chooser:
         run_id = self._run.id
         tags = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data.tags
         prefix = names.choice_tag("")
-        stored = {key.removeprefix(prefix): json.loads(tags[key]) for key in tags if key.startswith(prefix)}
+        try:
+            stored = {key.removeprefix(prefix): parse_json(tags[key]) for key in tags if key.startswith(prefix)}
+            if not all(isinstance(choice["choice"], dict) for choice in stored.values()):
+                raise ValueError("it holds no choice")
+        except (KeyError, TypeError, ValueError) as error:
+            raise PipelineError(f"run {run_id}: one of its tags {prefix}… cannot be used: {error}") from error
         return {**stored, **self._own}
 
     def runs(self, known: Mapping[str, dict[str, Any]]) -> dict[str, MlflowRun]:

@@ -58,6 +58,9 @@ def test_the_command_line_wins(tmp_path: Path) -> None:
         ("config: page", "has an unknown option 'config'"),
         ("epochs: many", "'many' is not an integer from 1 to 100,000"),
         (b"\xff\xfe\x00", "it is not UTF-8 text"),
+        ("[" * 20_000, "is nested too deeply; it must hold lines such as 'epochs: 5'"),
+        ("model: unet:width=" + "1" * 5000, "is not an integer from 1 to 1,024"),
+        ("epochs: " + "1" * 5000, "is not an integer from 1 to 100,000"),
         (None, "cannot be read: No such file or directory; allowed: a file, or a preset: best, blind, fast, page"),
     ],
 )

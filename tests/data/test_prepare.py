@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import io
 import json
 import lzma
 import os
@@ -11,6 +12,8 @@ import shutil
 import struct
 import subprocess
 import sys
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +24,14 @@ from PIL import Image
 from torchvision import datasets
 
 from pipeline.config import Config
+from pipeline.data import prepared
 from pipeline.data.images import Images, Levels, Part
 from pipeline.data.prepared import load_prepared, prepared_folder
 from pipeline.data.sources import Division
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.data.sources.torchvision_sets import TorchvisionSet
 from pipeline.errors import PipelineError
+from pipeline.files import sha256_file
 from pipeline.stages.prepare import prepare, split
 
 BUNDLE = PROJECT / "pipeline" / "data" / "sources" / "mnist"
@@ -314,3 +319,61 @@ def test_a_read_only_data_folder_is_one_line(cli: Cli, tmp_path: Path) -> None:
     done = cli("prepare", "--data-dir", "data/below")
     assert done.code in (1, 2)
     assert len(done.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["[" * 20_000, "[]", "3", '{"files": [], "digest": 1}', '{"files": {"train.npy": [1]}, "source": 3}', "\xff"],
+)
+def test_a_manifest_of_any_content_is_refused_in_one_line(tmp_path: Path, text: str) -> None:
+    made = config(tmp_path)
+    folder = prepared_folder(made)
+    folder.mkdir(parents=True)
+    (folder / "manifest.json").write_text(text, encoding="latin-1")
+    with pytest.raises(PipelineError, match=str(folder)):
+        load_prepared(made)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        np.zeros((2, 1), np.uint8),
+        np.zeros((2, 1, 28, 28), np.float64),
+        np.zeros((2, 1, 0, 28), np.uint8),
+        {"arr_0": np.zeros(28, np.uint8)},
+        {"arr_0": np.zeros((1, 28, 28), np.int64)},
+    ],
+)
+def test_arrays_that_are_no_images_are_refused(tmp_path: Path, content: np.ndarray | dict[str, np.ndarray]) -> None:
+    with pytest.raises(PipelineError, match="does not hold what it must"):
+        load_prepared(forged(tmp_path, content))
+
+
+def test_bytes_are_not_taken_for_the_addresses_of_objects(tmp_path: Path) -> None:
+    made = forged(tmp_path, {"arr_0": np.zeros((1, 8, 8), np.int64)}, lambda data: data.replace(b"'<i8'", b"'|O' "))
+    with pytest.raises(PipelineError, match="holds objects"):
+        load_prepared(made)
+
+
+def forged(
+    folder: Path, content: np.ndarray | dict[str, np.ndarray], change: Callable[[bytes], bytes] = lambda data: data
+) -> Config:
+    """Prepared data whose checksums are right, but not its training images."""
+    made = config(folder)
+    place = prepared_folder(made)
+    place.mkdir(parents=True)
+    file = io.BytesIO()
+    if isinstance(content, dict):
+        with zipfile.ZipFile(file, "w") as archive:
+            for key, array in content.items():
+                member = io.BytesIO()
+                np.save(member, array)
+                archive.writestr(f"{key}.npy", change(member.getvalue()))
+    else:
+        np.save(file, content)
+    name = "train.npz" if isinstance(content, dict) else "train.npy"
+    (place / name).write_bytes(file.getvalue())
+    files = {name: {"sha256": sha256_file(place / name), "dtype": "uint8"}}
+    manifest = {"files": files, "digest": prepared._digest(files, Levels())}
+    (place / "manifest.json").write_text(json.dumps(manifest))
+    return made

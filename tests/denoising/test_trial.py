@@ -107,11 +107,11 @@ def test_what_would_never_answer(
     path = write(tmp_path / "model.onnx", nodes())
     with pytest.raises(ArgumentError) as caught:
         open_model(path)
-    assert str(caught.value).startswith(f"--model: {path} is not opened: ")
+    assert str(caught.value).startswith(f"--model: {path} cannot be opened: ")
     assert reason in str(caught.value)
     assert not (tmp_path / "cache" / "denoise-pipeline").exists()
     if nodes is not slow:
-        with pytest.raises(PipelineError, match="is not opened"):
+        with pytest.raises(PipelineError, match="cannot be opened"):
             read_onnx(path, "unet", "")
 
 
