@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pipeline.errors import ArgumentError
 from pipeline.files import cache_folder, sha256_bytes, sha256_file
+from pipeline.text import say
 
 SECONDS = 60.0  # for an answer on a tiny image, which takes one or two
 _MEMORY = 16 * 2**30  # bytes of address space, where the system can limit it; most of it is reserved and never used
@@ -83,7 +84,7 @@ def _try(path: str) -> int:
             return _FOREIGN  # whoever opens it says what it is
         session.run(None, {noisy.name: np.zeros(shape, np.float32)})
     except Exception as error:  # onnxruntime raises errors of its own
-        print(" ".join(str(error).split())[:500])
+        say(" ".join(str(error).split())[:500])
         return _GIVEN_UP
     return 0
 
