@@ -139,7 +139,7 @@ def test_gray_through_a_model_in_colour_stays_gray(folder: Path, address: str, b
 def test_colour_through_a_model_of_gray_keeps_its_colours(browser: Any, tmp_path: Path) -> None:
     folder, colour = write_handoff(tmp_path / "photo-gray", 1), picture(60, 70)
     Image.fromarray(colour).save(tmp_path / "colour.png")
-    with serve_demo(folder) as address:
+    with serve_demo(folder, whole=False) as address:
         page = Page(browser, address, tmp_path)
         assert page.text("about").startswith("This model removes noise from gray photographs.")
         page.choose(tmp_path / "colour.png")
@@ -205,7 +205,7 @@ def test_it_says_when_a_picture_is_unlike_those_of_the_training(browser: Any, tm
     (folder / "manifest.json").write_text(json.dumps(manifest))
     blocks = np.kron(picture(12, 15), np.ones((9, 9, 1), np.uint8))
     model = open_model(folder / "model.onnx")
-    with serve_demo(folder) as address:
+    with serve_demo(folder, whole=False) as address:
         page = Page(browser, address, tmp_path)
         for gray in (False, True):
             for name, pixels in {"noise": picture(90, 120), "blocks": blocks}.items():
@@ -268,7 +268,7 @@ def test_noisy_test_images_without_clean_ones_get_no_noise_and_no_psnr(browser: 
     (folder / "samples" / "0_clean.png").rename(folder / "samples" / "0_noisy.png")
     manifest = json.loads((folder / "manifest.json").read_text())
     (folder / "manifest.json").write_text(json.dumps(manifest | {"samples_are_clean": False}))
-    with serve_demo(folder) as address:
+    with serve_demo(folder, whole=False) as address:
         page = Page(browser, address, tmp_path)
         page.wait()
     assert (page.text("left-name"), page.text("level")) == ("as chosen", "none")
