@@ -67,9 +67,7 @@ def test_files_of_every_kind_keep_names_depth_and_colour(trained: Trained, photo
     np.save(source / "colour16.npy", colour(photo).astype(np.uint16) * 257)
 
     # The receiving team has no torch.
-    done = without(
-        ("torch", "mlflow"), "denoise", "--model", trained.handoff, source, "--output", tmp_path / "out"
-    )
+    done = without(("torch", "mlflow"), "denoise", "--model", trained.handoff, source, "--output", tmp_path / "out")
     assert (done.code, done.err) == (0, ""), done
     assert done.out == (
         "denoise: small, each channel by itself: 6 files; small: 11 files\n"
