@@ -3,7 +3,8 @@
 From pictures that it knows, a denoiser removes noise, which has little to do from one pixel to the next. From others it
 removes lines and surfaces as well, whose neighbouring pixels are alike. So what it removed is judged by the correlation
 of neighbours, held against the same of the model's own test images, which `export` writes into the file: some of it is
-always there, as noise that was clipped to [0, 1] has a mean, and as cameras' noise has grain.
+always there, as noise that was clipped to [0, 1] has a mean. Models of noise with grain are not judged: what they
+rightly remove is as alike as structure.
 
 The demo page and MLflow's model judge by the same formula (`handoff/files/demo/denoiser.js`,
 `handoff/mlflow_loader.py`).

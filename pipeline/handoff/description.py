@@ -42,7 +42,7 @@ class Description:
     dataset: Mapping[str, Any]  # the manifest of the prepared data
     test_images: int
     halo: int  # pixels around a tile of a large image, see `pipeline.denoising.tiling`
-    familiar: Limits  # what the model removes from its test images
+    familiar: Limits | None  # what the model removes from its test images; None if that may be structure
     accepted: tuple[float, float]  # an image with values outside this range is not a noisy image
     scores: Mapping[str, Mapping[str, Mapping[str, float]]]  # {label of the noise: {denoiser: {metric: mean}}}
     commit: str | None  # git commit of the source
@@ -130,7 +130,7 @@ class Description:
             "accepted_range": f"{self.accepted[0]:g} {self.accepted[1]:g}",
             "output_range": "[0, 1]",
             "halo": str(self.halo),
-            "removed_correlation": str(self.familiar),
+            **({"removed_correlation": str(self.familiar)} if self.familiar else {}),
             "clip_input": json.dumps(config.clip_input),
             "model": config.model_name,
             "parameters": str(self.parameters),

@@ -205,7 +205,7 @@ def _manifest(
         "channels": description.channels,
         "accepted_range": list(description.accepted),
         "halo": description.halo,
-        "removed_correlation": [float(number) for number in str(description.familiar).split()],
+        **({"removed_correlation": [*map(float, str(familiar).split())]} if (familiar := description.familiar) else {}),
         "white": description.levels.white,
         "black": description.levels.black,
         "pixel_type": description.pixel_type,

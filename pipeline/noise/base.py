@@ -36,6 +36,11 @@ class Noise:
         return False
 
     @property
+    def has_grain(self) -> bool:
+        """Whether that of neighbouring pixels goes together."""
+        return False
+
+    @property
     def level(self) -> float:
         """The standard deviation, where this is white Gaussian noise of one known level; else 0."""
         return 0.0

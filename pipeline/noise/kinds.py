@@ -151,6 +151,10 @@ class QuantizationNoise(Noise):
         if self.levels.low < 2:
             raise PipelineError(f"--noise quantization: levels {self.levels} must be 2 or more")
 
+    @property
+    def has_grain(self) -> bool:
+        return True
+
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         steps = self.levels.values(clean, self.draw, generator).round_().clamp_(min=2) - 1
         return (clean * steps).round_().div_(steps)
@@ -167,6 +171,10 @@ class CorrelatedNoise(Noise):
     variance: Range = Range(0.01, 0.01)
     blur: Range = Range(0.7, 0.7)
     draw: str = "sqrt"
+
+    @property
+    def has_grain(self) -> bool:
+        return True
 
     def __call__(self, clean: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
         import torch
@@ -270,6 +278,10 @@ class Clipped(Noise):
         return self.noise.is_recorded
 
     @property
+    def has_grain(self) -> bool:
+        return self.noise.has_grain
+
+    @property
     def spec(self) -> str:
         return f"{self.noise.spec} clipped"  # for display: `make_noise` takes clipping as an argument
 
@@ -300,6 +312,10 @@ class Mixed(Noise):
             if turn < len(clean):
                 noisy[turn :: len(self.noises)] = noise(clean[turn :: len(self.noises)], generator)
         return noisy
+
+    @property
+    def has_grain(self) -> bool:
+        return any(noise.has_grain for noise in self.noises)
 
     @property
     def spec(self) -> str:

@@ -50,6 +50,10 @@ class SensorNoise(Noise):
         if self.shot.low == 0:
             raise PipelineError(f"--noise sensor: shot {self.shot} must be above 0")
 
+    @property
+    def has_grain(self) -> bool:
+        return True
+
     def _options(self) -> dict[str, str]:
         """Only those that differ from a usual camera's: all of them would make long names."""
         defaults = {field.name: str(field.default) for field in fields(self)}

@@ -165,7 +165,8 @@ def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
 
 
 def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: str) -> Description:
-    noisy = real_probes(inputs.data.test, inputs.config.training_noise)
+    noise = inputs.config.training_noise
+    noisy = real_probes(inputs.data.test, noise)
     return Description(
         name=name,
         config=inputs.config,
@@ -176,7 +177,7 @@ def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: 
         dataset=inputs.data.manifest,
         test_images=len(inputs.data.test),
         halo=halo(model, inputs.data.channels),
-        familiar=Limits.of(noisy, lambda images: _denoised(model, images)),
+        familiar=None if noise.has_grain else Limits.of(noisy, lambda images: _denoised(model, images)),
         levels=inputs.data.levels,
         pixel_type=str(inputs.data.dtype),
         # A little more than the range of real noisy images. Of 8-bit pixels, only almost black images are inside.

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import skimage.data
-from conftest import run_cli
+from conftest import PROJECT, run_cli
 from PIL import Image, ImageDraw, ImageFont
 from scipy.ndimage import maximum_filter
+
+from pipeline.denoising.familiarity import ADVICE
 
 SIDE = 192
 SIGMA = {"sky": 10}  # of 255; 25 for the others
@@ -67,6 +71,16 @@ def denoised(clean: Pictures, noisy: Pictures, tmp_path_factory: pytest.TempPath
         for kind in ("clean", "noisy")
     )
     return from_clean, from_noisy
+
+
+def test_only_the_model_of_digits_warns_of_photographs(noisy: Pictures, tmp_path: Path) -> None:
+    """Those for photographs do not, as `denoised` shows."""
+    Image.fromarray(noisy["camera"]).save(tmp_path / "camera.png")
+    handoff = PROJECT / "artifacts" / "mnist-blind"
+    digits = sorted((handoff / "samples").glob("*_noisy.png"))
+    done = run_cli("denoise", "--model", handoff, "camera.png", *digits, "--output", "out", cwd=tmp_path)
+    assert (done.code, len(digits)) == (0, 10)
+    assert done.err == f"warning: camera.png: {ADVICE}\n"
 
 
 def psnr(found: np.ndarray, wanted: np.ndarray) -> float:

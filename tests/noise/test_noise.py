@@ -88,6 +88,19 @@ def test_correlated_noise_has_grain() -> None:
         assert _neighbours(noise) == pytest.approx(math.exp(-1 / (4 * blur**2)), abs=0.03)
 
 
+@pytest.mark.parametrize(
+    "spec", ["gaussian", "poisson", "speckle", "salt-pepper", "poisson-gaussian", "correlated", "sensor"]
+)
+def test_noise_with_grain_is_told_from_the_rest(spec: str) -> None:
+    clean = torch.full((4, 1, 64, 64), 0.5)
+    noise = make_noise(spec, "0.01")
+    difference = noise(clean, torch.Generator().manual_seed(0)) - clean
+    correlation = (difference[..., 1:] * difference[..., :-1]).mean() / difference.square().mean()
+    assert noise.has_grain == (correlation > 0.1)
+    assert make_noise(f"gaussian+{spec}", "0.01").has_grain == noise.has_grain
+    assert make_noise(spec, "0.01", True).has_grain == noise.has_grain
+
+
 def test_salt_and_pepper_hit_the_share_asked_for() -> None:
     noisy = make_noise("salt-pepper:amount=0.2")(gray(0.5).expand(-1, 3, -1, -1), seeded())
     assert (noisy == 0).float().mean().item() == pytest.approx(0.1, rel=0.03)
