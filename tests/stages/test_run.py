@@ -170,9 +170,10 @@ print(np.abs(session.run(["denoised"], {"noisy": read("input_0")})[0] - read("ou
     assert 0 <= float(done.stdout) < 1e-5
 
 
-def test_the_example_in_the_card_runs(trained: Trained) -> None:
+def test_the_examples_in_the_card_run(trained: Trained) -> None:
     card = (trained.handoff / "MODEL_CARD.md").read_text()
-    (example,) = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    model, options = re.findall(r"```python\n(.*?)```", card, re.DOTALL)
+    example = model + options + model.splitlines()[-1]  # run with these options, too
     example += "\nassert denoised.shape == noisy.shape and 0 <= denoised.min() and denoised.max() <= 1\n"
     done = subprocess.run(
         [sys.executable, "-c", example], cwd=trained.handoff, capture_output=True, text=True, timeout=60
