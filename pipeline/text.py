@@ -10,8 +10,6 @@ import re
 from pathlib import Path
 from urllib.parse import quote
 
-import click
-
 _HIDDEN = "***"
 _USER = re.compile(r"(?<=://)[^/?#\s]*@")  # of an address, with the password
 _QUERY = re.compile(r"(?i)([?&](?:[\w-]*password|pwd|[\w-]*token|[\w-]*secret|[\w-]*signature|sig)=)[^&#\s'\"]+")
@@ -47,6 +45,8 @@ def say(*lines: str, err: bool = False) -> None:
         lines: what to print.
         err: on stderr.
     """
+    import click  # whoever only reads and denoises does without
+
     for line in lines:
         click.echo(shown(line), err=err)
 

@@ -21,6 +21,7 @@ from pyspark.sql import functions as F  # noqa: N812
 import pipeline
 from pipeline.data.image_files import SUFFIXES
 from pipeline.denoising.model import located_model
+from pipeline.denoising.trial import check_model
 from pipeline.errors import PipelineError
 
 # The columns that a collection may have: first a key, last an image.
@@ -29,7 +30,16 @@ _PACKAGE = Path(pipeline.__file__).parent
 _WORKERS_NEED = [  # modules of the pipeline
     path.relative_to(_PACKAGE)
     for pattern in (
-        *("__init__.py", "config.py", "errors.py", "files.py", "spec.py", "models/__init__.py", "noise/*.py"),
+        *(
+            "__init__.py",
+            "config.py",
+            "errors.py",
+            "files.py",
+            "spec.py",
+            "text.py",
+            "models/__init__.py",
+            "noise/*.py",
+        ),
         *("data/__init__.py", "data/image*.py", "data/levels.py", "data/transparency.py", "data/formats/*.py"),
         "denoising/*.py",
     )
@@ -55,6 +65,7 @@ def denoise_collection(spark: SparkSession, model: str, source: str, output: str
         PySparkException, Py4JJavaError: the input cannot be read, or the output cannot be written.
     """
     with tempfile.TemporaryDirectory() as scratch, located_model(model) as file:
+        check_model(file)  # here, and not by every worker
         images = _read(spark, source)
         columns = FILES if FILES[-1] in images.columns else PIXELS
         key, image = columns[0], columns[-1]

@@ -26,7 +26,7 @@ class RowModel:
     """The model in the .onnx file `path`, for `spark_udf`."""
 
     def __init__(self, path: str) -> None:
-        self._model = open_model(Path(path), threads=1)  # Spark runs a worker on every core
+        self._model = open_model(Path(path), threads=1, is_tried=True)  # Spark runs a worker on every core
 
     def predict(self, rows: pd.DataFrame, params: dict[str, Any] | None = None) -> pd.DataFrame:
         """Denoise the images in `rows` and return them in the same form.

@@ -186,6 +186,7 @@ def open_model(
     black: float | None = None,
     strength: float = 1.0,
     best: bool = False,
+    is_tried: bool = False,
 ) -> Model:
     """Open an .onnx file in onnxruntime.
 
@@ -195,6 +196,7 @@ def open_model(
         white, black: the pixel values of pictures that stand for 1 and 0. By default what the file says, for pictures
             of the type that it was trained on, and else the range of their type.
         strength, best: see `Model`.
+        is_tried: it has passed `check_model`.
 
     Raises:
         ArgumentError: the file cannot be opened, or is not a float model of this pipeline.
@@ -202,7 +204,8 @@ def open_model(
     import onnxruntime
 
     try:
-        check_model(path)
+        if not is_tried:
+            check_model(path)
     except (ArgumentError, OSError) as error:
         raise ArgumentError(f"--model: {error}") from error
     options = onnxruntime.SessionOptions()

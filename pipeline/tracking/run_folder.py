@@ -30,6 +30,9 @@ def lock_run(data_dir: str, run_id: str = "") -> Iterator[Path]:
         PipelineError: another process has locked it, or it cannot be made.
     """
     folder = run_folder(data_dir, run_id or f"new-{uuid.uuid4().hex}")
+    for left in folder.parent.glob("new-*/"):  # by a process that was killed
+        if is_empty(left):
+            remove_empty(left)
     lock = _lock_of(folder)
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -15,6 +15,12 @@ from pipeline.config import Config
 from pipeline.tracking import names
 
 
+@pytest.fixture(autouse=True)
+def _in_the_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the first experiment of a store, which MLflow makes, then keeps its artifacts."""
+    monkeypatch.chdir(tmp_path)
+
+
 def make_run(folder: Path, config: Mapping[str, object], **tags: str) -> str:
     """A run in the store of a folder, with such a config."""
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
