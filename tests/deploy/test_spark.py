@@ -94,8 +94,7 @@ def test_all_of_mnist_is_what_onnxruntime_makes_of_it(trained: Trained, tmp_path
     )
     order = np.random.default_rng(1).permutation(count)
     pq.write_table(table.take(order), tmp_path / "digits.parquet", row_group_size=10_000)
-    shutil.copytree(trained.cwd / "mlruns", tmp_path / "mlruns")
-    shutil.copy(trained.cwd / "mlflow.db", tmp_path)
+    shutil.copy(trained.cwd / "mlflow.db", tmp_path)  # which leads to the model where it is
 
     done = submit(
         tmp_path, "--model", "models:/digits/1", "--input", "digits.parquet", "--output", tmp_path / "out.parquet"
