@@ -29,7 +29,6 @@ from pipeline.tracking import names
 
 HANG = 1800  # seconds after which a process counts as hung: limits are not there to time work
 PROJECT = Path(__file__).parent.parent
-HANG = 1800  # seconds after which something hangs: no test takes as long, not even on a busy machine
 
 # Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
 os.environ["OMP_NUM_THREADS"] = "1"
