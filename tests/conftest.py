@@ -24,6 +24,7 @@ from server import free_port
 from warm import forkserver, run_forked
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
+from pipeline.denoising.familiarity import ADVICE
 from pipeline.files import sha256_file
 from pipeline.tracking import names
 
@@ -108,6 +109,11 @@ def cli(tmp_path: Path) -> Cli:
 def digits() -> np.ndarray:
     """The 10,000 real test digits, uint8 [N, 28, 28]."""
     return BundledMNIST().images()[1][:, 0].copy()
+
+
+def without_advice(err: str) -> str:
+    """What a command said, less the warnings of pictures that a model for digits does not know."""
+    return "".join(line for line in err.splitlines(keepends=True) if not line.endswith(f"{ADVICE}\n"))
 
 
 def write_digits(folder: Path, digits: np.ndarray) -> Path:
