@@ -12,11 +12,14 @@ from functools import partial
 from pathlib import Path
 
 import mlflow
-from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_tables, create_sqlalchemy_engine
+from mlflow.store.db.utils import _get_latest_schema_revision, _initialize_tables
 from mlflow.utils.file_utils import local_file_uri_to_path
 from mlflow.utils.uri import is_local_uri
+from sqlalchemy import create_engine
+from sqlalchemy.pool import StaticPool
 
 from pipeline.errors import PipelineError
+from pipeline.files import write_file
 
 _ARTIFACTS = "mlruns"  # where MLflow keeps those of a store in SQLite, in the folder that it was first used in
 # Where it writes down the path of that folder.
@@ -43,22 +46,12 @@ class DatabaseError(PipelineError):
 def make(database: Path) -> None:
     """Make a database with all tables.
 
-    It is made beside its place and renamed: of a process that is killed meanwhile, MLflow would leave some of the
-    tables, which no later one could complete.
+    It is made in memory and written as one file: of a process that is killed meanwhile, MLflow would leave some of the
+    tables, which no later one could complete, and it would wait for the disk after each of its migrations.
     """
-    database = database.resolve()
-    scratch = database.with_name(f".{database.name}.new")
-    files = [scratch, scratch.with_name(f"{scratch.name}-journal")]
-    for file in files:
-        file.unlink(missing_ok=True)
-    try:
-        engine = create_sqlalchemy_engine(f"sqlite:///{scratch}")
-        _initialize_tables(engine)
-        engine.dispose()
-        scratch.replace(database)
-    finally:
-        for file in files:
-            file.unlink(missing_ok=True)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        _initialize_tables(create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool))
+        write_file(database.resolve(), connection.serialize(), sync=True)
 
 
 @contextmanager

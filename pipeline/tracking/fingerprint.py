@@ -7,6 +7,7 @@ import hashlib
 import json
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 from pathlib import Path
@@ -45,7 +46,7 @@ def fingerprint(
     return {
         **{name: str(value) for name, value in sorted(inputs.items()) if value is not None},
         **{name: version(name) for name in packages},
-        **{_shown(path): _source_digest(path) for path in sorted(_closure(module, frozenset(ignore)))},
+        **{_shown(path): _source(path).digest for path in sorted(_closure(module, frozenset(ignore)))},
         **{_shown(path): sha256_file(path) for path in sorted(files)},
     }
 
@@ -93,7 +94,7 @@ def _closure(module: str, ignore: frozenset[str]) -> frozenset[Path]:
         path = None if name in ignore else _file(name)
         if path is not None and path not in found:
             found.add(path)
-            waiting.extend(_imports(ast.parse(path.read_text())))
+            waiting.extend(_source(path).imports)
     return frozenset(found)
 
 
@@ -102,12 +103,38 @@ def _file(module: str) -> Path | None:
     return next((file for file in (path.with_suffix(".py"), path / "__init__.py") if file.is_file()), None)
 
 
+@dataclass(frozen=True)
+class _Source:
+    """What counts of a file.
+
+    Attributes:
+        imports: the names of modules of the package in it: those it imports, anywhere, and those in a text.
+        digest: SHA-256 of what it does: comments, docstrings and layout do not count.
+    """
+
+    imports: frozenset[str]
+    digest: str
+
+
+@cache
+def _source(path: Path) -> _Source:
+    tree = ast.parse(path.read_text())
+    imports = frozenset(_imports(tree))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
+            first = node.body[0] if node.body else None
+            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
+                node.body.pop(0)
+    return _Source(imports, hashlib.sha256(ast.dump(tree).encode()).hexdigest())
+
+
 def _imports(tree: ast.AST) -> Iterator[str]:
-    """The names of modules of the package in a module: those it imports, anywhere, and those in a text."""
-    for node in ast.iter_child_nodes(tree):
+    waiting = [tree]
+    while waiting:
+        node = waiting.pop()
+        names: Iterable[str] = ()
         if isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING":
             continue
-        names: list[str] = []
         if isinstance(node, ast.Import):
             names = [alias.name for alias in node.names]
         elif isinstance(node, ast.ImportFrom) and node.module:
@@ -115,16 +142,4 @@ def _imports(tree: ast.AST) -> Iterator[str]:
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             names = [node.value.partition(":")[0]]  # for `import_module`
         yield from (name for name in names if _MODULE.fullmatch(name))
-        yield from _imports(node)
-
-
-@cache
-def _source_digest(path: Path) -> str:
-    """SHA-256 of what a file does: comments, docstrings and layout do not count."""
-    tree = ast.parse(path.read_text())
-    for node in ast.walk(tree):
-        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
-            first = node.body[0] if node.body else None
-            if isinstance(first, ast.Expr) and isinstance(first.value, ast.Constant):
-                node.body.pop(0)
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()
+        waiting.extend(ast.iter_child_nodes(node))

@@ -49,7 +49,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def of_train(folder: Path, **inputs: object) -> dict[str, str]:
     module._closure.cache_clear()
-    module._source_digest.cache_clear()
+    module._source.cache_clear()
     return dict(
         fingerprint(
             "pipeline.stages.train",
