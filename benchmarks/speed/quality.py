@@ -58,7 +58,7 @@ def page(data: PreparedData, seed: int) -> tuple[float, float]:
     """Seconds and test PSNR of the page's own loop: torchvision's MNIST, DataLoader, ten epochs; the clean target."""
     torch.manual_seed(seed)
     loaders = [
-        DataLoader(_torchvision_mnist(np.asarray(part.images)), batch_size=64, shuffle=True)
+        DataLoader(torchvision_mnist(np.asarray(part.images)), batch_size=64, shuffle=True)
         for part in (data.train, data.validation)
     ]
     model = build_model("autoencoder")
@@ -81,7 +81,7 @@ def page(data: PreparedData, seed: int) -> tuple[float, float]:
     return time.perf_counter() - began, test_psnr(model, data)
 
 
-def _torchvision_mnist(images: np.ndarray) -> torchvision.datasets.MNIST:
+def torchvision_mnist(images: np.ndarray) -> torchvision.datasets.MNIST:
     with tempfile.TemporaryDirectory() as folder:
         raw = Path(folder) / "MNIST" / "raw"
         raw.mkdir(parents=True)
