@@ -1,6 +1,11 @@
 """The failures that a user can cause or fix; each is reported in one line."""
 
+import re
+
 from pipeline.text import shown
+
+# What torch says, of the memory of the machine and that of a graphics card.
+_NO_MEMORY = re.compile(r"out of memory|can't allocate memory|not enough memory")
 
 
 class PipelineError(Exception):
@@ -33,6 +38,9 @@ def one_line(error: BaseException) -> str:
             text = f"{error.filename or 'the system'}: {error.strerror}"
         case RuntimeError(args=["Could not determine home directory."]):  # of `Path.home`, which MLflow asks on import
             text = "this user has no home folder, which MLflow needs: set HOME to a folder that may be written to"
+        case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
+            said = str(error) or "Python got none"
+            text = f"no memory left: {said}; a training needs less with a smaller --batch-size, --crop or --size"
         case _:
             text = f"{type(error).__name__}: {error}"
     return shown(" ".join(text.split()))

@@ -78,6 +78,7 @@ def run_command(
     from pipeline.stages.export import check_variants, export
     from pipeline.stages.prepare import prepare
     from pipeline.stages.train import assist, train
+    from pipeline.tracking.endings import tell
 
     if launcher.rank() > 0:
         assist(options["device"])
@@ -100,6 +101,7 @@ def run_command(
             export(config, run, folder, variants, asked["register"], wanted, force)
         except QualityError as error:  # the run is finished all the same: its model is trained and scored
             refused = error
+            tell(run, error)
     if refused:
         raise refused
     say(f"run: {run.id}; compare runs with: python -m pipeline ui")

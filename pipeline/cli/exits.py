@@ -22,6 +22,7 @@ from pipeline.errors import ArgumentError, ParityError, PipelineError, QualityEr
 from pipeline.launcher import in_mlflow_run, stop_with_launcher
 from pipeline.signals import Stopped, install
 from pipeline.text import say, shown
+from pipeline.tracking.console import kept
 
 
 class ExitCode(IntEnum):
@@ -72,6 +73,12 @@ def run_to_exit(cli: click.Group, words: list[str], prog_name: str) -> NoReturn:
     os.umask(os.umask(0o002) | 0o002)  # what is written here, not everybody may change
     if in_mlflow_run():
         stop_with_launcher()
+    with kept(words):
+        sys.exit(_run(cli, words, prog_name))
+
+
+def _run(cli: click.Group, words: list[str], prog_name: str) -> int:
+    """Run the command line, and say how it ended; the exit code."""
     state = {"debug": False}  # the option --debug sets it
     try:
         code = cli.main(words, prog_name=prog_name, standalone_mode=False, obj=state)
@@ -86,7 +93,7 @@ def run_to_exit(cli: click.Group, words: list[str], prog_name: str) -> NoReturn:
     unsent = _unsent()
     for line in unsent:
         say(f"Tracking: {line}. Send them with: python -m pipeline doctor --fix", err=True)
-    sys.exit(code or (ExitCode.UNSENT if unsent else ExitCode.DONE))
+    return code or (ExitCode.UNSENT if unsent else ExitCode.DONE)
 
 
 def fail(message: str, code: int) -> NoReturn:
@@ -141,9 +148,6 @@ def _unsent() -> list[str]:
 def _end_project_run(error: BaseException, debug: bool) -> None:
     """End the run that `mlflow run` has made for this process, and that nothing has opened yet, with the reason."""
     if run_id := os.environ.get("MLFLOW_RUN_ID"):
-        from pipeline.tracking.store import end_run
+        from pipeline.tracking.endings import end_run
 
-        if isinstance(error, Stopped):
-            end_run(run_id, "KILLED")
-        else:
-            end_run(run_id, "FAILED", shown(" ".join(_message(error, debug).split())))
+        end_run(run_id, error, shown(" ".join(_message(error, debug).split())))

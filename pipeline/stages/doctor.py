@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PipelineError, counted, one_line
 from pipeline.files import finish_folder, unfinished_folders
 from pipeline.text import say
-from pipeline.tracking import names, queries, store
+from pipeline.tracking import endings, names, queries, store
 from pipeline.tracking.database import DatabaseError, open_database
 from pipeline.tracking.opening import open_spool
 from pipeline.tracking.run_folder import in_use, is_empty, lock_run, remove_empty
@@ -190,12 +190,10 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
 
 
 def _end(run: MlflowRun) -> str:
-    client, run_id = store.connect(), run.info.run_id
+    run_id = run.info.run_id
     parts = queries.search_runs(run.info.experiment_id, f"tags.`{names.PARENT}` = '{run_id}'")
     is_resumable = names.SEED in run.data.tags or bool(parts)  # a training with its config, or a sweep with its trials
-    client.set_tag(run_id, names.INTERRUPTED, "process vanished")
-    client.set_tag(run_id, names.RESUMABLE, str(is_resumable).lower())
-    client.set_terminated(run_id, "KILLED")
+    endings.settle(run, is_resumable)
     return "marked as KILLED; " + (f"continue it with: --resume {run_id}" if is_resumable else "it had not begun")
 
 

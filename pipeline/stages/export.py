@@ -34,7 +34,7 @@ from pipeline.reports import rendering
 from pipeline.scoring.quality import Quality, Wanted
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.text import say
-from pipeline.tracking import names, queries, registry
+from pipeline.tracking import endings, names, queries, registry
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
@@ -106,6 +106,7 @@ def export(
         _print(folder, proof, config.training_noise.label)
     if register:
         _register(inputs, model_id, register, sha256_file(folder / MODEL), run.facts()["parameters"])
+    endings.take_back(run)
     return folder
 
 

@@ -41,7 +41,8 @@ FOLDER = "folder"  # on that host
 INTERRUPTED = "interrupted"  # by what; "" if it was resumed
 RESUMABLE = "resumable"  # "true" or "false"
 ERROR = "error"  # why it failed, in one line; "" if it was resumed
-FAILED = "Failed: "  # what the description begins with, then
+# What the description begins with where a run failed, was interrupted, or has a model that is not good enough.
+FAILED, KILLED, REFUSED = "Failed: ", "Killed: ", "No hand-off: "
 
 # Tags that tie runs together.
 PARENT = "mlflow.parentRunId"  # id of the run that this one is part of
@@ -90,6 +91,10 @@ EVALUATION = "test.json"  # what `evaluate` found
 SAMPLES = "samples.npz"  # the images that it showed, as arrays called `SAMPLE`
 SAMPLE = "clean", "noisy", "denoised"
 REPORT = "report.html"
+CONSOLE = "console.log"  # what was printed
+TRACEBACK = "traceback.txt"  # of what it failed with last
+ENVIRONMENT = "environment.json"  # the machine and the packages
+SOURCE_DIFF = "source.diff"  # how the source was edited since the commit
 HANDOFF = "handoff"  # the folder
 PARITY_JSON = "parity/parity_report.json"
 PARITY_MARKDOWN = "parity/parity_report.md"

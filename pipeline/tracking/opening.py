@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import socket
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 
 from pipeline.config import Config
-from pipeline.errors import ArgumentError, one_line
+from pipeline.errors import ArgumentError, ParityError, QualityError
 from pipeline.signals import Stopped
-from pipeline.tracking import names, store
-from pipeline.tracking.git import git_tags
+from pipeline.text import without_secrets
+from pipeline.tracking import console, endings, names, store
+from pipeline.tracking.environment import describe_environment
+from pipeline.tracking.git import git_tags, source_diff
 from pipeline.tracking.run import OpenRun
 from pipeline.tracking.run_folder import lock_run
 from pipeline.tracking.spool import Spool
+from pipeline.tracking.system_metrics import system_metrics
 
 _RANDOM_NAME = re.compile(r"[a-z]+-[a-z]+-\d+")  # what MLflow calls a run that nobody named
 
@@ -37,6 +41,9 @@ def start_run(config: Config, parent: str | None = None, trial: str = "") -> Ite
         if trial:
             run.log_tags({names.TRIAL: trial})
         run.log_config(config)
+        run.log_dict(describe_environment(), names.ENVIRONMENT)
+        if diff := source_diff():
+            run.log_text(without_secrets(diff), names.SOURCE_DIFF)
         yield run
 
 
@@ -66,14 +73,14 @@ def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Open
         info = store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info
         opened = False
         try:
-            with _open(run_id, data_dir, ends=True) as run:
+            with _open(run_id, data_dir, ends=True, is_new=True) as run:
                 opened = True
                 if info.run_name is None or _RANDOM_NAME.fullmatch(info.run_name):
                     run.log_tags({names.RUN_NAME: name})
                 yield run
         except BaseException as error:
             if not opened:
-                store.end_run(run_id, "FAILED", one_line(error))
+                endings.end_run(run_id, error)
             raise
 
 
@@ -87,7 +94,7 @@ def project_run(data_dir: str) -> Iterator[OpenRun]:
     """Open the run that `mlflow run` has made for this process, for a stage that has no run of its own."""
     run_id = _take_project_run()
     assert run_id
-    with _open(run_id, data_dir, ends=True) as run:
+    with _open(run_id, data_dir, ends=True, is_new=True) as run:
         yield run
 
 
@@ -129,9 +136,9 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]
     try:
         with _open(run_id, data_dir, ends=False) as run:
             yield run, config
-    except Exception as error:
+    except (Exception, Stopped) as error:
         if own_run:
-            store.set_reason(own_run, one_line(error))
+            endings.set_reason(own_run, error)
         raise
 
 
@@ -157,12 +164,7 @@ def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
     os.environ.pop("MLFLOW_RUN_ID", None)
     with _open(run_id, data_dir, ends=True) as run:
         client.update_run(run_id, "RUNNING")
-        if run.tag(names.INTERRUPTED):
-            run.log_tags({names.INTERRUPTED: "", names.RESUMABLE: "false"})
-        if run.tag(names.ERROR):
-            run.log_tags({names.ERROR: ""})
-            if (run.tag(names.NOTE) or "").startswith(names.FAILED):
-                run.describe("")
+        endings.take_back(run)
         yield run
 
 
@@ -179,17 +181,39 @@ def open_spool(folder: Path, run_id: str) -> Iterator[Spool]:
 
 
 @contextmanager
-def _open(run_id: str, data_dir: str, *, ends: bool) -> Iterator[OpenRun]:
+def _open(run_id: str, data_dir: str, *, ends: bool, is_new: bool = False) -> Iterator[OpenRun]:
     with lock_run(data_dir, run_id) as folder, open_spool(folder, run_id) as spool:
         data = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).data
         run = OpenRun(run_id, folder, spool, data)
-        if not ends:
-            yield run
-            return
-        run.log_tags(_place(folder))
-        try:
-            yield run
-        except BaseException as error:
-            run.end("KILLED" if isinstance(error, Stopped) else "FAILED", error)
-            raise
-        run.end("FINISHED")
+        with _printed(run, is_new):
+            if ends:
+                run.log_tags(_place(folder))
+            try:
+                with system_metrics(run_id, run.log_meanwhile) if ends else nullcontext():
+                    yield run
+            except BaseException as error:
+                if ends:
+                    run.end(endings.status_of(error), error)
+                elif isinstance(error, (ParityError, QualityError)):  # others are about the command, not about the run
+                    endings.tell(run, error)
+                raise
+            else:
+                if ends:
+                    run.end("FINISHED")
+            finally:
+                if not ends:
+                    run.log_console()
+
+
+@contextmanager
+def _printed(run: OpenRun, is_new: bool) -> Iterator[None]:
+    """Keep what is printed inside beside the run, behind what former processes have printed."""
+    path = run.folder / names.CONSOLE
+    if not is_new and not path.exists() and run.has_artifact(names.CONSOLE):  # it exists if a process was killed
+        with run.artifact(names.CONSOLE) as former:
+            shutil.copyfile(former, path)
+    try:
+        with console.follow(path):
+            yield
+    finally:
+        path.unlink(missing_ok=True)

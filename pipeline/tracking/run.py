@@ -19,11 +19,10 @@ from PIL import Image, ImageOps
 
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
-from pipeline.errors import PipelineError, one_line
+from pipeline.errors import PipelineError
 from pipeline.files import inside, read_json, writing
-from pipeline.signals import Stopped
 from pipeline.text import say
-from pipeline.tracking import names, store
+from pipeline.tracking import endings, names, store
 from pipeline.tracking.event_log import Event
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
 from pipeline.tracking.git import git_tags
@@ -262,6 +261,11 @@ class OpenRun:
         with tempfile.TemporaryDirectory() as folder:
             yield store.download(self.id, path, folder)
 
+    def has_artifact(self, name: str) -> bool:
+        """Whether the run has an artifact of this name, which is in no folder. Asks the store."""
+        listed = store.ask(f"run {self.id}", lambda: store.connect().list_artifacts(self.id))
+        return name in self._known.files or name in {entry.path for entry in listed}
+
     def log_onnx(
         self,
         file: Path,
@@ -316,21 +320,28 @@ class OpenRun:
             return None
         return store.connect().get_run(self.id).data.tags[names.MODEL_ID]
 
-    def end(self, status: str, reason: BaseException | None = None) -> None:
-        """Set the run's status, the time of its end, and why it failed or what interrupted it. Never fails."""
-        events: list[Event] = [{"kind": "end", "status": status, "time": _now()}]
-        if reason is not None:
-            if isinstance(reason, Stopped):
-                tags = {names.INTERRUPTED: f"by {reason.name}", names.RESUMABLE: "true"}
-            else:
-                tags = store.reason_tags(one_line(reason))
-                if self.tag(names.NOTE):  # such as a sweep's table
-                    del tags[names.NOTE]
-            events.insert(0, {"kind": "values", "time": _now(), "step": 0, "metrics": {}, "params": {}, "tags": tags})
+    def end(self, status: str, error: BaseException | None = None) -> None:
+        """Set the run's status, the time of its end, what ended it, and what was printed. Never fails."""
         try:
-            self._append(*events)
-        except PipelineError:  # the disk is full; this one call may get through
-            store.end_run(self.id, status, "" if reason is None or isinstance(reason, Stopped) else one_line(reason))
+            with self.together():
+                if error is not None:
+                    endings.tell(self, error)
+                self.log_console()
+                self._append({"kind": "end", "status": status, "time": _now()})
+        except PipelineError as full:  # the disk is full; this one call may get through
+            endings.end_run(self.id, error or full)
+
+    def log_meanwhile(self, metrics: dict[str, float], step: int) -> None:
+        """As `log_metrics`, for another thread than that of the stages: not into the group that is open."""
+        values = {"metrics": metrics, "params": {}, "tags": {}}
+        with suppress(PipelineError):  # a full disk, which whoever logs more than this reports
+            self._spool.append([{"kind": "values", "time": _now(), "step": step, **values}])
+
+    def log_console(self) -> None:
+        """Log what was printed so far, in this process and in former ones, if the disk is not full."""
+        if (printed := self.folder / names.CONSOLE).is_file():
+            with suppress(PipelineError, OSError):
+                self.log_file(printed)
 
     def _values(
         self,

@@ -25,7 +25,6 @@ from pipeline.tracking.database import check, make
 ERRORS = (MlflowException, OSError)  # what a store raises that does not answer, or cannot
 NO_SUCH_THING = ("RESOURCE_DOES_NOT_EXIST", "INVALID_PARAMETER_VALUE")  # error codes, by kind of store
 LIVING = ("RUNNING", "SCHEDULED")  # statuses of a run that is not over
-_MOST_IN_A_TAG = 4000  # characters; MLflow keeps 8,000
 _SETTINGS = {  # unless the user has set them; MLflow reads them whenever it needs them
     "MLFLOW_ALLOW_PICKLE_DESERIALIZATION": "false",  # no pickle is ever read back
     # A server that does not answer is reported after seconds, not after four minutes.
@@ -174,28 +173,6 @@ def create_run(name: str, tags: dict[str, str]) -> str:
         with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
             client.set_experiment_tag(experiment, names.EXPERIMENT_KIND, "custom_model_development")
     return ask("a new run", lambda: client.create_run(experiment, tags=resolve_tags(tags), run_name=name)).info.run_id
-
-
-def end_run(run_id: str, status: str, reason: str = "") -> None:
-    """Set the status of a run that is not over, and why it failed, if the store can be asked just now."""
-    with suppress(*ERRORS, PipelineError):
-        if connect().get_run(run_id).info.status not in LIVING:
-            return
-        if reason:
-            set_reason(run_id, reason)
-        connect().set_terminated(run_id, status)
-
-
-def set_reason(run_id: str, reason: str) -> None:
-    """Have the tags and the description of a run say why it failed, if the store can be asked just now."""
-    with suppress(*ERRORS, PipelineError):
-        for key, value in reason_tags(reason).items():
-            connect().set_tag(run_id, key, value)
-
-
-def reason_tags(reason: str) -> dict[str, str]:
-    """The tags of a run that failed for a reason, which is one line."""
-    return {names.ERROR: reason[:_MOST_IN_A_TAG], names.NOTE: f"{names.FAILED}{reason[:_MOST_IN_A_TAG]}"}
 
 
 def first_line(error: Exception) -> str:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
 from pipeline.text import say
-from pipeline.tracking import names, queries, store
+from pipeline.tracking import endings, names, queries, store
 from pipeline.tracking.run import OpenRun
 from pipeline.tracking.run_folder import in_use
 from pipeline.verification.folder import MANIFEST
@@ -157,7 +157,7 @@ def stopped_trials(parent: str) -> dict[str, MlflowRun]:
     return {
         run.data.tags[names.TRIAL]: run
         for run in queries.children(parent)
-        if names.TRIAL in run.data.tags
+        if {names.TRIAL, names.SEED} <= set(run.data.tags)  # with a config, so that it can be resumed
         and names.PRUNED not in run.data.tags
         and (run.info.status == "KILLED" or (run.info.status == "RUNNING" and not _is_alive(run)))
     }
@@ -176,7 +176,7 @@ def _is_alive(run: MlflowRun) -> bool:
 
 
 def _end_dead(parent: str) -> None:
-    """Mark the trials that were killed as FAILED, which they could not do themselves."""
+    """Mark the trials that were killed, which they could not do themselves."""
     for run in queries.children(parent):
         if run.info.status == "RUNNING" and not _is_alive(run):
-            store.end_run(run.info.run_id, "FAILED")
+            endings.settle(run, is_resumable=names.SEED in run.data.tags)

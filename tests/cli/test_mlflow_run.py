@@ -127,6 +127,9 @@ def test_a_failure_ends_as_failed_with_the_reason(project: Path) -> None:
     assert prepare.data.tags[names.ERROR].startswith("no images in empty; known formats are")
     assert prepare.data.tags[names.NOTE] == f"Failed: {prepare.data.tags[names.ERROR]}"
     assert names.ERROR not in verify.data.tags
+    artifacts = project / "mlruns" / "0" / prepare.info.run_id / "artifacts"
+    assert "Traceback (most recent call last):" in (artifacts / names.TRACEBACK).read_text()
+    assert "Error: no images in empty" in (artifacts / names.CONSOLE).read_text()
 
 
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")

@@ -64,6 +64,12 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert [path.name for path in leftover.parent.iterdir()] == ["small"]
     run = client.get_run(run.info.run_id)
     assert (run.info.status, run.data.tags[names.RESUMABLE]) == ("KILLED", "true")
+    printed = (folder / "mlruns" / "0" / run.info.run_id / "artifacts" / names.CONSOLE).read_text().splitlines()
+    assert " ".join(TRAIN) in printed[0]
+    assert run.data.tags[names.NOTE] == (
+        "Killed: its process vanished: kill -9, no memory left, or the machine stopped; the last it said: "
+        f"{printed[-1]}; continue with --resume {run.info.run_id}"
+    )
 
     # States stay if the process dies between the last record of a training and their removal.
     client.set_tag(run.info.run_id, names.WEIGHTS, "lost")

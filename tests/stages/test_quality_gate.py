@@ -54,6 +54,11 @@ def test_a_gray_rectangle_is_not_handed_off(cli: Cli, tmp_path: Path, digits: np
     assert run.data.tags[names.QUALITY] == "worse"
     assert "**The output is no better than the clipped input" in run.data.tags[names.NOTE]
     assert names.PARITY not in run.data.tags
+    said = done.err.strip().removeprefix("Error: ")
+    assert run.data.tags[names.ERROR] == said
+    assert run.data.tags[names.NOTE].startswith(f"No hand-off: {said}\n\nautoencoder (16,385 parameters)")
+    assert artifact(tmp_path, run, names.TRACEBACK).endswith(f"QualityError: {said}\n")
+    assert artifact(tmp_path, run, names.CONSOLE).endswith(f"\n{done.err}")
 
     # Allowed, it is handed off, and every text says what it is.
     done = cli("run", *BAD, "--name", "mine", "--register", "digits", "--allow-worse")
@@ -62,6 +67,10 @@ def test_a_gray_rectangle_is_not_handed_off(cli: Cli, tmp_path: Path, digits: np
     assert "**The output is no better than the clipped input" in (folder / "MODEL_CARD.md").read_text()
     assert json.loads((folder / "manifest.json").read_text())["test"]["better_than_doing_nothing"] is False
     assert "<strong>The output is no better than the clipped input" in artifact(tmp_path, run, names.REPORT)
+    (again,) = the_runs(tmp_path)
+    assert again.data.tags[names.ERROR] == ""
+    assert again.data.tags[names.NOTE].startswith("autoencoder (16,385 parameters)")
+    assert "evaluate: reusing" in artifact(tmp_path, run, names.CONSOLE).partition("Error: ")[2]  # appended
     done = cli("compare")
     assert "The output is no better than the clipped input" in done.out
     assert "The output is no better than the clipped input" in (tmp_path / "comparison" / "comparison.html").read_text()

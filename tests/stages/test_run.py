@@ -267,6 +267,10 @@ def _export_with_another_psnr(cli: Cli, folder: Path, run: Run, client: mlflow.M
     (run,) = client.search_runs(["0"])
     assert run.data.tags[names.PARITY] == "failed"
     assert run.info.status == "FINISHED"
+    said = done.err.strip().removeprefix("Error: ")
+    assert run.data.tags[names.ERROR] == said
+    assert run.data.tags[names.NOTE].startswith(f"Failed: {said}\n\nautoencoder")
+    assert client_artifact(client, run.info.run_id, names.TRACEBACK).read_text().endswith(f"ParityError: {said}\n")
     report = json.loads(client_artifact(client, run.info.run_id, names.PARITY_JSON).read_text())
     assert report["passed"] is False
 
@@ -292,6 +296,11 @@ def test_a_training_that_ctrl_c_stopped_is_marked_as_killed(tmp_path: Path, digi
     (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
     assert run.info.status == "KILLED"
     assert not (tmp_path / "artifacts").exists()
+    run_id = run.info.run_id
+    assert run.data.tags[names.NOTE] == f"Killed: by SIGINT; continue with --resume {run_id}"
+    artifacts = tmp_path / "mlruns" / "0" / run_id / "artifacts"
+    assert (artifacts / names.TRACEBACK).read_text().endswith("pipeline.signals.Stopped: SIGINT\n")
+    assert (artifacts / names.CONSOLE).read_text().endswith("Stopped by SIGINT\n")
 
 
 def client_artifact(client: mlflow.MlflowClient, run_id: str, path: str) -> Path:

@@ -33,6 +33,15 @@ def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: n
     assert tags[names.ERROR] == line.removeprefix("Error: ")
     assert tags[names.NOTE] == f"Failed: {tags[names.ERROR]}"
     assert not (tmp_path / "artifacts").exists()
+    (artifacts,) = (tmp_path / "mlruns" / "0").glob("*/artifacts")
+    traceback = (artifacts / names.TRACEBACK).read_text().splitlines()
+    assert "Traceback (most recent call last):" in traceback
+    assert traceback[-1].endswith(tags[names.ERROR])
+    printed = (artifacts / names.CONSOLE).read_text().splitlines()
+    assert printed[0].endswith("$ python -m pipeline run --dataset digits --lr 1e30 --epochs 2")
+    assert [text for text in done.out.splitlines() if text not in printed] == []
+    assert printed[-1] == line
+    assert list((tmp_path / "data" / "runs").iterdir()) == []
 
 
 def test_prepared_images_are_mapped_and_left_alone(tmp_path: Path, digits: np.ndarray) -> None:

@@ -72,6 +72,7 @@ def test_killed_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> N
     assert histories(folder, resumed) == histories(folder, untouched)
     check_curve(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), resumed.info.run_id, EPOCHS)
     assert list((folder / "data" / "runs").iterdir()) == []
+    check_printed(folder, killed.info.run_id, "train: ")
 
     done = cli("train", "--resume", killed.info.run_id)
     assert (done.code, done.err) == (2, f"Error: --resume {killed.info.run_id}: that run is finished\n")
@@ -104,6 +105,18 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
     assert finished.data.tags[names.RESUMABLE] == "false"
     assert finished.data.tags[names.PARITY] == "passed"
     assert (folder / "artifacts" / "small" / "model.onnx").is_file()
+    check_printed(folder, run_id, "Stopped by SIGTERM")
+    assert not finished.data.tags[names.NOTE].startswith("Killed")
+
+
+def check_printed(folder: Path, run_id: str, last: str) -> None:
+    """What two processes printed is kept, one behind the other; with this, the first one ended."""
+    lines = (folder / "mlruns" / "0" / run_id / "artifacts" / names.CONSOLE).read_text().splitlines()
+    first, second = (number for number, line in enumerate(lines) if "$ python -m pipeline" in line)
+    assert first == 0
+    assert lines[second - 1].startswith(last)
+    assert "--resume" in lines[second]
+    assert any(line.startswith("train: resuming with epoch ") for line in lines[second:])
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])

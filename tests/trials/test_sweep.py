@@ -117,7 +117,7 @@ def check_compare(cli: Cli, folder: Path, parent: Run, children: list[Run]) -> N
         assert len(done.err.splitlines()) == 1
 
 
-def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(folder: Path) -> None:
+def test_a_trial_that_dies_is_killed_and_the_sweep_goes_on_until_it_is_stopped(folder: Path) -> None:
     process = subprocess.Popen(
         [sys.executable, "-m", "pipeline", *SWEEP, "--variance", "0.1", "--epochs", "4999", "--jobs", "2"],
         cwd=folder,
@@ -142,7 +142,10 @@ def test_a_trial_that_dies_is_failed_and_the_sweep_goes_on_until_it_is_stopped(f
     said = f"Stopped by SIGTERM; resume with: --resume {parent.info.run_id}"
     assert (process.returncode, err.splitlines()[-1]) == (143, said), err
     assert parent.info.status == "KILLED"
-    assert sorted(run.info.status for run in children) == ["FAILED", "KILLED", "KILLED"]
+    assert sorted(run.info.status for run in children) == ["KILLED", "KILLED", "KILLED"]
+    notes = sorted(run.data.tags[names.NOTE].partition(";")[0] for run in children)
+    assert notes[2] == "Killed: its process vanished: kill -9, no memory left, or the machine stopped"
+    assert notes[:2] == ["Killed: by SIGTERM"] * 2
 
 
 def test_a_sweep_that_is_resumed_after_its_table_was_logged_logs_nothing_twice(tmp_path: Path) -> None:
