@@ -299,7 +299,10 @@ def test_a_training_that_ctrl_c_stopped_is_marked_as_killed(tmp_path: Path, digi
     run_id = run.info.run_id
     assert run.data.tags[names.NOTE] == f"Killed: by SIGINT; continue with --resume {run_id}"
     artifacts = tmp_path / "mlruns" / "0" / run_id / "artifacts"
-    assert (artifacts / names.TRACEBACK).read_text().endswith("pipeline.signals.Stopped: SIGINT\n")
+    assert (artifacts / names.TRACEBACK).read_text().splitlines()[-2:] == [
+        "pipeline.signals.Stopped: SIGINT",
+        f"resume with: --resume {run_id}",
+    ]
     assert (artifacts / names.CONSOLE).read_text().endswith("Stopped by SIGINT\n")
 
 

@@ -41,7 +41,7 @@ def test_a_diverging_run_fails_with_one_line(cli: Cli, tmp_path: Path, digits: n
     assert printed[0].endswith("$ python -m pipeline run --dataset digits --lr 1e30 --epochs 2")
     assert [text for text in done.out.splitlines() if text not in printed] == []
     assert printed[-1] == line
-    assert list((tmp_path / "data" / "runs").iterdir()) == []
+    assert list((tmp_path / "data" / "runs").rglob(names.CONSOLE)) == []
 
 
 def test_prepared_images_are_mapped_and_left_alone(tmp_path: Path, digits: np.ndarray) -> None:
