@@ -42,7 +42,11 @@ TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size"
 RUN = ("run", "--dataset", "digits", "--epochs", "3", "--batch-size", "16", "--name", "small", "--allow-worse")
 SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
 STAGES = ("prepare", "train", "evaluate", "export")
-SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # metrics that are not times
+SAME = (
+    *(names.loss_metric(of, {}) for of in (names.TRAIN, names.VALIDATION)),
+    names.VALIDATION_PSNR,
+    names.LEARNING_RATE,
+)  # metrics that are not times
 
 
 @dataclass(frozen=True)

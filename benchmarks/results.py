@@ -16,6 +16,7 @@ import re
 import statistics
 import subprocess
 import sys
+import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
@@ -28,7 +29,8 @@ from mlflow.entities import Run
 from pipeline.cli.commands import cli
 from pipeline.cli.options import TRAIN
 from pipeline.config import REFERENCE_VARIANCES, Config
-from pipeline.tracking import names
+from pipeline.files import read_json
+from pipeline.tracking import names, store
 
 LEVELS = [f"{variance:g}" for variance in REFERENCE_VARIANCES]
 BLIND = ["--recipe", "best", "--variance", "0.0005:0.1"]
@@ -68,8 +70,10 @@ def main() -> None:
         trained.append(_line(row, runs))
     example = next((run for run in _finished() if run.data.params.get("dataset") == "mnist"), None)
     if example:
+        with tempfile.TemporaryDirectory() as folder:
+            results = read_json(store.download(example.info.run_id, names.EVALUATION, folder))["results"]
         for name in ("noisy", "clipped"):
-            cells = [f"{example.data.metrics[names.noise_metric(f'psnr_{name}', level)]:.2f}" for level in LEVELS]
+            cells = [f"{results[level][name]['psnr']:.2f}" for level in LEVELS]
             lines.append(f"| {name} input | {' | '.join(cells)} | | |")
     for name, run in _baselines().items():
         cells = [f"{run.data.metrics[names.noise_metric('psnr', level)]:.2f}" for level in LEVELS]

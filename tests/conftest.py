@@ -30,6 +30,10 @@ from pipeline.tracking import names
 
 HANG = 1800  # seconds after which a process counts as hung: limits are not there to time work
 PROJECT = Path(__file__).parent.parent
+# The losses of a training by the default options.
+TRAIN_LOSS, VALIDATION_LOSS, BEST_LOSS = (
+    names.loss_metric(of, {}) for of in (names.TRAIN, names.VALIDATION, names.BEST)
+)
 
 # Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
 os.environ["OMP_NUM_THREADS"] = "1"
@@ -159,10 +163,15 @@ def check_curve(client: MlflowClient, run_id: str, epochs: int) -> list[int]:
     """The learning curve is there in order, no point lost, none twice; returns after how many images each point is."""
     steps = {
         name: [entry.step for entry in client.get_metric_history(run_id, name)]
-        for name in (names.TRAIN_LOSS, names.LEARNING_RATE, names.VALIDATION_LOSS, names.IMAGES_PER_SECOND)
+        for name in (TRAIN_LOSS, names.LEARNING_RATE, VALIDATION_LOSS, names.VALIDATION_PSNR, names.IMAGES_PER_SECOND)
     }
-    ends, curve = steps[names.VALIDATION_LOSS], steps[names.TRAIN_LOSS]
-    assert ends == steps[names.IMAGES_PER_SECOND] == [number * ends[0] for number in range(1, epochs + 1)]
+    ends, curve = steps[VALIDATION_LOSS], steps[TRAIN_LOSS]
+    assert (
+        ends
+        == steps[names.VALIDATION_PSNR]
+        == steps[names.IMAGES_PER_SECOND]
+        == [number * ends[0] for number in range(1, epochs + 1)]
+    )
     an_epoch = -(-10 // epochs)
     assert curve == steps[names.LEARNING_RATE] == sorted(set(curve))
     assert len(curve) == an_epoch * epochs

@@ -67,8 +67,8 @@ def compare() -> None:
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
         (run,) = client.search_runs(["0"])
         samples = Path(folder, "mlruns", "0", run.info.run_id, "artifacts", names.SAMPLES)
-        losses = client.get_metric_history(run.info.run_id, names.TRAIN_LOSS)
-        psnr = names.noise_metric("psnr", "0.01")
+        losses = client.get_metric_history(run.info.run_id, names.loss_metric(names.TRAIN, run.data.params))
+        psnr = names.test_metric("psnr")
         for number in range(1, RUNS):
             metrics = {**run.data.metrics, psnr: run.data.metrics[psnr] + number / RUNS}
             copy = client.create_run("0", run_name=run.info.run_name)

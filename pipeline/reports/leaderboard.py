@@ -13,7 +13,7 @@ from pipeline.config import REFERENCE_VARIANCES
 from pipeline.errors import PipelineError
 from pipeline.noise import make_noise
 from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
-from pipeline.tracking import names
+from pipeline.tracking import names, scores
 
 if TYPE_CHECKING:
     from mlflow.entities import Run
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
 LEVELS = tuple(f"{variance:g}" for variance in REFERENCE_VARIANCES)
 _STAR = "*"
 LAST = "run id"  # column before those of the parameters that differ
-_METRICS = "psnr", "ssim"
 _SHOWN_PARAMS = "seed", "loss"
 _NO_DIFFERENCE = {"data_dir", "device"}  # options that do not change a result
 _COMPARED_TAGS = {
@@ -45,7 +44,7 @@ class EvaluatedRun:
     noise: str  # what it was trained with, in words
     quality: Quality  # on the test images with that noise
     scores: Mapping[str, float]  # all metrics of the output on these images
-    levels: Mapping[str, Mapping[str, float]]  # "psnr" and "ssim" at each of `LEVELS`; empty for recorded noise
+    levels: Mapping[str, Mapping[str, float]]  # "psnr" in dB at each of `LEVELS`; empty for recorded noise
     parameters: int
     seconds: float  # training took
     milliseconds: float | None  # per image, in onnxruntime on one thread; None: not measured
@@ -88,9 +87,9 @@ def _read(run: Run) -> EvaluatedRun:
     clip_input = params.get("clip_input", "False") == "True"
     noise = make_noise(params["noise"], params["variance"], clip_input)
     levels = {} if noise.is_recorded else {level: make_noise("gaussian", level, clip_input).label for level in LEVELS}
-    scores = _scores(metrics, noise.label)
-    has_psnr = not scores["denoised"].keys() & {LEVEL, "mse_estimated"}
-    wanted = [names.noise_metric(metric, label) for metric in _METRICS for label in (noise.label, *levels.values())]
+    found = scores.read(metrics, noise.label)
+    has_psnr = not found["denoised"].keys() & {LEVEL, "mse_estimated"}
+    wanted = [names.noise_metric("psnr", label) for label in (noise.label, *levels.values())]
     missing = [name for name in wanted if name not in metrics] if has_psnr else []
     if missing:
         raise PipelineError(f"it was not evaluated: it has no {missing[0]}")
@@ -104,29 +103,13 @@ def _read(run: Run) -> EvaluatedRun:
         params=params,
         tags=tags,
         noise=make_noise("recorded", clip=clip_input).description if noise.is_recorded else noise.description,
-        quality=Quality.of(scores),
-        scores=scores["denoised"],
-        levels={
-            metric: {level: metrics[names.noise_metric(metric, label)] for level, label in levels.items()}
-            for metric in _METRICS
-        },
+        quality=Quality.of(found),
+        scores=found["denoised"],
+        levels={"psnr": {level: metrics[names.noise_metric("psnr", label)] for level, label in levels.items()}},
         parameters=int(params[names.PARAMETERS]),
         seconds=metrics[names.TRAIN_SECONDS],
         milliseconds=metrics.get(names.MILLISECONDS),
     )
-
-
-def _scores(metrics: Mapping[str, float], label: str) -> dict[str, dict[str, float]]:
-    """The scores at the noise of a label, as `evaluate` found them: `{denoiser: {metric: mean}}`."""
-    suffix = f"/{label}"
-    scores: dict[str, dict[str, float]] = {"denoised": {}, "noisy": {}, "clipped": {}}
-    for name, value in metrics.items():
-        if name.startswith("test/") and name.endswith(suffix):
-            metric, _, denoiser = name.removeprefix("test/").removesuffix(suffix).rpartition("_")
-            if denoiser not in scores or not metric:
-                metric, denoiser = name.removeprefix("test/").removesuffix(suffix), "denoised"
-            scores[denoiser][metric] = value
-    return scores
 
 
 def grouped(runs: Sequence[EvaluatedRun]) -> list[list[EvaluatedRun]]:

@@ -8,7 +8,7 @@ from pipeline.scoring.classical import BASELINES, missing, score_baseline
 from pipeline.scoring.score import PROTOCOL
 from pipeline.stages.prepare import prepare
 from pipeline.text import say
-from pipeline.tracking import names, opening
+from pipeline.tracking import names, opening, scores
 
 
 def score_baselines(config: Config, count: int) -> None:
@@ -38,6 +38,6 @@ def score_baselines(config: Config, count: int) -> None:
         with opening.start_baseline(name, config.dataset, len(test), config.data_dir) as run, run.together():
             run.log_dataset(data, config.dataset_name)
             run.log_dict(report, names.EVALUATION)
-            run.log_scores(results)
+            run.log_metrics(scores.by_noise(results, ("psnr", "ssim")))
         psnrs = ", ".join(f"{summary['denoised']['psnr']:.2f} dB at {label}" for label, summary in results.items())
         say(f"baselines: {name}: {psnrs}, on {counted(len(test), 'test image')}")

@@ -121,7 +121,7 @@ def _draw(group: Sequence[EvaluatedRun]) -> list[tuple[str, bytes]]:
     for entry in group:  # the best is the first
         best.setdefault(entry.model, entry)
     shown = dict(list(best.items())[:_SHOWN])
-    units = {"psnr": "PSNR in dB", "ssim": "SSIM"} if group[0].levels["psnr"] else {}
+    units = {"psnr": "PSNR in dB"} if group[0].levels["psnr"] else {}
     # The classical denoisers had their input as it is.
     clipped = group[0].params.get("clip_input") == "True"
     baselines = {} if clipped or not units else queries.baselines(group[0].group[0], list(units))
@@ -136,12 +136,11 @@ def _draw(group: Sequence[EvaluatedRun]) -> list[tuple[str, bytes]]:
     if timed:
         unit = "milliseconds per image, in onnxruntime on one thread of the machine that exported it"
         drawn.append(("time", _by_cost(timed, lambda entry: entry.milliseconds or 0.0, unit, "Quality by time")))
-    client = store.connect()
     curves = {}
     alike = [entry for entry in group if entry.params["loss"] == group[0].params["loss"]]  # others have another scale
     for entry in alike[:_SHOWN]:
-        if points := client.get_metric_history(entry.id, names.TRAIN_LOSS):
-            curves[f"{entry.name} ({entry.id[:4]})"] = [(point.step, point.value) for point in points]
+        if points := queries.loss_history(entry.id, entry.params, names.TRAIN):
+            curves[f"{entry.name} ({entry.id[:4]})"] = points
     drawn.append(("curves", figures.learning_curves(curves)))
     if samples := _samples(shown):
         drawn.append(("denoised", figures.denoised_by(samples, f"Test images, {group[0].noise}")))

@@ -18,7 +18,7 @@ from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.scoring.score import model_denoiser
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.text import say
-from pipeline.tracking import names
+from pipeline.tracking import names, scores
 from pipeline.tracking.fingerprint import Fingerprint, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
@@ -67,11 +67,11 @@ def evaluate(
     known = earlier["results"] if earlier else {}
     report = {**found.report(), "results": {**known, **found.results}}
     with run.together():  # so that a call that is killed and repeated logs nothing twice
-        new = {label: summary for label, summary in found.results.items() if label not in known}
-        run.log_scores(new, step=checkpoint.images)
+        run.log_metrics(scores.by_noise({label: of for label, of in found.results.items() if label not in known}))
         run.log_tags({names.QUALITY: "better" if Quality.of(found.results[own.label]).is_better else "worse"})
         if not earlier:
-            _log_other_data(run, found, own, checkpoint.images)
+            run.log_metrics(scores.at_training_noise(found.results[own.label]))
+            _log_other_data(run, found, own)
         _log_figures(run, found, own)
         run.log_dict(report, names.EVALUATION)
         with run.artifact(names.EVALUATION) as path:
@@ -81,9 +81,9 @@ def evaluate(
     _print(report, noises, own, verdict)
 
 
-def _log_other_data(run: OpenRun, found: Evaluation, own: Noise, step: int) -> None:
+def _log_other_data(run: OpenRun, found: Evaluation, own: Noise) -> None:
     for name, summary in found.other_data.items():
-        run.log_metrics({names.other_data_metric(name, "psnr", own.label): summary["denoised"]["psnr"]}, step=step)
+        run.log_metrics({names.other_data_metric(name, "psnr", own.label): summary["denoised"]["psnr"]})
 
 
 def _log_figures(run: OpenRun, found: Evaluation, own: Noise) -> None:

@@ -21,7 +21,7 @@ from pipeline.scoring.score import PROTOCOL, for_gray, model_denoiser
 from pipeline.stages.inputs import load_checkpoint
 from pipeline.stages.other_data import images_of, print_scores, score_images
 from pipeline.text import say
-from pipeline.tracking import names
+from pipeline.tracking import names, scores
 from pipeline.tracking.run import OpenRun
 from pipeline.training.devices import choose_device
 
@@ -77,7 +77,7 @@ def evaluate_elsewhere(
         "results": results,
     }
     with run.together():
-        _log_scores(run, name, found, checkpoint.images)
+        _log_scores(run, name, found)
         run.log_dict(report, names.other_data_file(name))
     print_scores(name, results, [*noises], report["digest"])
 
@@ -102,17 +102,10 @@ def _check_is_other(config: Config, other: Config) -> None:
         )
 
 
-def _log_scores(run: OpenRun, name: str, found: Mapping[str, Summary], step: int) -> None:
+def _log_scores(run: OpenRun, name: str, found: Mapping[str, Summary]) -> None:
     for label, of in found.items():
         run.log_metrics(
-            {
-                names.other_data_metric(
-                    name, metric if denoiser == "denoised" else f"{metric}_{denoiser}", label
-                ): value
-                for denoiser, values in of.items()
-                for metric, value in values.items()
-            },
-            step=step,
+            {names.other_data_metric(name, metric, label): value for metric, value in scores.few(of).items()}
         )
     verdicts = {label: "better" if Quality.of(of).is_better else "worse" for label, of in found.items()}
     run.log_tags({names.other_data_tag(name, label): verdict for label, verdict in verdicts.items()})

@@ -34,7 +34,7 @@ from pipeline.reports import rendering
 from pipeline.scoring.quality import Quality, Wanted
 from pipeline.stages.inputs import load_checkpoint, load_training_data
 from pipeline.text import say
-from pipeline.tracking import endings, names, queries, registry
+from pipeline.tracking import endings, names, queries, registry, scores
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
@@ -131,13 +131,13 @@ def _quality(inputs: _Inputs) -> Quality:
 
 def _read(config: Config, run: OpenRun) -> _Inputs:
     data, checkpoint, label = load_training_data(config, run), load_checkpoint(run), config.training_noise.label
-    metrics = {metric: run.metrics().get(names.noise_metric(metric, label)) for metric in LOGGED}
-    logged = {metric: value for metric, value in metrics.items() if value is not None}
+    metrics = scores.read(run.metrics(), label)["denoised"]
+    logged = {metric: metrics[metric] for metric in LOGGED if metric in metrics}
     if not logged:
         raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
     with run.artifact(names.EVALUATION) as path:
-        scores = dict(sorted(read_json(path)["results"].items()))
-    return _Inputs(config, run.id, run.tag(names.GIT_COMMIT), data, checkpoint, scores, logged)
+        results = dict(sorted(read_json(path)["results"].items()))
+    return _Inputs(config, run.id, run.tag(names.GIT_COMMIT), data, checkpoint, results, logged)
 
 
 def _fingerprint(inputs: _Inputs, variants: Sequence[str]) -> Fingerprint:
@@ -236,8 +236,7 @@ def _log(
         )
         run.log_folder(folder, names.HANDOFF)
         run.log_text(report, names.REPORT)
-        metrics = {names.MAX_ABS_DIFFERENCE: proof.report.max_abs, names.MILLISECONDS: proof.milliseconds}
-        run.log_metrics(metrics, step)
+        run.log_metrics({names.MAX_ABS_DIFFERENCE: proof.report.max_abs, names.MILLISECONDS: proof.milliseconds})
         run.log_tags({names.PARITY: "passed", names.ONNX_SHA256: onnx_digest, names.PYTHON: platform.python_version()})
         run.log_fingerprint("export", parts)
     return run.model_id()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DATA, Config
@@ -10,7 +11,7 @@ from pipeline.reports import figures
 from pipeline.reports.tables import markdown_table
 from pipeline.stages.prepare import prepare
 from pipeline.text import say
-from pipeline.tracking import names, store
+from pipeline.tracking import names, queries, store
 from pipeline.tracking.run import OpenRun
 from pipeline.trials.choice import Chooser
 from pipeline.trials.running import run_trials
@@ -60,9 +61,11 @@ def _log(run: OpenRun, chooser: Chooser, searched: Sequence[str]) -> None:
         run.log_figure(figures.search_history([*losses.values()]), names.SWEEP)
         best = runs[min(losses, key=lambda name: losses[name])].info.run_id
         run.log_tags({names.BEST_RUN: best})
-        if run.metrics().get(names.BEST_VALIDATION_LOSS) != min(losses.values()):
-            run.log_metrics({names.BEST_VALIDATION_LOSS: min(losses.values())})
-        run.log_text(store.read_config(best).to_json(), names.BEST_CONFIG)
+        config, known_metrics = store.read_config(best), run.metrics()
+        name = names.loss_metric(names.BEST, asdict(config), known_metrics)
+        if known_metrics.get(name) != min(losses.values()):
+            run.log_metrics({name: min(losses.values())})
+        run.log_text(config.to_json(), names.BEST_CONFIG)
         table += f"\nThe best is run {best}; its config is {names.BEST_CONFIG} in run {run.id}.\n"
     run.describe(table)
     say(f"search: by loss on the validation images (run {run.id})", *table.splitlines())
@@ -85,5 +88,4 @@ def _row(trial: MlflowRun, choice: Mapping[str, Any], searched: Sequence[str]) -
 
 def _loss(trial: MlflowRun) -> float | None:
     """The loss on the validation images of a trial that has finished."""
-    loss: float | None = trial.data.metrics.get(names.BEST_VALIDATION_LOSS)
-    return loss if trial.info.status == "FINISHED" else None
+    return queries.loss_of(trial, names.BEST) if trial.info.status == "FINISHED" else None

@@ -183,7 +183,8 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     """As process 0, with the others of `team`."""
     data = load_prepared(config)
     state = states.load()
-    logged = {metric: run.steps(metric) for metric in (names.TRAIN_LOSS, names.VALIDATION_LOSS)}
+    losses = {of: names.loss_metric(of, asdict(config), run.metrics()) for of in (names.TRAIN, names.VALIDATION)}
+    logged = {of: run.steps(metric) for of, metric in losses.items()}
     start = start_of(config, run)
     weights = start.checkpoint.weights if start else {}
     team.send({"config": config.to_json(), "data": data.digest, "start": weights, "state": state or {}})
@@ -194,12 +195,12 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
         _load_state(trainer, state, states)
         seen = f" after {counted(state['seen'], 'image')} of it" if state["seen"] else ""
         say(f"train: resuming with epoch {state['epoch']}{seen}")
-    elif logged[names.TRAIN_LOSS]:
+    elif logged[names.TRAIN]:
         say(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
     slider = _Slider(trainer, config.training_noise)
     display = ProgressDisplay(config.epochs, len(trainer.batches))
     with display, deferred() as signals:
-        trained = trainer.run(_RunObserver(run, logged, slider, display, states, state_every, signals))
+        trained = trainer.run(_RunObserver(run, losses, logged, slider, display, states, state_every, signals))
     _log_result(run, config, data, trained)
 
 
@@ -250,7 +251,8 @@ class _RunObserver(Observer):
     """Tells the run and the terminal how a training proceeds, and saves its states."""
 
     run: OpenRun
-    logged: dict[str, set[int]]  # the steps of each metric that were logged before an interruption
+    losses: dict[str, str]  # the names of the metrics of the training and the validation loss
+    logged: dict[str, set[int]]  # the steps of each of them that were logged before an interruption
     slider: _Slider
     display: ProgressDisplay
     states: States
@@ -262,18 +264,19 @@ class _RunObserver(Observer):
         self.display.update(position)
 
     def point(self, point: Point) -> None:
-        if point.images in self.logged[names.TRAIN_LOSS]:
+        if point.images in self.logged[names.TRAIN]:
             return
         with self.run.together():
             self.run.log_image(self.slider.strip(), self.slider.title, point.images)
-            self.run.log_metrics(
-                {names.TRAIN_LOSS: point.loss, names.LEARNING_RATE: point.learning_rate}, step=point.images
-            )
+            scores = {self.losses[names.TRAIN]: point.loss, names.LEARNING_RATE: point.learning_rate}
+            self.run.log_metrics(scores, step=point.images)
 
     def epoch(self, epoch: Epoch) -> None:
         self.display.epoch(epoch)
-        if epoch.images not in self.logged[names.VALIDATION_LOSS]:
-            scores = {names.VALIDATION_LOSS: epoch.validation_loss, names.IMAGES_PER_SECOND: epoch.images_per_second}
+        if epoch.images not in self.logged[names.VALIDATION]:
+            psnr = {} if epoch.validation_psnr is None else {names.VALIDATION_PSNR: epoch.validation_psnr}
+            loss = {self.losses[names.VALIDATION]: epoch.validation_loss}
+            scores = {**loss, **psnr, names.IMAGES_PER_SECOND: epoch.images_per_second}
             self.run.log_metrics(scores, step=epoch.images)
 
     def wants_state(self) -> bool:
@@ -315,7 +318,8 @@ def _log_result(run: OpenRun, config: Config, data: PreparedData, trained: Train
         run.log_metrics(
             {
                 names.BEST_EPOCH: best.epoch,
-                names.BEST_VALIDATION_LOSS: best.validation_loss,
+                names.loss_metric(names.BEST, asdict(config)): best.validation_loss,
+                **({} if best.validation_psnr is None else {names.BEST_PSNR: best.validation_psnr}),
                 names.TRAIN_SECONDS: trained.seconds,
             }
         )

@@ -6,6 +6,8 @@ Stores of earlier versions hold these very texts, so a name that is changed here
 from __future__ import annotations
 
 import re
+from collections.abc import Container, Mapping
+from typing import Any
 
 DATABASE = "mlflow.db"  # the file of the store, in the current folder, where no store is named
 
@@ -70,14 +72,13 @@ FORCED = "promoted.forced"  # "true" or "false"
 # Parameters: the fields of `pipeline.config.Config`, and
 PARAMETERS = "parameters"  # how many the model has
 
-# Metrics.
-TRAIN_LOSS = "train/loss"
-VALIDATION_LOSS = "validation/loss"
+# Metrics, besides the loss (`loss_metric`) and the test scores (`test_metric`, `noise_metric`).
+VALIDATION_PSNR = "validation/psnr"
 LEARNING_RATE = "learning_rate"
 IMAGES_PER_SECOND = "images_per_second"
 TRAIN_SECONDS = "train/seconds"
 BEST_EPOCH = "best/epoch"
-BEST_VALIDATION_LOSS = "best/validation_loss"
+BEST_PSNR = "best/psnr"  # on the validation images
 MAX_ABS_DIFFERENCE = "parity/max_abs_difference"  # between torch and the exported file
 MILLISECONDS = "onnxruntime/ms_per_image"  # that the exported file takes on one thread
 
@@ -112,6 +113,31 @@ BEST_CONFIG = "best.json"  # of a search
 DENOISER = "denoiser"
 ONNX = "model.onnx"  # the file in it; `pipeline.verification.folder`, which stands alone, has the same
 CHAMPION, PREVIOUS = "champion", "previous"
+
+
+# What the loss is called of which no two need mean the same: that of the training images, of the validation images, and
+# the latter at the best epoch.
+TRAIN, VALIDATION, BEST = "train", "validation", "best"
+_LOSSES = {"psnr": "minus_psnr"}  # `validation/psnr` is the PSNR itself
+FORMER_LOSSES = {TRAIN: "train/loss", VALIDATION: "validation/loss", BEST: "best/validation_loss"}
+
+
+def loss_metric(of: str, params: Mapping[str, Any], known: Container[str] = ()) -> str:
+    """Name of the loss, which says what is minimised: `train/mse`; with the target `sure`, it is `train/mse_sure`.
+
+    Args:
+        of: `TRAIN`, `VALIDATION` or `BEST`.
+        params: of the run, `loss` and `target` among them.
+        known: the metrics that the run has; if the loss is there by the name that former versions gave it, it is that.
+    """
+    loss, target = params.get("loss", "mse"), params.get("target", "clean")
+    name = f"{of}/{_LOSSES.get(loss, loss)}{'' if target == 'clean' else f'_{target}'}"
+    return FORMER_LOSSES[of] if FORMER_LOSSES[of] in known and name not in known else name
+
+
+def test_metric(name: str) -> str:
+    """Name of a test metric with the noise that the run was trained for, such as `test/psnr`."""
+    return f"test/{name}"
 
 
 def noise_metric(name: str, label: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -107,6 +107,20 @@ def find_runs(query: str) -> list[MlflowRun]:
         PipelineError: there is no such experiment, or the query is wrong.
     """
     return ask(f"query {query!r}", lambda: search_runs(experiment_id(), query))
+
+
+def loss_of(run: MlflowRun, of: str) -> float | None:
+    """The last loss of a run: `of` is `names.TRAIN`, `names.VALIDATION` or `names.BEST`."""
+    loss: float | None = run.data.metrics.get(names.loss_metric(of, run.data.params, run.data.metrics))
+    return loss
+
+
+def loss_history(run_id: str, params: Mapping[str, str], of: str) -> list[tuple[int, float]]:
+    """The loss of a run with these parameters by the images seen; `of` as in `loss_of`."""
+    for name in (names.loss_metric(of, params), names.FORMER_LOSSES[of]):
+        if points := connect().get_metric_history(run_id, name):
+            return [(point.step, point.value) for point in points]
+    return []
 
 
 def children(run_id: str) -> list[MlflowRun]:

@@ -119,20 +119,9 @@ class OpenRun:
         """Log those that are not logged yet: `mlflow run` logs the parameters first, and they cannot be changed."""
         self._values(params={key: str(value) for key, value in params.items() if key not in self._known.params})
 
-    def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
+    def log_metrics(self, metrics: Mapping[str, float], step: int | None = None) -> None:
+        """Log points of curves at a step; one-number results at none, so that the UI draws them as bars."""
         self._values(metrics={key: float(value) for key, value in metrics.items()}, step=step)
-
-    def log_scores(self, results: Mapping[str, Mapping[str, Mapping[str, float]]], step: int | None = None) -> None:
-        """Log `{label of the noise: {denoiser: {metric: mean}}}`; the metrics of `denoised` go by their bare names."""
-        self.log_metrics(
-            {
-                names.noise_metric(metric if denoiser == "denoised" else f"{metric}_{denoiser}", label): value
-                for label, of in results.items()
-                for denoiser, values in of.items()
-                for metric, value in values.items()
-            },
-            step,
-        )
 
     def log_tags(self, tags: dict[str, str]) -> None:
         self._values(tags=tags)

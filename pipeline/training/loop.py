@@ -14,6 +14,7 @@ from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.data.batches import EVALUATION_BATCH, Batch, Batches
+from pipeline.data.images import MAX_PSNR
 from pipeline.errors import PipelineError
 from pipeline.models import Recipe, batch_norms
 from pipeline.noise import Noise
@@ -63,6 +64,7 @@ class Epoch:
     validation_loss: float  # in eval mode, with the same noise at every epoch of every run
     images_per_second: float  # of the training steps; validation is not counted
     is_best: bool  # lowest validation loss so far
+    validation_psnr: float | None = None  # in dB, as in `Validation`
 
 
 @dataclass(frozen=True)
@@ -73,6 +75,15 @@ class Best:
     validation_loss: float
     images: int  # seen since training began
     state_dict: dict[str, torch.Tensor]
+    validation_psnr: float | None = None  # in dB, as in `Validation`
+
+
+@dataclass(frozen=True)
+class Validation:
+    """How good the model is on the validation images."""
+
+    loss: float  # what is minimised
+    psnr: float | None  # in dB, the mean over the images, whatever is minimised; None: the clean images are not known
 
 
 @dataclass(frozen=True)
@@ -106,6 +117,11 @@ class Observer:
 
         The next step changes the tensors in it. To stop the training, raise an exception here: nothing is lost.
         """
+
+
+def _psnr(errors: torch.Tensor) -> torch.Tensor:
+    """As `psnr_of_error`, without waiting for the device."""
+    return -10 * errors.clamp(min=10 ** (-MAX_PSNR / 10)).log10()
 
 
 class Trainer:
@@ -193,13 +209,14 @@ class Trainer:
         return self._epoch % self._every == 0 or self._epoch == self._count
 
     def _end_epoch(self, images_per_second: float, observer: Observer) -> None:
-        loss = self.validate()
+        found = self.validate()
+        loss = found.loss
         self._check_finite("validation", loss)
         images, train_loss = self._epoch * len(self.batches), self._total.item() / len(self.batches)
         is_best = self._best is None or loss < self._best.validation_loss
         if is_best:
-            self._best = Best(self._epoch, loss, images, copy.deepcopy(self.result.state_dict()))
-        self._epochs.append(Epoch(self._epoch, images, train_loss, loss, images_per_second, is_best))
+            self._best = Best(self._epoch, loss, images, copy.deepcopy(self.result.state_dict()), found.psnr)
+        self._epochs.append(Epoch(self._epoch, images, train_loss, loss, images_per_second, is_best, found.psnr))
         observer.epoch(self._epochs[-1])
 
     def step(self, batch: Batch) -> None:
@@ -224,20 +241,27 @@ class Trainer:
         self._steps_done += 1
 
     @torch.no_grad()
-    def validate(self) -> float:
-        """Loss of `result` on the validation images. Leaves the model in eval mode.
+    def validate(self) -> Validation:
+        """How good `result` is on the validation images. Leaves the model in eval mode.
 
-        Computed in float32, because the model is handed off in float32.
+        Computed in float32, because the model is handed off in float32. The PSNR is that of the output clipped to
+        [0, 1], as on the test images.
         """
         self.model.eval()
         device = self.batches.device
         generator = torch.Generator(device).manual_seed(_VALIDATION_NOISE_SEED)
-        total = torch.zeros((), device=device, dtype=torch.float64)
+        totals = torch.zeros(2, device=device, dtype=torch.float64)  # of the losses and of the PSNRs
         for batch in self.validation.split(EVALUATION_BATCH):
-            pair = self._draw_pair(batch.floats(), self._noise, generator).part(self._team.share(len(batch)))
+            batch, share = batch.floats(), self._team.share(len(batch))
+            pair = self._draw_pair(batch, self._noise, generator).part(share)
             if len(pair):
-                total += self._reduce(pair.errors(self.result(pair.input))) * len(pair)
-        return self._team.sum(total).item() / len(self.validation)
+                output = self.result(pair.input)
+                totals[0] += self._reduce(pair.errors(output)) * len(pair)
+                if batch.clean is not None:
+                    errors = pair.denoised(output, self.result).clamp(0, 1) - batch.clean[share]
+                    totals[1] += _psnr(errors.square().mean(dim=(1, 2, 3))).sum()
+        loss, psnr = (self._team.sum(totals) / len(self.validation)).tolist()
+        return Validation(loss, None if self.validation.clean is None else psnr)
 
     def state_dict(self) -> dict[str, Any]:
         """All that the rest of the training depends on: tensors, numbers, texts, and lists and dicts of them."""

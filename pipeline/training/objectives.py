@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from pipeline.data.batches import Batch
     from pipeline.noise import Noise
 
+Network = Callable[["torch.Tensor"], "torch.Tensor"]
+
 _SHARE = 0.5  # of the noise, by which `recorrupted` strengthens it in the input; the paper's choice
 _STEP = 0.003  # by how much pixels change where a divergence is measured
 _STRICTNESS = 10  # weight of a squared divergence, where the noise level is not known
@@ -28,13 +30,14 @@ class Pair:
 
     noisy: torch.Tensor
     target: torch.Tensor
+    drawn: torch.Tensor | None = None  # the noisy images, where the input has more noise than these
 
     def __len__(self) -> int:
         return len(self.noisy)
 
     def part(self, images: slice) -> Pair:
         """The pair for some of the images."""
-        return Pair(self.noisy[images], self.target[images])
+        return Pair(self.noisy[images], self.target[images], None if self.drawn is None else self.drawn[images])
 
     @property
     def input(self) -> torch.Tensor:
@@ -44,6 +47,10 @@ class Pair:
     def errors(self, output: torch.Tensor) -> torch.Tensor:
         """Mean squared error of every image, [N]."""
         return (output - self.target).square().mean(dim=(1, 2, 3))
+
+    def denoised(self, output: torch.Tensor, network: Network) -> torch.Tensor:
+        """What `network` makes of the noisy images, [N, C, H, W]; `output` is what it made of `input`."""
+        return output if self.drawn is None else network(self.drawn)
 
 
 @dataclass(frozen=True)
@@ -75,6 +82,10 @@ class Probed:
         import torch
 
         return torch.cat([self.noisy, self.noisy + _STEP * self.direction])
+
+    def denoised(self, output: torch.Tensor, network: Network) -> torch.Tensor:
+        """What `network` makes of the noisy images, [N, C, H, W]; `output` is what it made of `input`."""
+        return output.chunk(2)[0]
 
     def errors(self, output: torch.Tensor) -> torch.Tensor:
         """What to minimise for every image, [N], from its distance D = |f(y) - y|^2 / n and divergence d.
@@ -142,7 +153,7 @@ def recorrupted(images: Batch, noise: Noise, generator: torch.Generator) -> Pair
     assert noise.level
     drawn = noise.copy_of(images.clean, images.noisy, generator)
     more = noise.level * _normal(drawn, generator)
-    return Pair(drawn + _SHARE * more, drawn - more / _SHARE)
+    return Pair(drawn + _SHARE * more, drawn - more / _SHARE, drawn)
 
 
 def _normal(like: torch.Tensor, generator: torch.Generator) -> torch.Tensor:

@@ -141,8 +141,8 @@ class Chooser:
         for name, run in self.runs(known).items():
             params = known[name]["choice"]
             value, state, curve = None, states.PRUNED, {}
-            if run.info.status == "FINISHED" and names.BEST_VALIDATION_LOSS in run.data.metrics:
-                state, value, curve = states.COMPLETE, run.data.metrics[names.BEST_VALIDATION_LOSS], self._curve(run)
+            if run.info.status == "FINISHED" and (loss := queries.loss_of(run, names.BEST)) is not None:
+                state, value, curve = states.COMPLETE, loss, self._curve(run)
             elif run.info.status == "RUNNING":
                 state = states.RUNNING
             elif names.PRUNED in run.data.tags:
@@ -161,11 +161,11 @@ class Chooser:
             return self._curves[run_id]
         if "epochs" not in run.data.params:  # it has only just begun
             return {}
-        history = store.connect().get_metric_history(run_id, names.TRAIN_LOSS)
+        history = queries.loss_history(run_id, run.data.params, names.TRAIN)
         epochs = int(run.data.params["epochs"])
         points = -(-epochs // validated_every(epochs)) * -(-POINTS // epochs)
         ends = {100 * part // POINTS: -(-part * points // POINTS) for part in range(1, POINTS + 1)}
-        curve = {percent: history[end - 1].value for percent, end in ends.items() if end <= len(history)}
+        curve = {percent: history[end - 1][1] for percent, end in ends.items() if end <= len(history)}
         if run.info.status != "RUNNING":
             self._curves[run_id] = curve
         return curve

@@ -19,7 +19,13 @@ from pipeline.reports.leaderboard import (
     read_run,
     worse_than_nothing,
 )
-from pipeline.tracking import names
+from pipeline.tracking import names, scores
+
+SUMMARY = {
+    "noisy": {"psnr": 20.0, "mse": 0.01, "ssim": 0.5},
+    "clipped": {"psnr": 22.5, "mse": 0.005, "ssim": 0.6},
+    "denoised": {"psnr": 30.0, "mse": 0.001, "psnr_pooled": 29.9, "ssim": 0.9, "accuracy": 0.5},
+}
 
 
 def a_run(
@@ -72,6 +78,27 @@ def test_what_is_read_of_a_run() -> None:
     assert found.milliseconds == 0.25
     assert read(7).milliseconds is None
     assert read(params={"noise": "poisson:peak=30"}, metrics={"test/psnr/poisson-peak30": 9.0}).psnr == 9
+
+
+def test_runs_have_the_figures_of_their_own_noise_by_names_without_a_label() -> None:
+    metrics = scores.by_noise({"0.01": SUMMARY}) | scores.at_training_noise(SUMMARY)
+    assert metrics == {
+        **{"test/psnr/0.01": 30.0, "test/psnr": 30.0, "test/ssim": 0.9, "test/accuracy": 0.5, "test/psnr_gain": 7.5}
+    }
+    run = read(metrics=metrics)
+    assert (run.quality.output, run.quality.input) == (30.0, 22.5)
+    assert run.scores == {"psnr": 30.0, "ssim": 0.9, "accuracy": 0.5}
+
+
+def test_runs_of_former_versions_have_them_by_the_label_of_their_noise() -> None:
+    former = {
+        "test/psnr/0.01": 30.0,
+        "test/ssim/0.01": 0.9,
+        "test/psnr_clipped/0.01": 22.5,
+        "test/psnr_noisy/0.01": 20.0,
+    }
+    run = read(metrics=former)
+    assert (run.quality.output, run.quality.input, run.scores["ssim"]) == (30.0, 22.5, 0.9)
 
 
 @pytest.mark.parametrize(
@@ -177,20 +204,20 @@ def test_a_gain_counts_if_it_is_more_than_twice_the_spread_over_seeds(gain: floa
 KNOWN = ("recorded", "recorded:sigma=0.1")
 
 
-def recorded(number: int, scores: dict[str, float]) -> EvaluatedRun:
-    metrics = {names.noise_metric(name, "recorded"): value for name, value in scores.items()}
+def recorded(number: int, found: dict[str, float]) -> EvaluatedRun:
+    metrics = {names.noise_metric(name, "recorded"): value for name, value in found.items()}
     return read(number, params={"noise": "recorded"}, metrics=metrics)
 
 
 def test_runs_on_bursts_have_estimates() -> None:
-    scores = {
+    estimates = {
         "mse_estimated": 0.001,
         "psnr_estimated": 30.0,
         "psnr_standard_error": 0.12,
         "mse_estimated_clipped": 0.01,
     }
     runs = [
-        recorded(1, {**scores, "psnr_estimated_clipped": 20.0}),
+        recorded(1, {**estimates, "psnr_estimated_clipped": 20.0}),
         recorded(2, {"mse_estimated": -1e-6, "psnr_at_least": 41.5, "mse_estimated_clipped": 0.01}),
     ]
     head, first, second = leaderboard(grouped(runs)[0])
@@ -201,8 +228,8 @@ def test_runs_on_bursts_have_estimates() -> None:
 
 
 def test_a_level_that_is_known_makes_no_other_noise() -> None:
-    scores = {"mse_estimated": 0.001, "psnr_estimated": 30.0, "mse_estimated_clipped": 0.01}
-    metrics = {names.noise_metric(name, "recorded"): value for name, value in scores.items()}
+    estimates = {"mse_estimated": 0.001, "psnr_estimated": 30.0, "mse_estimated_clipped": 0.01}
+    metrics = {names.noise_metric(name, "recorded"): value for name, value in estimates.items()}
     runs = [read(number, params={"noise": noise}, metrics=metrics) for number, noise in enumerate(KNOWN)]
     assert [len(group) for group in grouped(runs)] == [2]
 

@@ -17,7 +17,7 @@ from urllib.request import urlopen
 import mlflow
 import numpy as np
 import pytest
-from conftest import Cli, Trained, environment, wait_for, write_digits
+from conftest import BEST_LOSS, Cli, Trained, environment, wait_for, write_digits
 from server import free_port
 
 from pipeline.tracking import names
@@ -133,9 +133,9 @@ def test_runs_are_ticked_and_compared(address: str, browser: Any, folder: Path) 
     picture(browser, "mlflow_compare")
     shown = browser.execute_script(f"return {text}")
     assert re.search(r"^variance\s+0\.1\s+0\.01\s+0\.001$", shown, re.MULTILINE), shown
-    for name in (*titles, names.BEST_VALIDATION_LOSS, names.MILLISECONDS, "batch_size"):
+    for name in (*titles, BEST_LOSS, names.MILLISECONDS, "batch_size"):
         assert name in shown
-    scroll_to(browser, names.noise_metric("psnr", "0.1"), names.BEST_VALIDATION_LOSS)
+    scroll_to(browser, names.noise_metric("psnr", "0.1"), BEST_LOSS)
 
     # One of them.
     browser.get(f"{server}#/experiments/0/runs/{runs[0].info.run_id}?workflowType=machine_learning")

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import PROJECT, Cli, Trained, check_curve, write_digits
+from conftest import BEST_LOSS, PROJECT, TRAIN_LOSS, VALIDATION_LOSS, Cli, Trained, check_curve, write_digits
 from mlflow.entities import Run
 from PIL import Image
 
@@ -43,23 +43,41 @@ def test_the_run_holds_parameters_metrics_and_tags(run: Run) -> None:
     assert run.data.tags[names.GIT_DIRTY] in ("true", "false")
     assert re.fullmatch("[0-9a-f]{40}", run.data.tags[names.GIT_COMMIT])
     assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", run.data.tags[names.NOTE])
-    for variance in ("0.001", "0.01", "0.1"):
-        for metric in ("mse", "psnr", "psnr_pooled", "ssim"):
-            for suffix in ("", "_noisy", "_clipped"):
-                assert names.noise_metric(f"{metric}{suffix}", variance) in run.data.metrics
-    assert run.data.metrics[names.noise_metric("psnr_noisy", "0.01")] == pytest.approx(20.0, abs=0.1)
-    assert (
-        run.data.metrics[names.noise_metric("psnr", "0.01")]
-        > run.data.metrics[names.noise_metric("psnr_clipped", "0.01")]
-    )
+
+
+def test_a_run_has_few_metrics_and_the_rest_in_a_file(run: Run, trained: Trained) -> None:
+    assert sorted(run.data.metrics) == [
+        *("best/epoch", "best/mse", "best/psnr", "images_per_second", "learning_rate", "onnxruntime/ms_per_image"),
+        *("parity/max_abs_difference", "test/psnr", "test/psnr/0.001", "test/psnr/0.01", "test/psnr/0.1"),
+        *("test/psnr_gain", "test/ssim", "train/mse", "train/seconds", "validation/mse", "validation/psnr"),
+    ]
+    results = json.loads((artifacts(trained) / names.EVALUATION).read_text())["results"]
+    assert [*results] == ["0.001", "0.01", "0.1"]
+    for of in results.values():
+        assert [*of] == ["noisy", "clipped", "denoised"]
+        assert all({"mse", "psnr", "psnr_pooled", "ssim"} == values.keys() for values in of.values())
+    own = results["0.01"]
+    assert own["noisy"]["psnr"] == pytest.approx(20.0, abs=0.1)
+    assert run.data.metrics["test/psnr"] == run.data.metrics["test/psnr/0.01"] == own["denoised"]["psnr"]
+    assert run.data.metrics["test/psnr_gain"] == own["denoised"]["psnr"] - own["clipped"]["psnr"] > 0
+
+
+def test_results_of_one_number_have_no_step(trained: Trained) -> None:
+    """The UI draws them as bars then, instead of as dots on an axis of steps."""
+    client = mlflow.MlflowClient(trained.store)
+    curves = {TRAIN_LOSS, VALIDATION_LOSS, names.VALIDATION_PSNR, names.LEARNING_RATE, names.IMAGES_PER_SECOND}
+    metrics = client.get_run(trained.run_id).data.metrics
+    points = {name: client.get_metric_history(trained.run_id, name) for name in metrics}
+    assert {name for name, of in points.items() if any(point.step for point in of)} == curves
+    assert {name for name, of in points.items() if len(of) > 1} == curves
 
 
 def test_the_learning_curve_has_ten_points_at_least_and_every_epoch_is_validated(trained: Trained) -> None:
     client = mlflow.MlflowClient(trained.store)
     check_curve(client, trained.run_id, 6)
-    losses = [point.value for point in client.get_metric_history(trained.run_id, names.VALIDATION_LOSS)]
+    losses = [point.value for point in client.get_metric_history(trained.run_id, VALIDATION_LOSS)]
     metrics = client.get_run(trained.run_id).data.metrics
-    assert metrics[names.BEST_VALIDATION_LOSS] == min(losses)
+    assert metrics[BEST_LOSS] == min(losses)
     assert metrics[names.BEST_EPOCH] == losses.index(min(losses)) + 1
 
 
@@ -103,7 +121,7 @@ def test_the_onnx_file_is_an_mlflow_model(trained: Trained, monkeypatch: pytest.
     mlflow.set_tracking_uri(trained.store)
     (model,) = mlflow.search_logged_models(experiment_ids=["0"], output_format="list")
     assert model.name == "denoiser"
-    assert {metric.key for metric in model.metrics or []} >= {names.noise_metric("psnr", "0.01"), names.VALIDATION_LOSS}
+    assert {metric.key for metric in model.metrics or []} >= {VALIDATION_LOSS}
     loaded = mlflow.pyfunc.load_model(model.model_uri)
     noisy = _golden(trained, "input_0")
     wanted = _golden(trained, "output_0")
@@ -256,7 +274,7 @@ def _export_again(cli: Cli, folder: Path, run: Run) -> None:
 def _export_with_another_psnr(cli: Cli, folder: Path, run: Run, client: mlflow.MlflowClient) -> None:
     """A run whose metrics are not those of the file: exit code 3, the report in the run, the old folder untouched."""
     handoff = folder / "artifacts" / "again"
-    metric = names.noise_metric("psnr", "0.01")
+    metric = names.test_metric("psnr")
     client.log_metric(run.info.run_id, metric, run.data.metrics[metric] + 0.01, step=10**6)
     before = (handoff / "manifest.json").read_bytes()
     done = cli("export", "--run-id", run.info.run_id, "--name", "again", "--allow-worse")

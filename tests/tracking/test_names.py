@@ -25,8 +25,8 @@ def test_stores_of_former_versions_are_read() -> None:
     assert (names.TRIAL, names.PARENT, names.TEST_IMAGES) == ("trial", "mlflow.parentRunId", "test.images")
     assert (names.INTERRUPTED, names.RESUMABLE) == ("interrupted", "resumable")
     assert (names.HOST, names.FOLDER) == ("host", "folder")
-    assert (names.TRAIN_LOSS, names.VALIDATION_LOSS) == ("train/loss", "validation/loss")
-    assert (names.TRAIN_SECONDS, names.BEST_VALIDATION_LOSS) == ("train/seconds", "best/validation_loss")
+    assert [*names.FORMER_LOSSES.values()] == ["train/loss", "validation/loss", "best/validation_loss"]
+    assert names.TRAIN_SECONDS == "train/seconds"
     assert (names.MILLISECONDS, names.PARAMETERS) == ("onnxruntime/ms_per_image", "parameters")
     assert (names.CONFIG, names.CHECKPOINT, names.SAMPLES) == ("config.json", "checkpoints/best.pt", "samples.npz")
     assert names.noise_metric("psnr", "0.01") == "test/psnr/0.01"
@@ -53,6 +53,21 @@ def test_tags_of_versions_hold_only_what_mlflow_allows(label: str, tag: str) -> 
 
 def test_metric_names_hold_only_what_mlflow_allows() -> None:
     assert names.metric_text("lr=0.02, size:s") == "lr-0.02- size-s"
+
+
+@pytest.mark.parametrize(
+    ("params", "known", "name"),
+    [
+        ({}, (), "train/mse"),  # what runs of the first versions minimised
+        ({"loss": "rmse", "target": "clean"}, (), "train/rmse"),
+        ({"loss": "psnr", "target": "clean"}, (), "train/minus_psnr"),
+        ({"loss": "mse", "target": "sure"}, (), "train/mse_sure"),
+        ({"loss": "mse"}, ("train/loss",), "train/loss"),  # of a run of a former version
+        ({"loss": "mse"}, ("train/loss", "train/mse"), "train/mse"),
+    ],
+)
+def test_the_loss_says_in_its_name_what_is_minimised(params: dict[str, str], known: tuple[str, ...], name: str) -> None:
+    assert names.loss_metric(names.TRAIN, params, known) == name
 
 
 def test_names_import_nothing_slow() -> None:

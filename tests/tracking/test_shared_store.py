@@ -90,7 +90,7 @@ def make_evaluated_run(
     for key, value in {**json.loads(Config(model="unet").to_json()), names.PARAMETERS: parameters}.items():
         client.log_param(run_id, key, value)
     client.log_metric(run_id, names.TRAIN_SECONDS, 1)
-    client.log_metric(run_id, names.TRAIN_LOSS, 1)
+    client.log_metric(run_id, names.FORMER_LOSSES[names.TRAIN], 1)
     for metric in ("psnr", "ssim"):
         for label in ("0.001", "0.01", "0.1"):
             client.log_metric(run_id, names.noise_metric(metric, label), 1)

@@ -13,7 +13,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import HANG, PROJECT, Cli, Result, environment, write_digits
+from conftest import HANG, PROJECT, TRAIN_LOSS, VALIDATION_LOSS, Cli, Result, environment, write_digits
 from mlflow.entities import Run
 
 from pipeline.tracking import names
@@ -55,7 +55,7 @@ def newest(folder: Path) -> Run:
 
 def losses(folder: Path, run: Run) -> list[float]:
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    losses = (names.TRAIN_LOSS, names.VALIDATION_LOSS)
+    losses = (TRAIN_LOSS, VALIDATION_LOSS, names.VALIDATION_PSNR)
     return [point.value for loss in losses for point in client.get_metric_history(run.info.run_id, loss)]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -16,9 +17,9 @@ from pipeline.errors import PipelineError
 from pipeline.models import Recipe, build_model
 from pipeline.noise import make_noise
 from pipeline.scoring.metrics import METRICS
-from pipeline.scoring.score import model_denoiser, score
+from pipeline.scoring.score import clipped, model_denoiser, score
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.loop import Best, Epoch, Observer, Point, Position, Trainer
+from pipeline.training.loop import Best, Epoch, Observer, Point, Position, Trainer, Validation
 
 NOISE = make_noise("gaussian", "0.01")
 
@@ -79,7 +80,12 @@ def test_the_best_epoch_is_the_one_with_the_lowest_validation_loss(
 ) -> None:
     penalties = iter([1, 0, 2, 3])
     validate = Trainer.validate
-    monkeypatch.setattr(Trainer, "validate", lambda trainer: validate(trainer) + next(penalties))
+
+    def penalized(trainer: Trainer) -> Validation:
+        found = validate(trainer)
+        return replace(found, loss=found.loss + next(penalties))
+
+    monkeypatch.setattr(Trainer, "validate", penalized)
     seen = Recorder()
     trained = trainer(images, epochs=4).run(seen)
     assert trained.best.epoch == 2
@@ -143,7 +149,7 @@ def test_the_average_of_the_weights_is_what_is_kept(images: Part) -> None:
     for name, tensor in average.items():
         assert torch.allclose(kept[name], tensor, atol=1e-6), name
         assert not torch.equal(tensor, training.model.state_dict()[name])
-    assert training.validate() == pytest.approx(training.run().best.validation_loss)
+    assert training.validate().loss == pytest.approx(training.run().best.validation_loss)
 
 
 def test_a_diverging_training_says_where(images: Part) -> None:
@@ -202,3 +208,14 @@ def test_after_an_observer_stops_it_the_trainer_can_go_on(images: Part) -> None:
     with pytest.raises(KeyboardInterrupt):
         stopped.run(Stopper())
     assert checkpoint(stopped.run().best).digest == checkpoint(trainer(images).run().best).digest
+
+
+@pytest.mark.parametrize("target", ["clean", "noisy", "noisy2noisy", "self", "sure", "r2r"])
+def test_the_validation_psnr_is_that_of_the_test_whatever_is_minimised(
+    target: str, images: Part, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the clipped output for images with the noise of the training, not with more, as the inputs of `r2r` have."""
+    monkeypatch.setattr(Trainer, "result", property(lambda _: lambda noisy: noisy))
+    found = trainer(images, target=target).validate().psnr
+    wanted = score(images[200:], NOISE, {"clipped": clipped}, {"psnr": METRICS["psnr"]})["clipped"]["psnr"]
+    assert found == pytest.approx(wanted.mean(), abs=0.2)  # the noise is another draw

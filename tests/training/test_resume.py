@@ -12,7 +12,17 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import HANG, PROJECT, Cli, check_curve, environment, kill_while_training, write_digits
+from conftest import (
+    HANG,
+    PROJECT,
+    TRAIN_LOSS,
+    VALIDATION_LOSS,
+    Cli,
+    check_curve,
+    environment,
+    kill_while_training,
+    write_digits,
+)
 from mlflow.entities import Run
 
 from pipeline.tracking import names
@@ -20,7 +30,7 @@ from pipeline.training.checkpoint import Checkpoint
 
 EPOCHS = 3
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--checkpoint-every", "0.1")
-SAME = (names.TRAIN_LOSS, names.VALIDATION_LOSS, names.LEARNING_RATE)  # the other metrics are times
+SAME = (TRAIN_LOSS, VALIDATION_LOSS, names.VALIDATION_PSNR, names.LEARNING_RATE)  # the other metrics are times
 
 
 def runs(folder: Path) -> list[Run]:

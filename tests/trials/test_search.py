@@ -10,7 +10,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import Cli, write_digits
+from conftest import BEST_LOSS, Cli, write_digits
 from mlflow.entities import Run
 
 from pipeline.tracking import names
@@ -39,7 +39,7 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     rates = {float(child.data.params["lr"]) for child in children}
     assert len(rates) == 3
     assert all(0.01 <= rate <= 0.03 for rate in rates)
-    best = min(children, key=lambda child: child.data.metrics[names.BEST_VALIDATION_LOSS])
+    best = min(children, key=lambda child: child.data.metrics[BEST_LOSS])
     assert parent.data.tags[names.BEST_RUN] == best.info.run_id
     config = mlflow.artifacts.download_artifacts(
         run_id=parent.info.run_id, artifact_path=names.BEST_CONFIG, tracking_uri=f"sqlite:///{folder / 'mlflow.db'}"
@@ -67,5 +67,5 @@ def test_a_search_goes_on_and_stops_what_is_hopeless(cli: Cli, folder: Path) -> 
     (hopeless,) = (child for child in children if child.info.status != "FINISHED")
     assert (hopeless.info.status, hopeless.data.tags[names.PRUNED]) == ("KILLED", "true")
     assert (hopeless.data.tags[names.TRIAL], hopeless.data.params["lr"]) == ("lost", "1.5e-07")
-    assert names.BEST_VALIDATION_LOSS not in hopeless.data.metrics
+    assert BEST_LOSS not in hopeless.data.metrics
     assert parent.data.tags[names.BEST_RUN] == best.info.run_id
