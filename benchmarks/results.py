@@ -102,7 +102,7 @@ def _line(row: str, runs: dict[str, list[Run]]) -> str:
 def _trained(options: list[str], train: bool) -> Run | None:
     """The finished and evaluated run with these options, trained now if `train` says so."""
     with cli.commands["train"].make_context("train", [*options]) as context:
-        wanted = asdict(Config.from_options(**{name: context.params[name] for name in TRAIN}))
+        wanted = asdict(Config(**{name: context.params[name] for name in TRAIN}))
     for key in ("data_dir", "device"):  # decide nothing that is measured here
         del wanted[key]
     if (found := _find(wanted)) or not train:

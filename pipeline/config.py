@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import math
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, ClassVar, Final, Literal, NamedTuple
 
 from pipeline.errors import PipelineError
 from pipeline.files import parse_json
-from pipeline.models import MODELS, RECIPES, Recipe, parse_model, recipe_of
+from pipeline.models import RECIPES, Recipe, check_model, recipe_of, short_name
 from pipeline.noise import Noise, make_noise, parse_variance
-from pipeline.spec import split_spec, unknown
+from pipeline.spec import unknown
 
 # Every run is also scored at these variances of Gaussian noise, so that all runs share a measure ...
 REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
@@ -20,7 +21,8 @@ REFERENCE_VARIANCES = (0.001, 0.01, 0.1)
 CURVE_VARIANCES = (0.0, 0.0001, 0.0005, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.3)
 
 MAX_CHANNELS = 64  # of an image
-AUTO: Final = "auto"  # on the command line: what follows from the model's recipe, or from the data
+AUTO: Final = "auto"  # what follows from the model's recipe, or from the data
+_AUTO: Any = AUTO  # the default of fields that never keep it
 # The options that decide which images are prepared. They stay as they were given: what was found is with the data.
 DATA = ("dataset", "noisy", "group", "channels", "white", "black", "data_dir", "seed")
 _RECIPE = tuple(field.name for field in fields(Recipe) if field.name != "images")
@@ -34,7 +36,6 @@ ESTIMATES = ("sure", "self")
 _WHOLE = 128
 _CROP = 64  # ... others in crops with sides of this many pixels, or of the smallest image
 SMALLEST_CROP = 32  # pixels
-_DEFAULT = MODELS["autoencoder"].fast
 
 
 class Interval(NamedTuple):
@@ -68,8 +69,11 @@ NUMBERS = {
     "lr": Interval(float, 0, 1e30, low_allowed=False),
     "beta2": Interval(float, 0, 0.999999),
     "bn_momentum": Interval(float, 0, 1, low_allowed=False),
+    "color_jitter": Interval(float, 0, 3),
     "ema": Interval(float, 0, 0.999999),
 }
+STRENGTH = Interval(float, 0, 1.5)  # of denoising
+_STAY_AUTO = ("channels", "white")  # what is found is with the data
 # ... and names. Those of functions are the keys of the tables in `pipeline.training`.
 CHOICES = {
     "target": ("clean", "noisy", "noisy2noisy", "self", "sure", "r2r"),
@@ -122,7 +126,16 @@ class DataFacts:
 
 @dataclass(frozen=True)
 class Config:
-    """The options of a training. The defaults are those of the command line."""
+    """The options of a training. The defaults are those of the command line.
+
+    Those in `RECIPE` and `OF_DATA` are AUTO unless they are given: they get what follows from the model's recipe, and,
+    until `settled` knows which data, from images like MNIST. A copy that `dataclasses.replace` makes keeps its values.
+
+    Raises:
+        PipelineError: a value that an option cannot have, or options that do not go together.
+    """
+
+    _auto: ClassVar[tuple[str, ...]] = ()  # of an instance: the fields that were AUTO
 
     dataset: str = "mnist"  # a name in `pipeline.data.sources.DATASETS`, or the path of a folder of images
     data_dir: str = "data"  # where prepared and downloaded data live
@@ -132,59 +145,66 @@ class Config:
     white: float | Literal["auto"] = AUTO  # the pixel value that becomes 1
     black: float = 0.0  # the pixel value that becomes 0
     seed: int = 0  # of the train/validation split, the initial weights, the batch order and the training noise
-    noise: str = "gaussian"  # NAME[:key=value,…], a name in `pipeline.noise.NOISES`
+    noise: str = _AUTO  # NAME[:key=value,…], a name in `pipeline.noise.NOISES`
     variance: str = "0.01"  # of the noise, for pixels in [0, 1]; LOW:HIGH draws one per image
     clip_input: bool = False  # clip noisy images to [0, 1], in training and in tests, as storing them does
-    model: str = "autoencoder"  # NAME[:key=value,…], a name in `pipeline.models.MODELS`
+    model: str = "autoencoder"  # NAME[:key=value,…], a name in `pipeline.models.MODELS` or `package.module:Class`
     size: str = ""  # one of the sizes of the model; "" for its default
     start: str = ""  # the model whose weights to start from: a run's ID, an MLflow model, a hand-off; "" for fresh ones
-    target: str = "clean"  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
-    crop: int = 0  # side of the random crops to train on, in pixels; 0 for whole images
-    crop_by: str = "detail"  # where these are more likely: "detail" or, everywhere alike, "area"
+    target: str = _AUTO  # what the output is compared with: a name in `pipeline.training.objectives.TARGETS`
+    crop: int = _AUTO  # side of the random crops to train on, in pixels; 0 for whole images
+    crop_by: str = _AUTO  # where these are more likely: "detail" or, everywhere alike, "area"
     recipe: str = "fast"  # a name in `pipeline.models.RECIPES`, from which the next ones come where they are AUTO
-    epochs: int = 1
-    batch_size: int = _DEFAULT.batch_size
-    optimizer: str = _DEFAULT.optimizer
-    lr: float = _DEFAULT.lr
-    beta2: float = _DEFAULT.beta2
-    schedule: str = _DEFAULT.schedule
-    loss: str = _DEFAULT.loss
-    precision: str = _DEFAULT.precision
-    bn_momentum: float = _DEFAULT.bn_momentum
-    color_jitter: float = _DEFAULT.color_jitter
-    ema: float = _DEFAULT.ema
+    epochs: int = _AUTO
+    batch_size: int = _AUTO
+    optimizer: str = _AUTO
+    lr: float = _AUTO
+    beta2: float = _AUTO
+    schedule: str = _AUTO
+    loss: str = _AUTO
+    precision: str = _AUTO
+    bn_momentum: float = _AUTO
+    color_jitter: float = _AUTO
+    ema: float = _AUTO
     compile: bool = False  # whether to train with torch.compile
     device: str = "auto"  # auto, cpu, cuda or mps
 
-    @classmethod
-    def from_options(cls, data: DataFacts | None = None, /, **options: Any) -> Config:
-        """From the options of the command line, where those in `RECIPE` and `OF_DATA` may be `AUTO`.
+    def __post_init__(self) -> None:
+        fill = partial(object.__setattr__, self)  # the object is frozen
+        fill("_auto", tuple(name for name in (*RECIPE, *OF_DATA) if getattr(self, name) == AUTO))
+        for name in (field.name for field in fields(self) if field.name not in self._auto):
+            _check_value(name, getattr(self, name))
+        check_model(self.model, self.size)
+        parse_variance(self.variance)
+        for name, value in self._following(DataFacts()).items():
+            fill(name, value)
+        _check_together(self)
 
-        Args:
-            data: facts about the prepared data; None before they are prepared, to check the options by themselves.
-            options: of the command line.
+    @property
+    def options(self) -> dict[str, Any]:
+        """The options as they were given: AUTO where that was not decided."""
+        return {**asdict(self), **dict.fromkeys(self._auto, AUTO)}
+
+    def settled(self, data: DataFacts) -> Config:
+        """The config for training on data with these facts.
 
         Raises:
             PipelineError: options do not go together.
         """
-        data = data or DataFacts()
-        name, _ = parse_model(options["model"], options["size"])
-        for key in OF_DATA:
-            if options[key] == AUTO:
-                options[key] = getattr(data, key)
-        recipe = recipe_of(name, options["recipe"])
-        if options["target"] in ESTIMATES:
+        return replace(self, **self._following(data))
+
+    def _following(self, data: DataFacts) -> dict[str, Any]:
+        """What follows from the data and the recipe where it was not given."""
+        values = {name: getattr(data, name) for name in OF_DATA}
+        values |= {name: getattr(self, name) for name in OF_DATA if name not in self._auto}
+        recipe = recipe_of(self.model, self.recipe)
+        if values["target"] in ESTIMATES:
             recipe = replace(recipe, loss="mse", precision="float32")
-        for key in _RECIPE:
-            if options[key] == AUTO:
-                options[key] = getattr(recipe, key)
-        if options["epochs"] == AUTO:
-            # Of fewer images than a batch, an epoch is one small step, which counts as a whole one.
-            per_epoch = max(data.per_epoch(options["crop"]), recipe.batch_size)
-            options["epochs"] = max(1, round(recipe.images / per_epoch))
-        config = cls(**options)
-        _check_together(config)
-        return config
+        values |= {name: getattr(recipe, name) for name in _RECIPE}
+        # Of fewer images than a batch, an epoch is one small step, which counts as a whole one.
+        per_epoch = max(data.per_epoch(values["crop"]), recipe.batch_size)
+        values["epochs"] = max(1, round(recipe.images / per_epoch))
+        return {name: values[name] for name in self._auto}
 
     @property
     def training_noise(self) -> Noise:
@@ -194,8 +214,7 @@ class Config:
     @property
     def training_recipe(self) -> Recipe:
         """The recipe, with the values that this config has."""
-        recipe = recipe_of(parse_model(self.model)[0], self.recipe)
-        return replace(recipe, **{name: getattr(self, name) for name in _RECIPE})
+        return replace(recipe_of(self.model, self.recipe), **{name: getattr(self, name) for name in _RECIPE})
 
     @property
     def dataset_name(self) -> str:
@@ -205,8 +224,7 @@ class Config:
     @property
     def model_name(self) -> str:
         """The model with its size and options, such as `autoencoder`, `resunet-l` or `unet-width8`."""
-        name, options = split_spec(self.model, "--model")
-        return "-".join(part for part in (name, self.size, *map("".join, options.items())) if part)
+        return short_name(self.model, self.size)
 
     @property
     def run_name(self) -> str:
@@ -221,7 +239,7 @@ class Config:
             parts.append("rgb")
         if self.recipe != Config.recipe:
             parts.append(self.recipe)
-        if self.target != Config.target:
+        if self.target != DataFacts().target:
             parts.append(f"target-{self.target}")
         if self.start:
             parts.append("continued")
@@ -251,12 +269,8 @@ class Config:
         for key, value in values.items():
             if key not in known:
                 raise unknown("option", key, known)
-            _check_value(key, value)
-        config = cls(**values)
-        parse_model(config.model, config.size)
-        parse_variance(config.variance)
-        _check_together(config)
-        return config
+            _check_value(key, value)  # also for AUTO, which no config is stored with
+        return cls(**values)
 
 
 def _check_value(name: str, value: object) -> None:
@@ -264,7 +278,7 @@ def _check_value(name: str, value: object) -> None:
     default = getattr(Config, name)
     if name in NUMBERS:
         kinds = (int,) if NUMBERS[name].kind is int else (int, float)
-        if value == AUTO == default:
+        if value == AUTO and name in _STAY_AUTO:
             return
         if isinstance(value, bool) or not isinstance(value, kinds) or not NUMBERS[name].admit(value):
             raise PipelineError(f"{name}: {value!r} is not {NUMBERS[name]}")
@@ -272,7 +286,10 @@ def _check_value(name: str, value: object) -> None:
         if value not in CHOICES[name]:
             raise unknown(name, str(value), CHOICES[name])
     elif not isinstance(value, type(default)):
-        raise PipelineError(f"{name}: {value!r} is not {'true or false' if isinstance(default, bool) else 'a text'}")
+        hint = f"; write '{value}'" if isinstance(value, int | float) and isinstance(default, str) else ""
+        raise PipelineError(
+            f"{name}: {value!r} is not {'true or false' if isinstance(default, bool) else 'a text'}{hint}"
+        )
     elif isinstance(value, str) and ("\0" in value or not _is_unicode(value)):
         raise PipelineError(f"{name}: {value!r} is not valid text")
 

@@ -57,6 +57,16 @@ def deferred() -> Iterator[Deferred]:
     signals.check()
 
 
+@contextmanager
+def noting(text: str) -> Iterator[None]:
+    """Have the message of a signal say something more."""
+    try:
+        yield
+    except Stopped as stopped:
+        stopped.add_note(text)
+        raise
+
+
 def _handle(number: int, _frame: FrameType | None) -> None:
     global _asked
     now = time.monotonic()

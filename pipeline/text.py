@@ -7,6 +7,9 @@ from __future__ import annotations
 
 import os
 import re
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import quote
 
@@ -38,13 +41,36 @@ def shown(text: Path | str) -> str:
     return without_secrets(printable(text))
 
 
+_is_quiet = False
+
+
+@contextmanager
+def quietly(is_quiet: bool = True) -> Iterator[None]:
+    """Inside, `say` prints nothing: what is for stderr becomes a warning of Python, the rest is not said."""
+    global _is_quiet
+    before, _is_quiet = _is_quiet, is_quiet or _is_quiet
+    try:
+        yield
+    finally:
+        _is_quiet = before
+
+
+def is_quiet() -> bool:
+    """Whether nothing is to be printed."""
+    return _is_quiet
+
+
 def say(*lines: str, err: bool = False) -> None:
-    """Print lines, each of which stays one line.
+    """Print lines, each of which stays one line; see `quietly`.
 
     Args:
         lines: what to print.
         err: on stderr.
     """
+    if _is_quiet:
+        for line in lines if err else ():
+            warnings.warn(shown(line), stacklevel=2)
+        return
     import click  # whoever only reads and denoises does without
 
     for line in lines:

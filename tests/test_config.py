@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from pipeline.config import AUTO, CHOICES, RECIPE, Config
+from pipeline.config import AUTO, CHOICES, RECIPE, Config, DataFacts
 from pipeline.errors import PipelineError
+from pipeline.models import MODELS, recipe_of
 from pipeline.training.objectives import LOSSES, TARGETS
 from pipeline.training.optimizers import OPTIMIZERS, SCHEDULES
 
@@ -75,17 +76,47 @@ def test_its_choices_are_what_training_has() -> None:
 
 
 def test_a_recipe_fills_in_what_is_auto() -> None:
-    page = Config.from_options(**{**OPTIONS, "recipe": "page", "epochs": 3})
+    page = Config(**{**OPTIONS, "recipe": "page", "epochs": 3})
     assert (page.epochs, page.optimizer, page.loss) == (3, "adam", "mse")
-    assert Config.from_options(**OPTIONS) == Config()
-    assert Config.from_options(**{**OPTIONS, "model": "resunet"}).training_recipe != Config().training_recipe
+    assert Config(**OPTIONS) == Config()
+    assert Config(**{**OPTIONS, "model": "resunet"}).training_recipe != Config().training_recipe
+
+
+@pytest.mark.parametrize("model", MODELS.own)
+def test_a_model_has_its_own_recipe(model: str) -> None:
+    config = Config(model=model, recipe="best")
+    assert config.training_recipe == recipe_of(model, "best")
+    assert config.epochs == round(recipe_of(model, "best").images / DataFacts().images)
+    assert Config(model=model, lr=0.5).training_recipe == replace(recipe_of(model, "fast"), lr=0.5)
+
+
+def test_what_is_left_open_follows_from_the_data() -> None:
+    config = Config(model="resunet", loss="mse")
+    facts = DataFacts(layout="noisy", has_clean=False, images=10, pixels=10 * 300 * 300, smallest=300, largest=300)
+    settled = config.settled(facts)
+    assert (config.noise, config.target, config.crop, config.epochs) == ("gaussian", "clean", 0, 4)
+    assert (settled.noise, settled.target, settled.crop, settled.crop_by) == ("recorded", "self", 64, "area")
+    assert (settled.epochs, settled.precision) == (877, "float32")  # 192,000 of 219 crops
+    assert (config.options["epochs"], config.options["loss"], settled.options["epochs"]) == (
+        AUTO,
+        "mse",
+        settled.epochs,
+    )
+    assert settled.settled(DataFacts()) == settled  # once it is
+
+
+def test_a_value_that_no_option_takes_is_refused_at_once() -> None:
+    with pytest.raises(PipelineError, match=r"variance: 0\.01 is not a text; write '0.01'"):
+        Config(variance=0.01)  # type: ignore[arg-type]
+    with pytest.raises(PipelineError, match="epochs: 0 is not an integer from 1 to 100,000"):
+        Config(epochs=0)
 
 
 @pytest.mark.parametrize("target", ["sure", "self"])
 def test_a_target_that_is_an_estimate_has_its_loss_and_precision(target: str) -> None:
-    config = Config.from_options(**{**OPTIONS, "model": "resunet", "target": target})
+    config = Config(**{**OPTIONS, "model": "resunet", "target": target})
     assert (config.loss, config.precision) == ("mse", "float32")
-    assert Config.from_options(**{**OPTIONS, "model": "resunet"}).loss == "psnr"
+    assert Config(**{**OPTIONS, "model": "resunet"}).loss == "psnr"
 
 
 @pytest.mark.parametrize(
@@ -93,7 +124,7 @@ def test_a_target_that_is_an_estimate_has_its_loss_and_precision(target: str) ->
 )
 @pytest.mark.parametrize("target", ["sure", "r2r"])
 def test_targets_for_a_known_level_take_noise_of_one_level(target: str, changes: dict[str, Any]) -> None:
-    assert Config.from_options(**{**OPTIONS, **changes, "target": target}).target == target
+    assert Config(**{**OPTIONS, **changes, "target": target}).target == target
 
 
 @pytest.mark.parametrize(
@@ -112,7 +143,7 @@ def test_targets_for_a_known_level_take_noise_of_one_level(target: str, changes:
 )
 def test_options_that_do_not_go_together(changes: dict[str, object], message: str) -> None:
     with pytest.raises(PipelineError, match=message):
-        Config.from_options(**{**OPTIONS, **changes})
+        Config(**{**OPTIONS, **changes})
 
 
 @pytest.mark.parametrize(

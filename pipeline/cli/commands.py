@@ -88,7 +88,7 @@ def run_command(
     plan = TrainingPlan.of(options, resume)
     data = prepare(plan.config, force)
     check_variants(parse_variants(asked["variant"]), data)
-    plan = plan.settled(options, data)
+    plan = plan.settled(data)
     config, refused = plan.config, None
     with plan.open_run(force, parent, trial) as run:
         asked = plan.handoff_options(run, asked)
@@ -141,7 +141,7 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
     if launcher.rank() > 0:
         assist(options["device"])
     plan = TrainingPlan.of(options, resume)
-    plan = plan.settled(options, load_prepared(plan.config))
+    plan = plan.settled(load_prepared(plan.config))
     with plan.open_run(force) as run:
         train(plan.config, run, checkpoint_every)
     say(f"train: run {run.id}")
@@ -160,7 +160,7 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
 @click.option("--model", "file", default="", help="Hand-off folder to score instead of a run; needs --dataset.")
 @with_options(
     *("run_id", "dataset", "data_dir", "noisy", "white", "black", "noise", "protocol", "variance", "clip_input"),
-    *("device", "force"),
+    *("device", "code", "force"),
     defaults={"dataset": ""},
     run_id="ID of the MLflow run to continue; by default the newest finished one.",
     dataset="Other dataset to score the model on, by name or a folder of images; by default the run's own.",
@@ -219,7 +219,7 @@ def evaluate_command(
 @cli.command("export", section=_TRAIN, examples=["--variance 0.01", "--run-id RUN_ID --variant uint8,int8"])
 @with_options(
     *("run_id", "dataset", "data_dir", "noise", "variance", "clip_input", "artifacts_dir", "name"),
-    *("variant", "register", "allow_worse", "min_gain", "min_psnr", "force"),
+    *("variant", "register", "allow_worse", "min_gain", "min_psnr", "code", "force"),
     run_id="ID of the MLflow run to continue; by default the best finished one on --dataset with --noise.",
     dataset="Dataset whose best run to export.",
     noise="Training noise whose best run to export; auto is recorded for folders with noisy images, else gaussian.",

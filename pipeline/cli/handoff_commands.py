@@ -10,6 +10,7 @@ from pipeline.cli.exits import fail
 from pipeline.cli.help import Command
 from pipeline.cli.options import with_options
 from pipeline.cli.types import Number
+from pipeline.config import STRENGTH
 from pipeline.text import say
 
 _SECTION = "Use a hand-off"  # the heading in the list of commands
@@ -53,7 +54,7 @@ def verify_command(folder: Path, runtime: str) -> None:
     "--strength",
     default=1.0,
     show_default=True,
-    type=Number(float, 0, 1.5),
+    type=Number(*STRENGTH),
     help="Share of the noise found that is removed: 0 copies the files; above 1, a second pass removes more, in twice "
     "the time.",
 )

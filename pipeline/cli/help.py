@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import click
@@ -13,11 +13,23 @@ _NAME_WIDTH = 30  # characters; a longer name has its text in the next line
 
 
 class GroupedOption(click.Option):
-    """An option that stands under the heading `group`."""
+    """An option that stands under the heading `group`; its help ends with the names that installed packages add."""
 
-    def __init__(self, *args: Any, group: str = GENERAL, **attributes: Any) -> None:
+    def __init__(
+        self, *args: Any, group: str = GENERAL, added: Callable[[], Sequence[str]] = tuple, **attributes: Any
+    ) -> None:
         super().__init__(*args, **attributes)
-        self.group = group
+        self.group, self._added = group, added
+
+    def get_help_record(self, ctx: click.Context) -> tuple[str, str] | None:
+        """The option and its help, for `--help`."""
+        help_text = self.help
+        if names := self._added():
+            self.help = f"{help_text} Added by installed packages: {', '.join(names)}."
+        try:
+            return super().get_help_record(ctx)
+        finally:
+            self.help = help_text
 
     @property
     def default_text(self) -> str:

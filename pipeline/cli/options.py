@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -11,6 +11,7 @@ import click
 from pipeline.cli.config_files import PRESETS, read_config_file
 from pipeline.cli.help import GENERAL, Command, GroupedOption
 from pipeline.cli.types import (
+    MODEL,
     NAME,
     PROTOCOL,
     RECORDABLE,
@@ -21,6 +22,7 @@ from pipeline.cli.types import (
     VARIANTS,
     AutoNumber,
     AutoSpec,
+    ClassPath,
     Dataset,
     Number,
     Spec,
@@ -31,7 +33,7 @@ from pipeline.config import AUTO, CHOICES, DATA, NUMBERS, Config
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
-from pipeline.models import MODELS, RECIPES, parse_model
+from pipeline.models import MODELS, RECIPES
 from pipeline.noise import NOISES, make_noise, parse_variance
 from pipeline.trials.space import SEARCHES
 
@@ -46,6 +48,7 @@ class Option:
     group: str = GENERAL  # the heading in `--help` under which it stands
     hidden: bool = False
     flag: str = ""  # as it is typed, where that is not its name
+    added: Callable[[], Sequence[str]] = tuple  # names that installed packages add to those in `help`
 
 
 _DATA, _NOISE, _MODEL, _TRAINING = "Data", "Noise", "Model", "Training"
@@ -61,7 +64,11 @@ OPTIONS: dict[str, Option] = {
         "",
     ),
     "dataset": Option(
-        Dataset(), f"Dataset by name ({', '.join(DATASETS)}), or a folder of images.", Config.dataset, _DATA
+        Dataset(),
+        f"Dataset by name ({', '.join(DATASETS.own)}), or a folder of images.",
+        Config.dataset,
+        _DATA,
+        added=lambda: DATASETS.added,
     ),
     "data_dir": Option(_DIRECTORY, "Folder for prepared and downloaded data.", Config.data_dir, _DATA),
     "noisy": Option(
@@ -95,10 +102,11 @@ OPTIONS: dict[str, Option] = {
     "images": Option(Number(int, 1, 1_000_000), "Number of test images to score, from the first.", 100, _DATA),
     "noise": Option(
         AutoSpec("spec", make_noise),
-        f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES)}; auto is recorded where the data have noisy images, "
-        "else gaussian. The command noises lists their parameters.",
+        f"Kind of noise, NAME[:key=value,…]: {', '.join(NOISES.own)}; auto is recorded where the data have noisy "
+        "images, else gaussian. The command noises lists their parameters.",
         AUTO,
         _NOISE,
+        added=lambda: NOISES.added,
     ),
     "protocol": Option(
         PROTOCOL,
@@ -116,9 +124,18 @@ OPTIONS: dict[str, Option] = {
         Switch(), "Clip noisy images to [0, 1], as storing them as a file does.", Config.clip_input, _NOISE
     ),
     "model": Option(
-        Spec("spec", parse_model),
-        f"Network, NAME[:key=value,…]: {', '.join(MODELS)}. The command models lists their costs.",
+        MODEL,
+        f"Network, NAME[:key=value,…]: {', '.join(MODELS.own)}; or one of your own, package.module:Class. The command "
+        "models lists their costs.",
         Config.model,
+        _MODEL,
+        added=lambda: MODELS.added,
+    ),
+    "code": Option(
+        ClassPath(),
+        "Class of a network of your own, package.module:Class, that the run was trained with: what only a store names "
+        "is not imported.",
+        "",
         _MODEL,
     ),
     "size": Option(SIZE, "Size of the network, for those that come in sizes: s, m, l, deep.", Config.size, _MODEL),
@@ -187,7 +204,7 @@ OPTIONS: dict[str, Option] = {
         _TRAINING,
     ),
     "color_jitter": Option(
-        AutoNumber(float, 0, 3),
+        AutoNumber(*NUMBERS["color_jitter"]),
         "Change of the colours of the clean images in training: gains and a saturation of up to 2^+-X; 0 for none.",
         AUTO,
         _TRAINING,
@@ -296,6 +313,8 @@ def with_options(
                 extra = {"is_flag": False, "flag_value": "true"}
             if name == "config":
                 extra = {"is_eager": True, "expose_value": False, "callback": _read_config}
+            if name == "code":
+                extra = {"expose_value": False}  # its type notes it
             if several and name in SWEPT:
                 extra |= {"multiple": True, "callback": _flatten}
                 default = default if isinstance(default, list) else [default]
@@ -308,6 +327,7 @@ def with_options(
                 hidden=option.hidden,
                 cls=GroupedOption,
                 group=option.group,
+                added=option.added,
                 **extra,
             )(command)
         return command

@@ -17,7 +17,8 @@ from pipeline.cli.options import HANDOFF, OPTIONS, TRAIN, flag_of
 from pipeline.config import Config
 from pipeline.errors import PipelineError
 from pipeline.files import parse_json
-from pipeline.signals import Stopped
+from pipeline.models import parse_model
+from pipeline.signals import noting
 from pipeline.spec import unknown
 
 if TYPE_CHECKING:
@@ -45,14 +46,15 @@ class TrainingPlan:
         if resume:
             run_id = resumed_run(resume)
             plan = cls(_resumed_config(run_id, options), run_id)
+            parse_model(plan.config.model, plan.config.size)  # which refuses code that only the run names
         else:
             with usage_errors():
-                plan = cls(Config.from_options(**options))
+                plan = cls(Config(**options))
         if launcher.count() > 1:
             _check_shareable(plan.config, launcher.count())
         return plan
 
-    def settled(self, options: Mapping[str, Any], data: PreparedData) -> TrainingPlan:
+    def settled(self, data: PreparedData) -> TrainingPlan:
         """The plan with what follows from the data; a resumed run has that already.
 
         Raises:
@@ -63,7 +65,7 @@ class TrainingPlan:
         if self.resumed:
             return self
         with usage_errors():
-            return replace(self, config=settle(options, data))
+            return replace(self, config=settle(self.config, data))
 
     def handoff_options(self, run: OpenRun, given: Mapping[str, Any]) -> dict[str, Any]:
         """The options in `HANDOFF`; those that a resumed run is not given are what it was started with."""
@@ -83,23 +85,10 @@ class TrainingPlan:
             parent: ID of the run of a sweep.
             trial: name of the trial in that sweep.
         """
-        from pipeline.stages.train import find_trained
-        from pipeline.tracking import opening
+        from pipeline.stages.training_run import open_training
 
-        data_dir = self.config.data_dir
-        found = None if self.resumed or force else find_trained(self.config)
-        if found and parent:
-            with opening.adopt_run(found, self.config, parent) as run:
-                yield run
-        elif found:
-            with opening.continue_run(found, data_dir) as (run, _):
-                yield run
-        elif self.resumed:
-            with opening.resume_run(self.resumed, data_dir) as run, _hint_to_resume(run):
-                yield run
-        else:
-            with opening.start_run(self.config, parent or None, trial) as run, _hint_to_resume(run):
-                yield run
+        with open_training(self.config, force, self.resumed, parent, trial) as run:
+            yield run
 
 
 @contextmanager
@@ -109,7 +98,7 @@ def open_parent(name: str, resume: str, data_dir: str) -> Iterator[OpenRun]:
 
     run_id = resumed_run(resume)
     opened = opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir)
-    with opened as run, _hint_to_resume(run):
+    with opened as run, noting(f"resume with: --resume {run.id}"):
         yield run
 
 
@@ -167,13 +156,3 @@ def _handoff_options_of(run: OpenRun) -> dict[str, Any]:
     except (AttributeError, TypeError, ValueError, PipelineError) as error:
         reason = str(error)
     raise PipelineError(f"run {run.id}: its tag {names.HANDOFF_OPTIONS} cannot be used: {reason}")
-
-
-@contextmanager
-def _hint_to_resume(run: OpenRun) -> Iterator[None]:
-    """Have the message of a signal say how to resume the run."""
-    try:
-        yield
-    except Stopped as stopped:
-        stopped.add_note(f"resume with: --resume {run.id}")
-        raise

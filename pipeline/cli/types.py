@@ -8,10 +8,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline.config import AUTO, Interval
 from pipeline.data.sources import DATASETS, describe_unknown, is_dataset
 from pipeline.errors import PipelineError
+from pipeline.models import parse_model, path_of
+from pipeline.plugins import allow, split_path
 from pipeline.spec import unknown
 from pipeline.trials.space import Bounds
 
@@ -119,6 +122,27 @@ class Spec(click.ParamType):
         return value
 
 
+class ModelSpec(Spec):
+    """What `parse_model` accepts. A class that is named on the command line may be imported; in a config file, not."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if param and ctx and ctx.get_parameter_source(param.name or "") is ParameterSource.COMMANDLINE:
+            allow(path_of(value))
+        return super().convert(value, param, ctx)
+
+
+class ClassPath(click.ParamType):
+    """The path of a class, `package.module:Class`, which the user trusts."""
+
+    name = "module:class"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
+        if value and split_path(value) != (value, ""):
+            self.fail(f"'{value}' is not of the form package.module:Class", param, ctx)
+        allow(value)
+        return value
+
+
 class AutoSpec(Spec):
     """A `Spec`, or "auto"."""
 
@@ -168,12 +192,10 @@ def parse_variants(text: str) -> list[str]:
     """
     names = [name.strip() for name in text.split(",") if name.strip()]
     if names:
-        from pipeline.handoff.variants import VARIANTS  # imports torch
+        from pipeline.handoff.variants import known_variants  # imports torch
 
-        for name in names:
-            if name not in VARIANTS:
-                raise unknown("--variant", name, VARIANTS)
-    return list(dict.fromkeys(names))
+        return known_variants(names)
+    return []
 
 
 def _parse_runtime(text: str) -> str:
@@ -197,5 +219,6 @@ RUN_ID = Pattern("id", r"[0-9a-f]{32}", "the ID of an MLflow run: 32 digits and 
 RESUMED = Pattern("id", r"[0-9a-f]{32}|true", "the ID of an MLflow run: 32 digits and letters a to f, or true")
 PROTOCOL = Pattern("protocol", "awgn", "a protocol; there is one: awgn")
 SIZE = Pattern("size", "[a-z]+", "a size: s, m or l")
+MODEL = ModelSpec("spec", parse_model)
 VARIANTS = Spec("names", parse_variants)
 RUNTIME = Spec("name", _parse_runtime)

@@ -26,6 +26,7 @@ from pipeline.handoff.timing import seconds_in_turn
 from pipeline.noise import Noise
 from pipeline.scoring.metrics import psnr
 from pipeline.scoring.score import noisy_batches, noisy_inputs
+from pipeline.spec import unknown
 from pipeline.verification.forms import FORMS
 from pipeline.verification.gates import Gate, at_least, at_most
 from pipeline.verification.graph import INPUT, IR_VERSION, check_structure
@@ -207,6 +208,18 @@ VARIANTS: dict[str, Variant] = {
     "int8": Variant("convolutions in 8 bits", _write_int8),
     "fp16": Variant("weights and arithmetic in 16 bits", _write_fp16),
 }
+
+
+def known_variants(names: Sequence[str]) -> list[str]:
+    """Each of the names once.
+
+    Raises:
+        PipelineError: one of them is not in `VARIANTS`.
+    """
+    for name in names:
+        if name not in VARIANTS:
+            raise unknown("--variant", name, VARIANTS)
+    return list(dict.fromkeys(names))
 
 
 def _score(

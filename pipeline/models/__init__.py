@@ -2,7 +2,8 @@
 
 A model is constructed with `channels` and its own options as keywords. It takes float32 [N, channels, H, W] of any
 height and width and returns the same shape; in eval mode its output is within [0, 1]. The table holds import paths,
-so that the command line can list the names without importing torch.
+so that the command line can list the names without importing torch. Others need not write into it: an installed package
+adds models by entry points, and any class can be named by its path; see `pipeline.plugins`.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
+from pipeline.plugins import Table, import_class, is_allowed, split_path
 from pipeline.spec import split_spec, unknown
 
 if TYPE_CHECKING:
@@ -57,6 +59,9 @@ COURSE_PAGE = Recipe(
 )
 
 
+GENERAL = {"fast": Recipe(images=192_000), "best": Recipe()}  # what fits most networks
+
+
 @dataclass(frozen=True)
 class ModelEntry:
     """A model in the table, described without importing it."""
@@ -73,7 +78,7 @@ class ModelEntry:
         return self.path.partition(":")[0]
 
 
-MODELS: dict[str, ModelEntry] = {
+_OWN: dict[str, ModelEntry] = {
     "autoencoder": ModelEntry(
         "pipeline.models.autoencoder:Autoencoder",
         "the course page's: strided convolutions, a bottleneck, a sigmoid",
@@ -83,15 +88,15 @@ MODELS: dict[str, ModelEntry] = {
     "unet": ModelEntry(
         "pipeline.models.unet:UNet",
         "the course's: pairs of convolutions, max-pooling, skips by concatenation, a sigmoid",
-        fast=Recipe(images=192_000),
-        best=Recipe(),
+        fast=GENERAL["fast"],
+        best=GENERAL["best"],
         options={"width": 16},
     ),
     "resunet": ModelEntry(
         "pipeline.models.resunet:ResUNet",
         "residual blocks at three scales or more, skips by addition; predicts the noise instead of the image",
-        fast=Recipe(images=192_000),
-        best=Recipe(),
+        fast=GENERAL["fast"],
+        best=GENERAL["best"],
         sizes={"m": {"width": 16}, "s": {"width": 8}, "l": {"width": 32}, "deep": {"width": 16, "scales": 4}},
         options={"width": 16, "scales": 3, "bias": True, "noise-map": False},
     ),
@@ -106,19 +111,25 @@ MODELS: dict[str, ModelEntry] = {
 }
 
 
+def _added(name: str, member: object) -> ModelEntry:
+    from pipeline.models.added import entry_of
+
+    return entry_of(member)
+
+
+MODELS = Table("model", _OWN, _added)
 _HIGHEST = {"scales": 4}  # `pipeline.models.facts.STRIDES` allows no more
 
 
 def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
-    """The name and all options of `NAME[:key=value,…]` at a size.
+    """The name and all options of `NAME[:key=value,…]` or `package.module:Class[:key=value,…]` at a size.
 
     Raises:
-        PipelineError: an unknown name, option or size, or a value that an option does not take.
+        PipelineError: an unknown name, option or size, or a value that an option does not take; or a class that cannot
+            be imported, or that the user has not named.
     """
-    name, given = split_spec(spec, "--model")
-    if name not in MODELS:
-        raise unknown("--model", name, MODELS)
-    entry = MODELS[name]
+    name, given = _split(spec)
+    entry = _entry(name)
     if size and size not in entry.sizes:
         raise unknown(f"--size of --model {name}", size, entry.sizes)
     options = {**entry.options, **(entry.sizes[size or next(iter(entry.sizes))] if entry.sizes else {})}
@@ -129,29 +140,85 @@ def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
     return name, options
 
 
-def recipe_of(model: str, name: str) -> Recipe:
-    """The recipe called `name`, one of `RECIPES`, of a model, a key of `MODELS`."""
-    return {"fast": MODELS[model].fast, "best": MODELS[model].best, "page": COURSE_PAGE}[name]
+def check_model(spec: str, size: str = "") -> None:
+    """As `parse_model`, but without a look at a class that the user has not named: nothing of it is imported."""
+    if not (path := path_of(spec)) or is_allowed(path):
+        parse_model(spec, size)
+
+
+def path_of(spec: str) -> str:
+    """The `package.module:Class` of a spec; "" where it has the name of a model in the table."""
+    return "" if spec.partition(":")[0].strip() in MODELS else split_path(spec)[0]
+
+
+def short_name(spec: str, size: str = "") -> str:
+    """The model with its size and options, such as `autoencoder`, `resunet-l`, `unet-width8`; a class by its name."""
+    name, options = _split(spec)
+    parts = (name.rpartition(":")[2], size, *map("".join, options.items()))
+    return "-".join(part for part in parts if part)
+
+
+def recipe_of(spec: str, name: str) -> Recipe:
+    """The recipe called `name`, one of `RECIPES`, of a model."""
+    if name == "page":
+        return COURSE_PAGE
+    if path_of(spec):
+        return GENERAL[name]  # known without an import
+    return getattr(MODELS[_split(spec)[0]], name)
 
 
 def other_modules(spec: str = "") -> list[str]:
-    """The modules of all models except the one of `spec`."""
-    name, _ = split_spec(spec, "--model")
-    return [entry.module for other, entry in MODELS.items() if other != name]
+    """The modules of all models of the pipeline except the one of `spec`."""
+    name = _split(spec)[0] if spec else ""
+    return [entry.module for other, entry in _OWN.items() if other != name]
+
+
+def added_modules(spec: str) -> list[str]:
+    """The module of the model of `spec`, if the pipeline does not have it."""
+    name, _ = _split(spec)
+    if name in MODELS:
+        return MODELS.modules([name])
+    return [_entry(name).module]  # refused, if the user has not named it
 
 
 def build_model(spec: str, size: str = "", channels: int = 1) -> nn.Module:
     """A freshly initialised model, from torch's global random state.
 
     Args:
-        spec: `NAME[:key=value,…]`, the name a key of `MODELS`.
+        spec: `NAME[:key=value,…]`, the name a key of `MODELS`, or `package.module:Class[:key=value,…]`.
         size: one of the entry's sizes; "" for its first, or if it has none.
         channels: 1 for gray, 3 for colour.
+
+    Raises:
+        PipelineError: as `parse_model`; or a model of others is none.
     """
     name, options = parse_model(spec, size)
-    module, _, class_name = MODELS[name].path.partition(":")
-    keywords = {key.replace("-", "_"): value for key, value in options.items()}
-    return getattr(import_module(module), class_name)(channels=channels, **keywords)
+    path = _entry(name).path
+    keywords = {"channels": channels, **{key.replace("-", "_"): value for key, value in options.items()}}
+    if name not in _OWN:
+        from pipeline.models.added import build
+
+        return build(path, keywords)
+    module, _, class_name = path.partition(":")
+    return getattr(import_module(module), class_name)(**keywords)
+
+
+def _split(spec: str) -> tuple[str, dict[str, str]]:
+    """The name, or the path of the class, and the options as they were given."""
+    if path := path_of(spec):
+        return path, split_spec(f"{path.rpartition(':')[2]}:{split_path(spec)[1]}", "--model")[1]
+    name, given = split_spec(spec, "--model")
+    if name not in MODELS:
+        raise unknown("--model", name, MODELS)
+    return name, given
+
+
+def _entry(name: str) -> ModelEntry:
+    if name in MODELS:
+        return MODELS[name]
+    from pipeline.models.added import entry_of
+
+    return entry_of(import_class(name), name)
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from pipeline.errors import PipelineError
 from pipeline.models import MODELS, build_model, count_parameters
 
 STRIDES = 8  # in pixels, a multiple of the strides of every model: shifted by this, an image gives the same result
@@ -53,7 +54,13 @@ def halo(model: nn.Module, channels: int) -> int:
 def describe_models(channels: int) -> str:
     """A table of all models with their options, in all sizes, the default first."""
     lines = [f"{'model':<14}{'size':<6}{'parameters':>12}{'multiply-adds per pixel':>25}{'receptive field':>18}"]
-    for name, entry in MODELS.items():
+    for name in MODELS:
+        try:
+            entry = MODELS[name]
+            build_model(name, channels=channels)
+        except PipelineError as error:  # of a package that is broken
+            lines.append(f"{name:<14}{error}\n")
+            continue
         for size in entry.sizes or ("",):
             model = build_model(name, size, channels)
             field = receptive_field(model, channels)

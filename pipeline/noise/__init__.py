@@ -23,6 +23,7 @@ __all__ = [
     "GaussianNoise",
     "Mixed",
     "Noise",
+    "added_modules",
     "describe_noises",
     "make_noise",
     "parse_variance",
@@ -74,6 +75,11 @@ def _one(spec: str, variance: str) -> Noise:
     return noise
 
 
+def added_modules(spec: str) -> list[str]:
+    """The modules of the kinds in a spec that the pipeline does not have."""
+    return NOISES.modules(part.partition(":")[0].strip() for part in _JOINT.split(spec))
+
+
 def without_level(spec: str) -> str:
     """The spec of a noise, without what is only known about it: recorded noise of a known level is the same noise."""
     return re.sub(r"^recorded:\S+", "recorded", spec)
@@ -91,7 +97,12 @@ def parse_variance(text: str) -> Range:
 def describe_noises() -> str:
     """A text with every kind, its parameters and their defaults, and where these come from."""
     lines = []
-    for name, kind in NOISES.items():
+    for name in NOISES:
+        try:
+            kind = NOISES[name]
+        except PipelineError as error:
+            lines.append(f"{name}\n    {error}\n")
+            continue
         parameters = ", ".join(f"{field.name}={field.default}" for field in fields(kind))
         text = "\n".join(f"    {line.strip()}".rstrip() for line in (kind.__doc__ or "").strip().splitlines())
         lines.append(f"{name}{':' if parameters else ''}{parameters}\n{text}\n")

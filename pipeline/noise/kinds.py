@@ -13,7 +13,7 @@ kinds at once.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, is_dataclass
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError
@@ -21,6 +21,7 @@ from pipeline.noise.base import Noise, normal
 from pipeline.noise.cameras import camera_profile
 from pipeline.noise.ranges import Range
 from pipeline.noise.sensor import SensorNoise
+from pipeline.plugins import Table
 
 if TYPE_CHECKING:
     import torch
@@ -335,8 +336,17 @@ class Mixed(Noise):
         return [(noise, self.noises.count(noise)) for noise in dict.fromkeys(self.noises)]
 
 
+def _added(name: str, member: object) -> type[Noise]:
+    """A kind that a package adds."""
+    if not (isinstance(member, type) and issubclass(member, Noise) and is_dataclass(member)):
+        raise PipelineError("it is not a dataclass derived from pipeline.noise.Noise")
+    if member.name != name:
+        raise PipelineError(f"its class attribute name is '{member.name}'; it must be '{name}'")
+    return member
+
+
 # The kinds that `--noise` takes, and the highest values of parameters that have one.
-NOISES: dict[str, type[Noise]] = {
+_OWN: dict[str, type[Noise]] = {
     kind.name: kind
     for kind in (
         GaussianNoise,
@@ -351,4 +361,5 @@ NOISES: dict[str, type[Noise]] = {
         RecordedNoise,
     )
 }
+NOISES = Table("noise", _OWN, _added)
 HIGHEST = {"variance": 100.0, "clip": 1.0, "amount": 1.0, "blur": 10.0}

@@ -8,6 +8,8 @@ from functools import cache
 import torch
 
 from pipeline.data.images import psnr_of_error
+from pipeline.errors import PipelineError
+from pipeline.plugins import Table
 
 Metric = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Takes images and their clean counterparts, float [N, C, H, W] on the CPU, clean pixels in [0, 1]; returns [N]."""
@@ -74,4 +76,25 @@ def _windows(start: int, count: int, length: int) -> torch.Tensor:
     return windows.scatter_add_(1, places, (weights / weights.sum()).expand(places.shape)).float()
 
 
-METRICS: dict[str, Metric] = {"mse": mse, "psnr": psnr, "ssim": ssim}
+def _added(name: str, member: object) -> Metric:
+    if not callable(member):
+        raise PipelineError(f"a {type(member).__name__} is not a function of images and their clean counterparts")
+
+    def metric(images: torch.Tensor, clean: torch.Tensor) -> torch.Tensor:
+        values = member(images, clean)
+        if not isinstance(values, torch.Tensor) or values.shape != (len(images),):
+            found = list(values.shape) if isinstance(values, torch.Tensor) else type(values).__name__
+            raise PipelineError(
+                f"the metric '{name}' gives {found} for {len(images)} images; it must give one number each"
+            )
+        return values
+
+    return metric
+
+
+METRICS: Table[Metric] = Table(
+    "metric",
+    {"mse": mse, "psnr": psnr, "ssim": ssim},
+    _added,
+    reserved=("accuracy", "contrast", "digit", "noise", "removed", "sigma", "whiteness"),
+)

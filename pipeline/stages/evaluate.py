@@ -9,11 +9,13 @@ from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import counted
 from pipeline.files import read_json, sha256_file
-from pipeline.models import count_parameters, other_modules
+from pipeline.models import added_modules, count_parameters, other_modules
 from pipeline.noise import Noise
+from pipeline.noise import added_modules as added_noises
 from pipeline.reports import figures
 from pipeline.scoring.digit_reader import WEIGHTS
-from pipeline.scoring.evaluation import Evaluation, evaluate_denoiser, has_other_data, reference_noises
+from pipeline.scoring.evaluation import Evaluation, Summary, evaluate_denoiser, has_other_data, reference_noises
+from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.scoring.score import model_denoiser
 from pipeline.stages.inputs import load_checkpoint, load_training_data
@@ -34,8 +36,10 @@ _WORST = {  # what is said of the worst images, by what the quality is
 
 def evaluate(
     config: Config, run: OpenRun, also: Sequence[Noise] = (), force: bool = False, verdict: bool = True
-) -> None:
+) -> dict[str, Summary]:
     """Score the checkpoint of `run` on the test images, and log metrics, figures and a description as one group.
+
+    Returns the scores by the labels of the noises.
 
     Results of an earlier call with the same weights, images and source are reused.
 
@@ -53,12 +57,12 @@ def evaluate(
     checkpoint = load_checkpoint(run)
     own = config.training_noise
     noises = {noise.label: noise for noise in (*reference_noises(config), own, *also)}
-    parts = _fingerprint(config, data, checkpoint)
+    parts = _fingerprint(config, data, checkpoint, noises.values())
     earlier = None if force else _earlier(run, parts)
     if earlier and set(noises) <= set(earlier["results"]):
         say(f"evaluate: reusing the results of run {run.id}")
         _print(earlier, noises, own, verdict)
-        return
+        return earlier["results"]
 
     device = choose_device(config.device)
     model = checkpoint.load_model(device)
@@ -79,6 +83,7 @@ def evaluate(
         run.describe(_description(config, count_parameters(model), len(data.test), found))
         run.log_fingerprint("evaluate", parts)
     _print(report, noises, own, verdict)
+    return report["results"]
 
 
 def _log_other_data(run: OpenRun, found: Evaluation, own: Noise) -> None:
@@ -146,11 +151,16 @@ def _psnrs(summary: Mapping[str, Mapping[str, float]]) -> str:
     return ", ".join(f"{name} {values['psnr']:.2f} dB" for name, values in summary.items())
 
 
-def _fingerprint(config: Config, data: PreparedData, checkpoint: Checkpoint) -> Fingerprint:
+def _fingerprint(config: Config, data: PreparedData, checkpoint: Checkpoint, noises: Iterable[Noise]) -> Fingerprint:
     return fingerprint(
         "pipeline.stages.evaluate",
         packages=("matplotlib", "numpy", "torch"),
         ignore=other_modules(config.model),
+        added=[
+            *added_modules(config.model),
+            *(module for noise in noises for module in added_noises(noise.spec)),
+            *METRICS.modules(METRICS.added),
+        ],
         files=[WEIGHTS],
         data=data.digest,
         weights=checkpoint.digest,

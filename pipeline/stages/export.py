@@ -28,8 +28,9 @@ from pipeline.handoff.parity import LOGGED, MAX_ABS, Report, real_probes
 from pipeline.handoff.proof import Proof, check_packed, prove
 from pipeline.handoff.report import CAPTIONS, run_report
 from pipeline.handoff.variants import VariantFile
-from pipeline.models import count_parameters, other_modules
+from pipeline.models import added_modules, count_parameters, other_modules
 from pipeline.models.facts import halo
+from pipeline.noise import added_modules as added_noises
 from pipeline.reports import rendering
 from pipeline.scoring.quality import Quality, Wanted
 from pipeline.stages.inputs import load_checkpoint, load_training_data
@@ -146,6 +147,7 @@ def _fingerprint(inputs: _Inputs, variants: Sequence[str]) -> Fingerprint:
         "pipeline.stages.export",
         packages=("jinja2", "numpy", "onnx", "onnx_ir", "onnxruntime", "onnxscript", "torch"),
         ignore=other_modules(inputs.config.model),
+        added=[*added_modules(inputs.config.model), *added_noises(inputs.config.noise)],
         files=[path for folder in folders for path in folder.rglob("*") if path.is_file()],
         run=inputs.run_id,
         config=sha256_bytes(inputs.config.to_json().encode()),

@@ -76,7 +76,10 @@ def _facts(config: Config, source: Source) -> dict[str, Any]:
         f"the first {1 - VALIDATION_SHARE:.0%} train, the rest validate",
         "inputs": source.inputs(),
         "source": fingerprint(
-            "pipeline.stages.prepare", packages=("numpy", "pillow", "tifffile"), ignore=other_modules()
+            "pipeline.stages.prepare",
+            packages=("numpy", "pillow", "tifffile"),
+            ignore=other_modules(),
+            added=DATASETS.modules([config.dataset]),
         ),
     }
 

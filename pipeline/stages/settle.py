@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 
-from pipeline.config import AUTO, OF_KNOWN_LEVEL, Config
+from pipeline.config import AUTO, OF_KNOWN_LEVEL, Config, DataFacts
 from pipeline.data.images import describe_sizes, some_floats
 from pipeline.data.prepared import PARTS, PreparedData
 from pipeline.errors import PipelineError, counted
@@ -19,13 +17,13 @@ _IMAGES = 1000  # to train on, that the noise level is estimated from
 _LEAST_SIGMA = 1e-4  # of noise that there is
 
 
-def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
-    """The config for training on `data` with these options of the command line; prints what was chosen.
+def settle(asked: Config, data: PreparedData) -> Config:
+    """The config for training on `data`, with what was asked for; prints what was chosen.
 
     Raises:
         PipelineError: the options do not go together, or do not fit the data.
     """
-    config = Config.from_options(data.facts, **options)
+    config = asked.settled(data.facts)
     _check(config, data)
     if config.target in OF_KNOWN_LEVEL and not config.training_noise.level:
         config = replace(config, noise=f"recorded:sigma={_estimated_level(config, data):.4g}")
@@ -33,7 +31,7 @@ def settle(options: Mapping[str, Any], data: PreparedData) -> Config:
         from pipeline.stages.start import check_start  # imports onnx
 
         check_start(config, data.channels)
-    say(f"train: {_describe(config, data, options)}")
+    say(f"train: {_describe(config, data, asked)}")
     return config
 
 
@@ -50,7 +48,7 @@ def _estimated_level(config: Config, data: PreparedData) -> float:
     return sigma
 
 
-def _describe(config: Config, data: PreparedData, options: Mapping[str, Any]) -> str:
+def _describe(config: Config, data: PreparedData, asked: Config) -> str:
     """What is trained on, how long, and with what that follows from the data and goes without saying nowhere."""
     facts = data.facts
     per_epoch = facts.per_epoch(config.crop)
@@ -59,11 +57,11 @@ def _describe(config: Config, data: PreparedData, options: Mapping[str, Any]) ->
         images = f"{counted(per_epoch, 'crop')} of {config.crop}x{config.crop} from {images}"
     epochs = counted(config.epochs, "epoch")
     total = f" ({config.epochs * per_epoch:,} in all)" if config.epochs > 1 else ""
-    usual = {"noise": Config.noise, "target": Config.target}
+    usual, options = DataFacts(), asked.options
     others = [
         f"--{name} {getattr(config, name)}"
-        for name, value in usual.items()
-        if options[name] == AUTO and getattr(config, name) != value
+        for name in ("noise", "target")
+        if options[name] == AUTO and getattr(config, name) != getattr(usual, name)
     ]
     return ", ".join([f"{images}, {epochs}{total}", *others])
 

@@ -19,8 +19,9 @@ from pipeline.data.batches import training_batches, validation_batch
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError, counted, one_line
 from pipeline.files import read_json
-from pipeline.models import batch_norms, build_model, count_parameters, other_modules
+from pipeline.models import added_modules, batch_norms, build_model, count_parameters, other_modules
 from pipeline.noise import Noise
+from pipeline.noise import added_modules as added_noises
 from pipeline.reports import figures
 from pipeline.signals import Deferred, deferred
 from pipeline.stages.inputs import read_checkpoint
@@ -83,6 +84,7 @@ def _fingerprint(config: Config, data_digest: str, start_digest: str) -> Fingerp
             *("pipeline.data.sources", "pipeline.stages.start", "pipeline.stages.inspect"),
             *other_modules(config.model),
         ],
+        added=[*added_modules(config.model), *added_noises(config.noise)],
         dataset=config.dataset_name,
         data=data_digest,
         model=config.model,

@@ -13,6 +13,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from pipeline.files import sha256_file
+from pipeline.tracking.added_source import sources
 
 _PACKAGE = Path(__file__).parents[1]
 _MOST_CHANGES = 8  # named; after a new version of the pipeline there are dozens
@@ -28,6 +29,7 @@ def fingerprint(
     packages: Iterable[str],
     ignore: Iterable[str] = (),
     files: Iterable[Path] = (),
+    added: Iterable[str] = (),
     **inputs: object,
 ) -> Fingerprint:
     """The fingerprint of a stage.
@@ -38,6 +40,7 @@ def fingerprint(
         packages: names of the distributions whose version matters, too.
         ignore: modules of the package that have no part in this result.
         files: other files of the package that are read.
+        added: modules of other packages that take part, see `pipeline.plugins`.
         inputs: digests of data, and the options that matter. Those that are None do not count.
 
     Raises:
@@ -48,6 +51,7 @@ def fingerprint(
         **{name: version(name) for name in packages},
         **{_shown(path): _source(path).digest for path in sorted(_closure(module, frozenset(ignore)))},
         **{_shown(path): sha256_file(path) for path in sorted(files)},
+        **{shown: _source(path).digest for shown, path in sorted(sources(added).items())},
     }
 
 

@@ -8,7 +8,7 @@ from types import TracebackType
 
 import click
 
-from pipeline.text import say
+from pipeline.text import is_quiet, say
 from pipeline.training.loop import Epoch, Position
 
 _EVERY = 30.0  # seconds
@@ -26,7 +26,7 @@ class ProgressDisplay:
         self._validation = ""  # of the last epoch
         self._every, self._said = every, time.monotonic()
         self._bar = None
-        if sys.stderr.isatty():
+        if sys.stderr.isatty() and not is_quiet():
             self._bar = click.progressbar(
                 length=epochs * images, label="train", width=20, file=sys.stderr, item_show_func=self._describe
             )

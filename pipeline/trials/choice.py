@@ -54,7 +54,7 @@ class Chooser:
         known = self.known()
         for name in known.keys() - self.runs(known).keys():
             if known[name].get("host") == socket.gethostname():  # the search died before the run of the trial began
-                yield Trial(name, name, Config.from_options(self._data, **{**self._fixed, **known[name]["choice"]}))
+                yield Trial(name, name, self._config(known[name]["choice"]))
         while len(known := self.known()) < self._count:
             chosen = self._choose(known)
             if chosen is None:
@@ -66,12 +66,15 @@ class Chooser:
         for attempt in range(_TRIES):
             study = self._study(known, attempt)
             params = {name: self._rounded(name, value) for name, value in study.ask(self._space).params.items()}
-            config = Config.from_options(self._data, **{**self._fixed, **params})
+            config = self._config(params)
             name = trial_name(config, params)
             if name not in known:
                 self._note_choice(name, params)
                 return Trial(name, name, config)
         return None
+
+    def _config(self, chosen: Mapping[str, Any]) -> Config:
+        return Config(**{**self._fixed, **chosen}).settled(self._data)
 
     def _rounded(self, name: str, value: Any) -> Any:
         """A number with few digits, within its bounds."""

@@ -33,7 +33,8 @@ def grid(options: Mapping[str, Sequence[Any]], seeds: int, data: DataFacts | Non
     trials: dict[str, Trial] = {}
     for combination in product(*options.values()):
         chosen = dict(zip(options, combination, strict=True))
-        config = Config.from_options(data, **chosen)
+        config = Config(**chosen)
+        config = config.settled(data) if data else config
         group = " ".join(f"{name}={chosen[name]}" for name in swept) or config.model_name
         for seed in range(config.seed, config.seed + seeds):
             trial = replace(config, seed=seed)

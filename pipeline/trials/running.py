@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline.config import Config
+from pipeline.models import parse_model
 from pipeline.text import say
 from pipeline.tracking import endings, names, queries, store
 from pipeline.tracking.run import OpenRun
@@ -107,6 +108,7 @@ def run_trials(
 
 
 def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: str, force: bool) -> _Process:
+    parse_model(trial.config.model, trial.config.size)  # which refuses code that only a store names
     config_file = folder / f"{trial.name}.json"
     config_file.write_text(trial.config.to_json())
     resume = stopped_trials(parent).get(trial.name)
@@ -119,7 +121,16 @@ def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: st
             [
                 *(sys.executable, "-m", "pipeline", "run", "--parent", parent, "--trial", trial.name),
                 *(("--resume", resume.info.run_id) if resume else ("--config", str(config_file))),
-                *("--data-dir", trial.config.data_dir, "--artifacts-dir", artifacts_dir, "--name", trial.name),
+                *(
+                    "--model",
+                    trial.config.model,
+                    "--data-dir",
+                    trial.config.data_dir,
+                    "--artifacts-dir",
+                    artifacts_dir,
+                    "--name",
+                    trial.name,
+                ),
                 *("--force", str(force).lower()),
                 "--allow-worse",  # the table of the sweep tells
             ],

@@ -69,11 +69,11 @@ def _check_measure(options: Mapping[str, Sequence[Any]]) -> None:
     """Raise a `PipelineError` if the options to choose from decide what the validation loss measures."""
     measures: dict[tuple[Any, ...], None] = {}
     for combination in product(*options.values()):
-        chosen = {
+        chosen: dict[str, Any] = {
             name: value.low if isinstance(value, Bounds) else value
             for name, value in zip(options, combination, strict=True)
         }
-        config = Config.from_options(**chosen)
+        config = Config(**chosen)
         measures[tuple(getattr(config, name) for name in _MEASURE)] = None
     if len(measures) > 1:
         one, other, *_ = measures

@@ -25,7 +25,7 @@ def test_the_defaults_are_those_of_a_config() -> None:
     assert {name: given[name] for name in TRAIN} == {
         name: AUTO if name in (*RECIPE, *OF_DATA) else getattr(Config, name) for name in TRAIN
     }
-    assert Config.from_options(**{name: given[name] for name in TRAIN}) == Config()
+    assert Config(**{name: given[name] for name in TRAIN}) == Config()
 
 
 @pytest.mark.parametrize(

@@ -186,7 +186,7 @@ def test_images_that_do_not_fit_into_a_batch_are_refused(
 def test_a_crop_that_is_too_small_is_refused() -> None:
     options = {**asdict(Config()), "crop": 8}
     with pytest.raises(PipelineError, match="--crop 8 is too small; allowed: 0 for whole images, or"):
-        Config.from_options(**options)
+        Config(**options)
 
 
 def test_a_mix_of_gray_and_colour_is_refused_in_colour_and_fine_in_gray(

@@ -12,8 +12,8 @@ from pipeline.models import COURSE_PAGE, RECIPES, recipe_of
 def test_recipes_fill_in_what_is_not_given() -> None:
     chosen = {name: OPTIONS[name].default for name in TRAIN}
     for name in RECIPES:
-        assert Config.from_options(**{**chosen, "recipe": name}).training_recipe == recipe_of("autoencoder", name)
-    config = Config.from_options(**{**chosen, "recipe": "page", "epochs": 3})
+        assert Config(**{**chosen, "recipe": name}).training_recipe == recipe_of("autoencoder", name)
+    config = Config(**{**chosen, "recipe": "page", "epochs": 3})
     assert config.training_recipe == COURSE_PAGE
     assert config.epochs == 3
     assert "page" in config.run_name
@@ -34,6 +34,6 @@ def test_recipes_fill_in_what_is_not_given() -> None:
 def test_epochs_follow_from_the_number_of_images(facts: DataFacts, crop: int, epochs: dict[str, int]) -> None:
     chosen = {name: OPTIONS[name].default for name in TRAIN}
     for recipe, expected in epochs.items():
-        config = Config.from_options(facts, **{**chosen, "recipe": recipe})
+        config = Config(**{**chosen, "recipe": recipe}).settled(facts)
         assert (config.epochs, config.crop) == (expected, crop)
-    assert Config.from_options(facts, **{**chosen, "epochs": 2}).epochs == 2
+    assert Config(**{**chosen, "epochs": 2}).settled(facts).epochs == 2

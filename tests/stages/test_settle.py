@@ -36,7 +36,7 @@ def settled(folder: Path, tmp_path: Path, **given: Any) -> Config:
         **{name: OPTIONS[name].default for name in TRAIN},
         **{"dataset": str(folder), "data_dir": str(tmp_path / "data")},
     }
-    return settle({**options, **given}, prepare(Config(dataset=str(folder), data_dir=str(tmp_path / "data"))))
+    return settle(Config(**{**options, **given}), prepare(Config(dataset=str(folder), data_dir=str(tmp_path / "data"))))
 
 
 def test_little_data_means_many_epochs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

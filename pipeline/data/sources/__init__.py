@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 from pipeline.config import Config
 from pipeline.errors import ArgumentError, PipelineError
+from pipeline.plugins import Table
 
 if TYPE_CHECKING:
     import numpy as np
@@ -84,7 +85,7 @@ def _photos(data_dir: Path) -> Source:
 
 
 # The names that `--dataset` takes, besides the path of a folder. Each is opened with the data folder.
-DATASETS: dict[str, Callable[[Path], Source]] = {
+_OWN: dict[str, Callable[[Path], Source]] = {
     "mnist": _mnist,
     "fashion-mnist": _torchvision("FashionMNIST"),
     "kmnist": _torchvision("KMNIST"),
@@ -97,6 +98,15 @@ DATASETS: dict[str, Callable[[Path], Source]] = {
     "emnist-mnist": _torchvision("EMNIST", "mnist"),
     "photos": _photos,
 }
+
+
+def _added(name: str, member: object) -> Callable[[Path], Source]:
+    if not callable(member):
+        raise PipelineError(f"a {type(member).__name__} is not a function of the data folder that gives a Source")
+    return member
+
+
+DATASETS = Table("source", _OWN, _added)
 
 
 def is_dataset(name: str) -> bool:
