@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import compileall
 import getpass
 import os
 import shutil
@@ -12,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +23,7 @@ from filelock import FileLock
 from mlflow import MlflowClient
 from PIL import Image
 from server import free_port
-from warm import forkserver, run_forked
+from warm import SLOW, forkserver, run_forked
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.denoising.familiarity import ADVICE
@@ -37,6 +39,9 @@ TRAIN_LOSS, VALIDATION_LOSS, BEST_LOSS = (
 
 # Several tests run at once, one thread each: more threads than cores make torch ten times slower, not faster.
 os.environ["OMP_NUM_THREADS"] = "1"
+
+# Where PYTHONDONTWRITEBYTECODE is set, every process would compile all modules again.
+compileall.compile_dir(PROJECT / "pipeline", quiet=2)
 
 # Whoever was started in the background of a script ignores Ctrl-C (under `nohup` SIGHUP, too), and so would every
 # process that a test starts.
@@ -70,12 +75,23 @@ def run_cli(*arguments: object, cwd: Path, **variables: str) -> Result:
     return run_module("pipeline", arguments, cwd, environment(**variables))
 
 
+forkserver.set_forkserver_preload([*SLOW, "once"])
+
+
+def start(function: Callable[..., object], *arguments: object) -> ForkServerProcess:
+    """A process that is forked from one with the slow imports, and what is made once, behind it."""
+    process = forkserver.Process(target=function, args=arguments)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # that one does not find `once` elsewhere
+        process.start()
+    return process
+
+
 def run_module(module: str, arguments: Iterable[object], cwd: Path, environment: dict[str, str]) -> Result:
     """Run `python -m module` in a process of its own, which need not import torch and MLflow: that takes seconds."""
     words = [str(argument) for argument in arguments]
     with tempfile.TemporaryDirectory() as folder:
-        process = forkserver.Process(target=run_forked, args=(module, words, cwd, environment, folder))
-        process.start()
+        process = start(run_forked, module, words, cwd, environment, folder)
         process.join(HANG)
         if process.is_alive():
             process.kill()
@@ -147,8 +163,7 @@ def kill_while_training(folder: Path, *arguments: str, seconds: float, number: s
     """Start a training, kill it so many seconds after its first epoch began, and return its exit code."""
     before = _states(folder)
     with tempfile.TemporaryDirectory() as said:
-        process = forkserver.Process(target=run_forked, args=("pipeline", list(arguments), folder, environment(), said))
-        process.start()
+        process = start(run_forked, "pipeline", list(arguments), folder, environment(), said)
         while process.is_alive() and _states(folder) <= before:
             time.sleep(0.02)
         time.sleep(seconds)

@@ -13,14 +13,14 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
 # Of others only: each process imports the pipeline itself.
-_SLOW = (
+SLOW = (
     *("matplotlib.figure", "mlflow", "mlflow.onnx", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("onnxruntime", "onnxscript.function_libs.torch_lib.ops", "networkx", "sqlalchemy.dialects.sqlite", "git"),
     *("torch._dynamo", "torch._functorch.aot_autograd", "torch._export.passes", "torch.export.pt2_archive"),
     *("torch.onnx._internal.exporter._core", "torch.onnx._internal.exporter._torchlib.ops"),
 )
 forkserver = multiprocessing.get_context("forkserver")
-forkserver.set_forkserver_preload(list(_SLOW))
+forkserver.set_forkserver_preload(list(SLOW))
 
 
 def run_forked(module: str, arguments: list[str], cwd: Path, environment: dict[str, str], folder: str) -> None:

@@ -40,7 +40,7 @@ def project(tmp_path: Path) -> Path:
     folder.mkdir()
     for name in ("MLproject", "conda.yaml"):
         shutil.copy(PROJECT / name, folder)
-    shutil.copytree(PROJECT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / "pipeline", folder / "pipeline")
     return folder
 
 

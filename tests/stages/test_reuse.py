@@ -24,7 +24,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, digits: np.ndarray) -> Path
     """A copy of the project in which `run` was run once, to edit the source of."""
     folder = tmp_path_factory.mktemp("reuse")
     write_digits(folder / "digits", digits[:200])
-    shutil.copytree(PROJECT / "pipeline", folder / "pipeline", ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(PROJECT / "pipeline", folder / "pipeline")
     shutil.copy(PROJECT / "README.md", folder)
     done = run(folder)
     assert reused(done) == set()
