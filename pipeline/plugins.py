@@ -52,6 +52,11 @@ class Table(UserDict[str, Member]):
         self._loaded: dict[str, Member] = {}
 
     @property
+    def registered(self) -> tuple[str, ...]:
+        """The names that installed packages want to add, in order, the impossible ones, too."""
+        return tuple(self._entries())
+
+    @property
     def added(self) -> tuple[str, ...]:
         """The names that installed packages add, in order."""
         return tuple(name for name in self._entries() if name not in self.data)

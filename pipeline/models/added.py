@@ -67,7 +67,11 @@ def build(path: str, keywords: Mapping[str, Option]) -> nn.Module:
     import torch
 
     cls = import_path(path, f"--model: {path}")
-    model = cls(**keywords)
+    try:
+        model = cls(**keywords)
+    except Exception as error:  # the code of others can raise anything
+        given = ", ".join(f"{key}={value}" for key, value in keywords.items())
+        raise PipelineError(f"--model: {path} cannot be made with {given}: {one_line(error)}") from error
     if not isinstance(model, torch.nn.Module):
         raise PipelineError(f"--model: {path} is not a torch.nn.Module")
     image = torch.zeros(1, keywords["channels"], *_SIDES)

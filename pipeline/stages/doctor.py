@@ -16,10 +16,14 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import PackageNotFoundError, requires, version
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError, counted, one_line
 from pipeline.files import finish_folder, unfinished_folders
+from pipeline.models import MODELS
+from pipeline.noise import NOISES
+from pipeline.plugins import Table
 from pipeline.text import say
 from pipeline.tracking import endings, names, queries, store
 from pipeline.tracking.database import DatabaseError, open_database
@@ -106,6 +110,18 @@ def _requirements() -> list[str]:
         parser.read(path)
         return parser["options"]["install_requires"].split("\n")[1:]
     return [entry for entry in requires("denoise-pipeline") or [] if "extra ==" not in entry]
+
+
+def _check_plugins(_: Folders) -> Iterator[Problem]:
+    from pipeline.scoring.metrics import METRICS  # imports torch
+
+    tables: tuple[Table[Any], ...] = (MODELS, NOISES, DATASETS, METRICS)
+    for table in tables:
+        for name in table.registered:
+            try:
+                table[name]
+            except PipelineError as error:
+                yield Problem(str(error))
 
 
 def _check_disk(folders: Folders) -> Iterator[Problem]:
@@ -256,6 +272,7 @@ def _all_runs(query: str) -> list[MlflowRun]:
 
 CHECKS: dict[str, Callable[[Folders], Iterator[Problem]]] = {
     "packages": _check_packages,
+    "plug-ins": _check_plugins,
     "disk": _check_disk,
     "store": _check_store,
     "records": _check_unsent,

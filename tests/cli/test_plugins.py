@@ -96,11 +96,12 @@ def broken(tmp_path: Path) -> str:
         "import torch\n\n\nclass Odd(torch.nn.Module):\n    def __init__(self, channels, depth): ...\n\n\n"
         "class Crops(torch.nn.Module):\n    def __init__(self, channels):\n        super().__init__()\n"
         "        self.layer = torch.nn.Conv2d(channels, channels, 3)\n\n"
-        "    def forward(self, images):\n        return self.layer(images)\n"
+        "    def forward(self, images):\n        return self.layer(images)\n\n\n"
+        "class Gray(torch.nn.Module):\n    def __init__(self, channels):\n        raise KeyError(channels)\n"
     )
     models = (
-        "fails = fails:Net\nends = ends:Net\nunet = tiny_parts.networks:Tiny\nodd = odd:Odd\ncrops = odd:Crops\n"
-        "text = odd:__name__\nBad_Name = tiny_parts.networks:Tiny"
+        "fails = fails:Net\nends = ends:Net\nunet = tiny_parts.networks:Tiny\nodd = odd:Odd\n"
+        "crops = odd:Crops\ngray = odd:Gray\ntext = odd:__name__\nBad_Name = tiny_parts.networks:Tiny"
     )
     register(site, "broken-parts", {"models": models, "noises": "plain = builtins:int\nother = tiny_parts:Stripes"})
     register(site, "more-parts", {"models": "tiny = odd:Odd"})
@@ -115,9 +116,11 @@ def test_what_is_broken_says_which_package_it_is(tmp_path: Path, broken: str) ->
         "odd": "the constructor of Odd needs depth; give it a default",
         "text": "a str is neither a class nor",
         "crops": "--model: odd:Crops makes [1, 1, 17, 22] of an image of shape [1, 1, 19, 24]; it must keep the shape",
+        "gray": "--model: odd:Gray cannot be made with channels=1: KeyError: 1",
         "Bad_Name": "whose name is not made of small letters, digits and '-'",
         "tiny": "the package more-parts and the package tiny-parts add the model 'tiny'; rename or uninstall",
     }
+    tried = ("crops", "gray")  # where the fault is found in a training
     train = ["train", "--dataset", "squares", "--epochs", "1"]
     calls = [
         ["prepare", "--dataset", "squares"],
@@ -126,17 +129,21 @@ def test_what_is_broken_says_which_package_it_is(tmp_path: Path, broken: str) ->
         [*train, "--noise", "other"],
         ["models"],
         ["noises"],
+        ["doctor"],
     ]
-    prepared, *results, plain, other, models, noises = run_all(tmp_path, calls, PYTHONPATH=broken)
+    prepared, *results, plain, other, models, noises, doctor = run_all(tmp_path, calls, PYTHONPATH=broken)
     assert prepared.code == 0, prepared
     for (name, message), result in zip(expected.items(), results, strict=True):
-        _check_refused(result, message, 1 if name == "crops" else 2)
+        _check_refused(result, message, 1 if name in tried else 2)
     _check_refused(plain, "it is not a dataclass derived from pipeline.noise.Noise", 2)
     _check_refused(other, "its class attribute name is 'stripes'; it must be 'other'", 2)
     assert (models.code, noises.code) == (0, 0), (models, noises)
     assert "resunet" in models.out
     assert expected["fails"] in models.out
     assert "stripes:strength=0.1" in noises.out
+    assert doctor.code == 1
+    for name, message in expected.items():
+        assert (message in doctor.out) != (name in tried)
 
 
 def _check_refused(result: Result, message: str, code: int) -> None:
