@@ -23,6 +23,11 @@ class Stopped(BaseException):
         super().__init__(self.name)
 
 
+def as_stop(error: BaseException) -> BaseException:
+    """The error; Python's own for Ctrl-C, as in a notebook, where nothing here is installed, as `Stopped`."""
+    return Stopped(signal.SIGINT) if isinstance(error, KeyboardInterrupt) else error
+
+
 def install() -> None:
     """Have the signals raise `Stopped` in the main thread, except those that our parent process has set to ignore."""
     for number in _SIGNALS:

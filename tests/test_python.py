@@ -9,6 +9,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import mlflow
 import numpy as np
 import pytest
 from conftest import PROJECT, environment, run_module
@@ -16,6 +17,7 @@ from plugin import NETWORKS
 
 import pipeline
 from pipeline import api
+from pipeline.tracking import names
 
 PAGE = PROJECT / "docs" / "python.md"
 NOTEBOOKS = [PROJECT / "examples" / f"{name}.ipynb" for name in ("own_images",)]
@@ -76,6 +78,34 @@ def test_nothing_slow_is_imported_before_it_is_needed() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=PROJECT, env=environment(), capture_output=True, text=True)
     assert done.stdout == "(28, 28) autoencoder\n", done.stderr
+
+
+INTERRUPTED = """
+import _thread, pathlib, threading, time
+import numpy as np, pipeline
+
+def interrupt():
+    while not list(pathlib.Path("data/runs").glob("*/states/*.pt")):
+        time.sleep(0.05)
+    _thread.interrupt_main()
+
+threading.Thread(target=interrupt, daemon=True).start()
+try:
+    pipeline.train(pipeline.Config(epochs=100_000), clean=np.load("given.npy"), quiet=True)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_a_notebook_that_is_interrupted_leaves_a_run_that_can_be_resumed(tmp_path: Path, digits: np.ndarray) -> None:
+    np.save(tmp_path / "given.npy", digits[:20])
+    (tmp_path / "example.py").write_text(INTERRUPTED)
+    done = run_module("example", [], tmp_path, environment(PYTHONPATH=f"{PROJECT}:{tmp_path}"))
+    assert (done.code, done.out) == (0, "interrupted\n"), done
+    (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
+    assert run.info.status == "KILLED"
+    assert run.data.tags[names.INTERRUPTED] == "by SIGINT"
+    assert run.data.tags[names.RESUMABLE] == "true"
 
 
 def test_what_goes_wrong_is_one_sentence(tmp_path: Path, digits: np.ndarray) -> None:

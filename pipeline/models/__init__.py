@@ -8,6 +8,7 @@ adds models by entry points, and any class can be named by its path; see `pipeli
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
@@ -118,6 +119,7 @@ def _added(name: str, member: object) -> ModelEntry:
 
 
 MODELS = Table("model", _OWN, _added)
+_KEY, _VALUE = re.compile(r"[a-z][a-z0-9-]*"), re.compile(r"[0-9]{1,4}|true|false")  # of an option of a class
 _HIGHEST = {"scales": 4}  # `pipeline.models.facts.STRIDES` allows no more
 
 
@@ -141,9 +143,17 @@ def parse_model(spec: str, size: str = "") -> tuple[str, dict[str, Option]]:
 
 
 def check_model(spec: str, size: str = "") -> None:
-    """As `parse_model`, but without a look at a class that the user has not named: nothing of it is imported."""
+    """As `parse_model`, but no class is imported that the user has not named: its options need only look like some."""
     if not (path := path_of(spec)) or is_allowed(path):
         parse_model(spec, size)
+        return
+    if size:
+        raise unknown(f"--size of --model {path}", size, ())
+    for key, text in _split(spec)[1].items():  # names of folders are made of them
+        if not (_KEY.fullmatch(key) and _VALUE.fullmatch(text)):
+            raise PipelineError(
+                f"--model {path}: '{key}={text}' is not an option; its value is a number, true or false"
+            )
 
 
 def path_of(spec: str) -> str:

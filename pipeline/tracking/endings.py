@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from pipeline.errors import PipelineError, QualityError, one_line
-from pipeline.signals import Stopped
+from pipeline.signals import Stopped, as_stop
 from pipeline.text import without_secrets
 from pipeline.tracking import console, names
 from pipeline.tracking.store import ERRORS, LIVING, connect
@@ -32,6 +32,7 @@ def reason_tags(error: BaseException, note: str | None, run_id: str, text: str =
         run_id: of the run.
         text: the error in one line, if it is to be said in other words than its own.
     """
+    error = as_stop(error)
     if isinstance(error, Stopped):
         tags = {names.INTERRUPTED: f"by {error.name}", names.RESUMABLE: "true"}
         return {
@@ -75,7 +76,8 @@ def without_reason(note: str) -> str:
 
 def tell(run: OpenRun, error: BaseException) -> None:
     """Have a run say what went wrong."""
-    console.note(f"Stopped by {error.name}" if isinstance(error, Stopped) else f"Error: {one_line(error)}")
+    stop = as_stop(error)
+    console.note(f"Stopped by {stop.name}" if isinstance(stop, Stopped) else f"Error: {one_line(error)}")
     with run.together():
         run.log_tags(reason_tags(error, run.tag(names.NOTE), run.id))
         run.log_text(traceback_of(error), names.TRACEBACK)
@@ -108,7 +110,7 @@ def end_run(run_id: str, error: BaseException, text: str = "") -> None:
 
 def status_of(error: BaseException) -> str:
     """The status of a run that ended with an error."""
-    return "KILLED" if isinstance(error, Stopped) else "FAILED"
+    return "KILLED" if isinstance(as_stop(error), Stopped) else "FAILED"
 
 
 def set_reason(run_id: str, error: BaseException, text: str = "") -> None:
