@@ -276,16 +276,19 @@ for command in SWEEP_COMMANDS:
 
 @cli.command("compare", section=_COMPARE, examples=["", "RUN_ID RUN_ID", "--query \"params.model = 'unet'\""])
 @click.argument("runs", nargs=-1, type=RUN_ID)
-@with_options("query", "output", "data_dir")
-def compare_command(runs: tuple[str, ...], query: str, output: str, data_dir: str) -> None:
+@with_options("query", "format", "time", "output", "data_dir")
+def compare_command(runs: tuple[str, ...], query: str, format: str, time: bool, output: str, data_dir: str) -> None:
     """Rank finished runs in a leaderboard, and write a page with figures.
 
     RUNS are the IDs of runs, or of a sweep, which stands for its trials; without any, all runs of the experiment are
     compared. For two runs it also says what changed from the first to the second.
     """
-    from pipeline.stages.compare import compare
+    from pipeline.stages.compare import compare, print_table
 
-    compare(runs, query, Path(output), data_dir)
+    if format == "page":
+        compare(runs, query, Path(output), data_dir, time)
+    else:
+        print_table(runs, query, format, time)
 
 
 @cli.command("baselines", section=_COMPARE, examples=["--images 20"])

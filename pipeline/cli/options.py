@@ -262,7 +262,15 @@ OPTIONS: dict[str, Option] = {
     ),
     "version": Option(Number(int, 0, 1_000_000_000), "Version to promote; 0 for the newest.", 0),
     "margin": Option(Number(float, 0, 100), "Gain in mean test PSNR that is required, in dB.", 0.05),
-    "output": Option(_DIRECTORY, "Folder for the page and its figures.", "comparison"),
+    "output": Option(_DIRECTORY, "Folder for the page.", "comparison"),
+    "format": Option(
+        click.Choice(["page", "json", "csv"]),
+        "Form of the result: page with its leaderboard, or only a row for each run as JSON or CSV on stdout.",
+        "page",
+    ),
+    "time": Option(
+        Switch(), "Measure the exported files in turn, on one thread of this machine: milliseconds per image.", False
+    ),
     "fix": Option(Switch(), "Repair what can safely be repaired.", False),
     "runtime": Option(
         RUNTIME,

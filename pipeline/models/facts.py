@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 import torch
 from torch import nn
-from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.errors import PipelineError
 from pipeline.models import MODELS, build_model, count_parameters
@@ -15,10 +16,19 @@ STRIDES = 8  # in pixels, a multiple of the strides of every model: shifted by t
 @torch.no_grad()
 def multiply_adds_per_pixel(model: nn.Module, channels: int) -> float:
     """Multiply-adds in convolutions per pixel (of all `channels`) of a large image."""
-    side = 128
-    with FlopCounterMode(display=False) as counter:
-        model.eval()(torch.zeros(1, channels, side, side, device=_device(model)))
-    return counter.get_total_flops() / 2 / side**2  # the counter counts a multiply-add as two
+    side, counts = 128, []
+
+    def count(layer: nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
+        counts.append(layer.weight.numel() * places.shape[-2] * places.shape[-1])
+
+    # Torch's own counter gives the same, after importing its compiler for seconds.
+    convolutions = [layer for layer in model.modules() if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d))]
+    handles = [layer.register_forward_hook(count) for layer in convolutions]
+    model.eval()(torch.zeros(1, channels, side, side, device=_device(model)))
+    for handle in handles:
+        handle.remove()
+    return sum(counts) / side**2
 
 
 def receptive_field(model: nn.Module, channels: int, largest: int = 256) -> int:
@@ -30,6 +40,23 @@ def receptive_field(model: nn.Module, channels: int, largest: int = 256) -> int:
     while (field := _field_on(model, channels, side)) > side - 2 * STRIDES and side < largest:
         side *= 2  # the NaNs reach the edge: the image is too small
     return min(field, largest)
+
+
+@cache
+def multiply_adds_of(spec: str, size: str, parameters: int, most_channels: int) -> float | None:
+    """As `multiply_adds_per_pixel`, of the model that has so many parameters: that tells how many channels it has.
+
+    None if there is none: the model of another version, or an unknown one.
+    """
+    with torch.device("meta"):
+        for channels in range(1, most_channels + 1):
+            try:
+                model = build_model(spec, size, channels)
+            except PipelineError:
+                return None
+            if (count := count_parameters(model)) >= parameters:
+                return multiply_adds_per_pixel(model, channels) if count == parameters else None
+    return None
 
 
 @torch.no_grad()

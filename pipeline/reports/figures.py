@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import math
 import textwrap
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
@@ -12,20 +13,18 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from pipeline.data.images import to_integers
 from pipeline.errors import counted
 from pipeline.noise import Clipped, GaussianNoise, Noise
 from pipeline.noise.estimation import NoiseCurve
 from pipeline.scoring.metrics import psnr
-from pipeline.scoring.quality import NAMES
 from pipeline.text import shown
 from pipeline.training.loop import Epoch, Point
 from pipeline.training.objectives import LOSSES, TARGETS
 
 if TYPE_CHECKING:  # `train` draws too, and must not be repeated when these change
-    from pipeline.reports.leaderboard import EvaluatedRun
     from pipeline.scoring.evaluation import Sample
 
 # Colours that colour-blind people can tell apart (Okabe and Ito).
@@ -33,9 +32,10 @@ _COLOURS = {"noisy": "#999999", "clipped": "#E69F00", "denoised": "#0072B2", "cl
 
 _CAPTION = "Below each image: its PSNR in dB, clipped as shown"
 
+_HIGHEST = 62.0  # dB that are shown: a clean input has a PSNR of 100
 _BARS = 51  # of a histogram: each for five of the values of 8 bits
 _SMALL = (4.8, 3.4)  # inches: of figures that are read on a phone, too
-_PALETTE = (
+PALETTE = (  # after Okabe and Ito, too: the first six are seen on white and on black
     "#0072B2",
     "#D55E00",
     "#009E73",
@@ -71,10 +71,11 @@ def image_strip(rows: Sequence[torch.Tensor], zoom: int = 3) -> np.ndarray:
 def denoising_grid(sample: Sample, title: str) -> Figure:
     """Rows of noisy, denoised and clean images, and of what was removed, with the PSNR below each image.
 
-    What was removed should look like the noise, not like the image.
+    What was removed should look like the noise, not like the image. Of colours it is the mean over the channels: so
+    much enlarged, their differences would outshine the images.
     """
     clean, noisy, denoised = sample
-    removed = noisy - denoised
+    removed = (noisy - denoised).mean(dim=1, keepdim=True)
     spread = 6 * removed.std().clamp(min=1e-3)  # black at -3 standard deviations, white at 3
     return _image_table(
         _title(title, noisy, clean),
@@ -87,14 +88,6 @@ def denoising_grid(sample: Sample, title: str) -> Figure:
     )
 
 
-def denoised_by(samples: Mapping[str, Sample], title: str) -> Figure:
-    """The same noisy images denoised by several models, by name; clean and noisy images are taken from the first."""
-    clean, noisy, _ = next(iter(samples.values()))
-    rows: list[_Row] = [("noisy", noisy, clean)]
-    rows += [(_shown(name), denoised, clean) for name, (_, _, denoised) in samples.items()]
-    return _image_table(_title(_shown(title), noisy, clean), [*rows, *_clean_row(clean)])
-
-
 def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
     """The same images at every noise level: a noisy and a denoised row per level, then the clean images."""
     rows: list[_Row] = []
@@ -104,7 +97,7 @@ def noise_levels(samples: Mapping[str, Sample], *, trained_on: str) -> Figure:
     return _image_table(_title(title, noisy, clean, ".\n"), [*rows, *_clean_row(clean)])
 
 
-def _shown(name: str) -> str:
+def shown_name(name: str) -> str:
     """A name that may be anybody's, for a figure: `$` begins no formula, and what begins with `_` is in the legend."""
     text = shown(name).replace("$", r"\$")
     return f" {text}" if text.startswith("_") else text
@@ -122,8 +115,8 @@ def _clean_row(clean: torch.Tensor | None) -> list[_Row]:
 
 def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, loss: str, target: str) -> Figure:
     """Training loss at the points of the learning curve and validation loss by epoch, with the best epoch marked."""
-    figure = Figure(figsize=(6.4, 4))
-    axes = figure.add_axes((0.15, 0.13, 0.82, 0.78))  # an automatic layout takes as long as drawing
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axes = figure.add_subplot()
     epoch_images = epochs[0].images / epochs[0].epoch
     times = [point.images / epoch_images for point in points]
     numbers = [epoch.epoch for epoch in epochs]
@@ -150,88 +143,44 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
 
     `curve` is that of `pipeline.scoring.evaluation.Evaluation`.
     """
-    lines = {
-        label: (curve["psnr"][name], _COLOURS[name])
-        for name, label in {"denoised": "model", "clipped": "input, clipped to [0, 1]", "noisy": "input"}.items()
-    }
-    figure = Figure(figsize=(7.2, 4.6), layout="constrained")
+    figure = Figure(figsize=(7.6, 4.8), layout="constrained")
     axes = figure.add_subplot()
-    _quality_lines(axes, curve["variances"], lines, mark=("model",))
+    labels = {"denoised": "model", "clipped": "input, clipped to [0, 1]", "noisy": "input"}
+    for name, label in labels.items():
+        axes.plot(curve["variances"], curve["psnr"][name], "o-", color=_COLOURS[name], label=label, markersize=4)
+    noise_axis(axes, curve["variances"])
+    for variance, value in zip(curve["variances"], curve["psnr"]["denoised"], strict=True):  # where no line is
+        place = axes.get_xaxis_transform()
+        axes.text(variance, 1.01, f"{value:.1f}", transform=place, ha="center", color=_COLOURS["denoised"], size=8)
     noise = trained_on.noise if isinstance(trained_on, Clipped) else trained_on
     if isinstance(noise, GaussianNoise):
-        low, high = (_place(level, curve["variances"]) for level in (noise.variance.low, noise.variance.high))
-        axes.axvspan(low - 0.06, high + 0.06, color=_COLOURS["clean"], alpha=0.2, label="trained here")
+        low, high = noise.variance.low, noise.variance.high
+        axes.axvspan(low / 1.1, high * 1.1, color=_COLOURS["clean"], alpha=0.2, label="trained here")
+    axes.set_ylim(max(0, axes.get_ylim()[0]), min(axes.get_ylim()[1], _HIGHEST))
+    axes.set_ylabel("PSNR in dB, mean over the test images")
     axes.set_title(
-        f"Gaussian noise, {counted(curve['images'], 'test image')}; trained on\n{trained_on.description}", fontsize=11
+        f"Gaussian noise, {counted(curve['images'], 'test image')}; trained on\n{trained_on.description}",
+        fontsize=11,
+        pad=16,
     )
+    axes.grid(alpha=0.3)
     axes.legend()
     return figure
 
 
-def quality_comparison(
-    variances: Sequence[float], quality: Mapping[str, Sequence[float]], title: str, metric: str = "PSNR in dB"
-) -> Figure:
-    """Mean quality of several denoisers, `{denoiser: value at each variance}`, against the variance of the noise."""
-    figure = Figure(figsize=(7.6, 5), layout="constrained")
-    axes = figure.add_subplot()
-    lines = {name: (values, _PALETTE[index % len(_PALETTE)]) for index, (name, values) in enumerate(quality.items())}
-    _quality_lines(axes, variances, lines, metric=metric)
-    axes.set_title(title, fontsize=11)
-    axes.legend(fontsize=9)
-    return figure
-
-
-def quality_by_cost(
-    runs: Sequence[EvaluatedRun],
-    front: Sequence[EvaluatedRun],
-    cost: Callable[[EvaluatedRun], float],
-    unit: str,
-    title: str,
-) -> Figure:
-    """PSNR at the training noise of the runs, or its estimate, against their cost; the Pareto front as a line."""
-    figure = Figure(figsize=(7.6, 5), layout="constrained")
-    axes = figure.add_subplot()
-    axes.plot(
-        [cost(run) for run in front],
-        [run.psnr for run in front],
-        "--",
-        color=_COLOURS["noisy"],
-        label="no cheaper run is better",
-    )
-    for index, model in enumerate(dict.fromkeys(run.model for run in runs)):
-        of_model = [run for run in runs if run.model == model]
-        axes.plot(
-            [cost(run) for run in of_model],
-            [run.psnr for run in of_model],
-            "o",
-            color=_PALETTE[index % len(_PALETTE)],
-            label=_shown(model),
-        )
-    axes.set_xscale("log")
-    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
-    axes.xaxis.set_major_formatter("{x:,g}")
-    axes.xaxis.set_minor_formatter(NullFormatter())
-    metric = NAMES[runs[0].quality.metric]
-    axes.set(xlabel=unit, ylabel=f"{metric} in dB, mean over the test images", title=title)
-    axes.margins(0.15)
-    axes.legend(fontsize=9)
-    axes.grid(alpha=0.3)
-    return figure
-
-
-def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]]) -> Figure:
-    """Training loss of several runs, `{run: [(images, loss), …]}`, against the images seen."""
-    figure = Figure(figsize=(7.6, 5), layout="constrained")
-    axes = figure.add_subplot()
-    for index, (name, points) in enumerate(curves.items()):
-        images, losses = zip(*points, strict=True)
-        axes.plot(images, losses, ".-", color=_PALETTE[index % len(_PALETTE)], label=_shown(name))
-    axes.set(xlabel="training images seen", ylabel="training loss", title="Learning curves")
-    if all(loss > 0 for points in curves.values() for _, loss in points):
-        axes.set_yscale("log")
-    axes.legend(fontsize=9)
-    axes.grid(alpha=0.3, which="both")
-    return figure
+def noise_axis(axes: Axes, variances: Sequence[float]) -> None:
+    """Make the horizontal axis a logarithmic one of the variance, and linear from 0 to the lowest, if there is a 0."""
+    above = [level for level in variances if level > 0] or [1.0]
+    if min(variances) > 0:
+        axes.set_xscale("log")
+    else:
+        axes.set_xscale("symlog", linthresh=min(above), linscale=0.6)
+    first, last = (math.log10(level) for level in (min(above), max(above)))
+    decades = (10.0**power for power in range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1))
+    ticks = sorted({*decades, max(variances), min(variances)})
+    axes.set_xticks(ticks, [f"{tick:g}" for tick in ticks])
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xlabel("variance of the noise")
 
 
 def search_history(losses: Sequence[float]) -> Figure:
@@ -255,7 +204,7 @@ def value_histogram(images: Sequence[np.ndarray]) -> Figure:
     low, high = min(0.0, float(values.min())), max(1.0, float(values.max()))
     figure = Figure(figsize=_SMALL, layout="constrained")
     axes = figure.add_subplot()
-    axes.hist(values, bins=_BARS, range=(low, high), weights=np.full(len(values), 100 / len(values)), color=_PALETTE[0])
+    axes.hist(values, bins=_BARS, range=(low, high), weights=np.full(len(values), 100 / len(values)), color=PALETTE[0])
     axes.set_xlim(low, high)
     axes.set_xlabel("value of the pixel")
     axes.set_ylabel("share of the pixels in %")
@@ -266,10 +215,10 @@ def noise_by_brightness(curve: NoiseCurve, line: str) -> Figure:
     """The variance of noise at each brightness, and the line that fits, which the legend calls `line`."""
     figure = Figure(figsize=_SMALL, layout="constrained")
     axes = figure.add_subplot()
-    axes.plot(curve.brightness, curve.variance, "o", color=_PALETTE[0], label="measured")
+    axes.plot(curve.brightness, curve.variance, "o", color=PALETTE[0], label="measured")
     ends = np.array([0.0, max(1.0, float(curve.brightness.max()))])
     fitted = curve.a * ends + curve.b
-    axes.plot(ends, fitted, color=_PALETTE[1], label=line)
+    axes.plot(ends, fitted, color=PALETTE[1], label=line)
     axes.set_xlim(*ends)
     axes.set_ylim(0, 1.15 * max(float(curve.variance.max()), float(fitted.max()), 1e-9))
     axes.set_xlabel("brightness")
@@ -292,7 +241,7 @@ def picture_grid(images: Sequence[np.ndarray], columns: int = 3, titles: Sequenc
         axes.imshow(to_pixels(torch.from_numpy(np.array(shown))), cmap="gray", vmin=0, vmax=255)
         axes.set_axis_off()
         if titles:
-            axes.set_title(_shown(titles[number % len(titles)]), fontsize=9)
+            axes.set_title(shown_name(titles[number % len(titles)]), fontsize=9)
     return figure
 
 
@@ -301,32 +250,6 @@ def as_png(figure: Figure) -> bytes:
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=150)
     return content.getvalue()
-
-
-def _quality_lines(
-    axes: Axes,
-    variances: Sequence[float],
-    lines: Mapping[str, tuple[Sequence[float], str]],
-    mark: Sequence[str] = (),
-    metric: str = "PSNR in dB",
-) -> None:
-    # Levels are evenly spaced: neither a linear nor a logarithmic axis can show 0, 0.0001 and 0.3 together.
-    places = range(len(variances))
-    for label, (values, colour) in lines.items():
-        axes.plot(places, values, "o-", color=colour, label=_shown(label), markersize=4)
-        if label in mark:
-            for place, value in zip(places, values, strict=True):
-                axes.annotate(f"{value:.1f}", (place, value), (0, 6), textcoords="offset points", ha="center", size=8)
-    axes.set(xlabel="variance of the noise", ylabel=f"{metric}, mean over the test images")
-    axes.set_xticks(list(places), [f"{variance:g}" for variance in variances])
-    axes.set_ylim(max(0, axes.get_ylim()[0]), min(axes.get_ylim()[1], 62))  # a clean input has a PSNR of 100
-    axes.margins(y=0.12)
-    axes.grid(alpha=0.3)
-
-
-def _place(variance: float, variances: Sequence[float]) -> float:
-    """Position of a variance on the axis, where `variances` are one step apart."""
-    return float(np.interp(variance**0.5, [level**0.5 for level in variances], range(len(variances))))
 
 
 _Row = tuple[str, torch.Tensor, torch.Tensor | None]
@@ -340,7 +263,7 @@ def _image_table(title: str, rows: Sequence[_Row]) -> Figure:
     below = [text if clean is not None else gap for _, _, clean in rows]
     whole = sum(below) + len(rows) * height
     scale = 1.1 / width  # inches
-    margins = 1.25, 0.35 * (title.count("\n") + 1) + 0.1
+    margins = 1.25, 0.35 * len(title.splitlines()) + 0.1
     table = columns * (width + gap) * scale, whole * scale
     size = max(margins[0] + table[0], 8.6), table[1] + margins[1]
     figure = Figure(figsize=size)

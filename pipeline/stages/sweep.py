@@ -12,15 +12,13 @@ from typing import Any
 
 from pipeline.errors import counted
 from pipeline.files import read_json
-from pipeline.reports.figures import quality_comparison
+from pipeline.reports.comparison_figures import INPUT, quality_by_noise
 from pipeline.reports.tables import markdown_table
 from pipeline.scoring.quality import LEVEL, NAMES, Quality
 from pipeline.text import say
 from pipeline.tracking import names, store
 from pipeline.tracking.run import OpenRun
 from pipeline.trials.running import Trial, run_trials, running_elsewhere
-
-_CLIPPED = "input, clipped to [0, 1]"
 
 
 def sweep(trials: Sequence[Trial], run: OpenRun, jobs: int, artifacts_dir: str, force: bool = False) -> bool:
@@ -114,10 +112,10 @@ def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     curves = {}
     for name, group in groups.items():
         by_level = zip(*(result.report["curve"]["psnr"]["denoised"] for result in group), strict=True)
-        curves[name] = [statistics.mean(values) for values in by_level]
-    curves[_CLIPPED] = curve["psnr"]["clipped"]
+        curves[name] = dict(zip(curve["variances"], map(statistics.mean, by_level), strict=True))
+    of_input = dict(zip(curve["variances"], curve["psnr"]["clipped"], strict=True))
     title = f"Gaussian noise, {counted(curve['images'], 'test image')}, mean over seeds"
-    run.log_figure(quality_comparison(curve["variances"], curves, title), names.SWEEP)
+    run.log_figure(quality_by_noise(curves, of_input, "PSNR in dB", title), names.SWEEP)
 
 
 def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> str:
@@ -125,7 +123,7 @@ def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> st
     first = next(iter(groups.values()))[0]
     rows = [
         ["", *levels, "seeds", "parameters", "training"],
-        [_CLIPPED, *(_cell(first.quality(level), first.quality(level).input) for level in levels), "", "", ""],
+        [INPUT, *(_cell(first.quality(level), first.quality(level).input) for level in levels), "", "", ""],
     ]
     for name, group in groups.items():
         cells = []

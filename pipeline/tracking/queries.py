@@ -117,10 +117,12 @@ def loss_of(run: MlflowRun, of: str) -> float | None:
 
 def loss_history(run_id: str, params: Mapping[str, str], of: str) -> list[tuple[int, float]]:
     """The loss of a run with these parameters by the images seen; `of` as in `loss_of`."""
-    for name in (names.loss_metric(of, params), names.FORMER_LOSSES[of]):
-        if points := connect().get_metric_history(run_id, name):
-            return [(point.step, point.value) for point in points]
-    return []
+    return history(run_id, names.loss_metric(of, params)) or history(run_id, names.FORMER_LOSSES[of])
+
+
+def history(run_id: str, metric: str) -> list[tuple[int, float]]:
+    """A metric of a run by the images seen."""
+    return [(point.step, point.value) for point in connect().get_metric_history(run_id, metric)]
 
 
 def children(run_id: str) -> list[MlflowRun]:

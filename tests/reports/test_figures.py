@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from types import SimpleNamespace
-
 import numpy as np
 import pytest
 import torch
 from matplotlib.figure import Figure
 
-from pipeline.reports.figures import denoised_by, denoising_grid, image_strip, quality_by_cost, to_pixels
-from pipeline.scoring.quality import ESTIMATED, PSNR, Quality
+from pipeline.reports.figures import denoising_grid, image_strip, to_pixels
 
 
 def texts(figure: Figure) -> set[str]:
@@ -20,22 +17,11 @@ def texts(figure: Figure) -> set[str]:
 
 def test_without_a_clean_image_none_is_shown_and_no_psnr_is_named() -> None:
     noisy = torch.rand(3, 1, 20, 20)
-    for figure in (
-        denoising_grid((None, noisy, noisy / 2), "Test images"),
-        denoised_by({"model": (None, noisy, noisy / 2)}, "Test images"),
-    ):
-        said = texts(figure)
-        assert "noisy" in said
-        assert "clean" not in said
-        assert not any("PSNR" in text or "." in text for text in said)
+    said = texts(denoising_grid((None, noisy, noisy / 2), "Test images"))
+    assert "noisy" in said
+    assert "clean" not in said
+    assert not any("PSNR" in text or "." in text for text in said)
     assert {"clean", "removed"} <= texts(denoising_grid((noisy / 3, noisy, noisy / 2), "Test images"))
-
-
-def test_quality_that_is_an_estimate_is_called_one() -> None:
-    for metric, said in ((PSNR, "PSNR in dB"), (ESTIMATED, "estimated PSNR in dB")):
-        run = SimpleNamespace(model="unet", psnr=30.0, quality=Quality(metric, 30.0, 20.0, ""))
-        figure = quality_by_cost([run], [run], lambda run: 1000.0, "parameters", "")  # type: ignore[list-item]
-        assert figure.axes[0].get_ylabel().startswith(said)
 
 
 @pytest.mark.parametrize("channels", [2, 4, 5])

@@ -9,16 +9,11 @@ import pytest
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from pipeline.errors import PipelineError
-from pipeline.reports.leaderboard import (
-    EvaluatedRun,
-    difference,
-    grouped,
-    leaderboard,
-    note_on,
-    pareto,
-    read_run,
-    worse_than_nothing,
-)
+from pipeline.models import build_model, count_parameters
+from pipeline.models.facts import multiply_adds_per_pixel
+from pipeline.reports.comparison_tables import board, notes_on, records
+from pipeline.reports.difference import difference
+from pipeline.reports.leaderboard import EvaluatedRun, Kind, grouped, pareto, read_run, worse_than_nothing
 from pipeline.tracking import names, scores
 
 SUMMARY = {
@@ -70,13 +65,16 @@ def read(*arguments: Any, **options: Any) -> EvaluatedRun:
 
 
 def test_what_is_read_of_a_run() -> None:
-    found = read(7, 31.5, metrics={names.noise_metric("psnr", "0.1"): 22.0, names.MILLISECONDS: 0.25})
+    found = read(7, 31.5, metrics={names.noise_metric("psnr", "0.1"): 22.0})
     assert (found.id, found.name, found.model) == (f"{7:032x}", "run-7", "unet")
     assert (found.psnr, found.scores["ssim"], found.parameters, found.seconds) == (31.5, 0.9, 1000, 12.0)
     assert found.levels["psnr"] == {"0.001": 31.5, "0.01": 31.5, "0.1": 22.0}
     assert found.noise == "gaussian noise of variance 0.01"
-    assert found.milliseconds == 0.25
-    assert read(7).milliseconds is None
+    assert (found.multiply_adds, found.milliseconds) == (None, None)  # no U-Net has 1,000 parameters
+    for channels, spec in ((1, "unet"), (3, "unet:width=8")):
+        model = build_model(spec, channels=channels)
+        params = {"model": spec, names.PARAMETERS: str(count_parameters(model))}
+        assert read(params=params).multiply_adds == multiply_adds_per_pixel(model, channels)
     assert read(params={"noise": "poisson:peak=30"}, metrics={"test/psnr/poisson-peak30": 9.0}).psnr == 9
 
 
@@ -125,13 +123,13 @@ def test_a_run_without_a_model_is_none() -> None:
 
 def test_runs_are_grouped_by_test_images_and_noise_the_best_first() -> None:
     runs = [
-        read(1, 28.0),
+        read(1, 28.0, params={"lr": "1"}),
         read(2, 33.0, params={"noise": "poisson:peak=30"}),
         read(3, 30.0, tags={names.DATASET_SHA256: "e" * 64}),  # another split, the same test images
         read(4, 31.0, tags={names.TEST_IMAGES_SHA256: "u" * 64}),
-        read(5, 29.0),
+        read(5, 29.0, params={"lr": "2"}),
     ]
-    assert [[int(run.id, 16) for run in group] for group in grouped(runs)] == [[3, 5, 1], [2], [4]]
+    assert [[int(kind.best.id, 16) for kind in kinds] for kinds in grouped(runs)] == [[3, 5, 1], [2], [4]]
 
 
 def test_the_digest_of_all_images_stands_in_for_that_of_the_test_images() -> None:
@@ -143,29 +141,83 @@ def test_the_digest_of_all_images_stands_in_for_that_of_the_test_images() -> Non
 
 def test_the_front_is_what_nothing_cheaper_beats() -> None:
     sizes = {1: (100, 28.0), 2: (100, 29.0), 3: (500, 29.0), 4: (900, 31.0), 5: (950, 30.5)}
-    runs = [read(number, psnr, params={names.PARAMETERS: str(size)}) for number, (size, psnr) in sizes.items()]
-    assert [int(run.id, 16) for run in pareto(runs, lambda run: run.parameters)] == [2, 4]
-    assert pareto([], lambda run: run.parameters) == []
+    kinds = [Kind([read(number, psnr, params={names.PARAMETERS: str(size)})]) for number, (size, psnr) in sizes.items()]
+
+    def front(spread: float = 0) -> list[int]:
+        return [int(kind.best.id, 16) for kind in pareto(kinds, lambda kind: kind.best.parameters, lambda kind: spread)]
+
+    assert front() == [2, 4]
+    assert front(spread=50) == [2, 4]
+    assert front(spread=400) == [4]  # all cost the same, as far as one knows
+    assert pareto([], lambda kind: kind.best.parameters) == []
 
 
 def test_the_table_has_a_column_for_what_differs() -> None:
+    clipped = {names.noise_metric("psnr_clipped", "0.01"): 22.66}
     runs = [
-        read(1, 31.234, params={"lr": "0.1", "seed": "3", "device": "cpu"}, metrics={names.MILLISECONDS: 0.1236}),
+        read(1, 31.234, params={"lr": "0.1", "seed": "3", "device": "cpu"}, metrics=clipped),
         read(2, 30.0, params={"lr": "0.2", names.PARAMETERS: "900", "data_dir": "elsewhere", "device": "cuda"}),
         read(3, 29.0, params={"lr": "0.2", names.PARAMETERS: "12000"}),
     ]
-    assert note_on(leaderboard(runs)) == "* the best of the runs here that have no more parameters"
-    head, first, second, third = leaderboard(runs)
+    (kinds,) = grouped(runs)
+    assert notes_on(kinds) == ["* the best of the runs here that have no more parameters"]
+    head, first, second, third = board(kinds)
     assert head == [
-        *("", "run", "model", "seed", "PSNR", "gain", "SSIM", "PSNR at 0.001", "PSNR at 0.01", "PSNR at 0.1"),
-        *("parameters", "ms/image", "training", "run id", "lr"),
+        *("", "run", "model", "seed", "input", "PSNR", "gain", "SSIM", "verdict", "PSNR at 0.001", "PSNR at 0.1"),
+        *("parameters", "multiply-adds per pixel", "training", "run id", "lr"),
     ]
     assert first == [
-        *("1 *", "run-1", "unet", "3", "31.23", "", "0.9000", "31.23", "31.23", "31.23"),
-        *("1,000", "0.124", "12 s", "00000000", "0.1"),
+        *("1 *", "run-1", "unet", "3", "22.66", "31.23", "+8.57", "0.9000", "better than its input", "31.23", "31.23"),
+        *("1,000", "", "12 s", "00000000", "0.1"),
     ]
-    assert (second[0], second[10:12], second[-1]) == ("2 *", ["900", ""], "0.2")
+    assert (second[0], second[4], second[6], second[8]) == ("2 *", "", "", "not known")
+    assert (second[-5], second[-1]) == ("900", "0.2")
     assert third[0] == "3"  # two others are better with fewer parameters
+
+    # The same for programs.
+    rows = records([kinds])
+    assert [list(row) for row in rows] == 3 * [list(rows[0])]
+    assert [(row["place"], row["run"], row["psnr"], row["lr"]) for row in rows] == [
+        *((1, "run-1", 31.234, 0.1), (2, "run-2", 30.0, 0.2), (3, "run-3", 29.0, 0.2)),
+    ]
+    assert (rows[0]["input_psnr"], rows[0]["gain"], rows[1]["gain"]) == (22.66, pytest.approx(8.574), None)
+    assert (rows[0]["seed"], rows[0]["psnr_at_0.001"], rows[0]["ms_per_image"]) == (3, 31.234, None)
+
+
+def test_a_run_that_is_worse_than_its_input_never_ranks() -> None:
+    """Here by half a decibel; among runs that nobody knows the input of, and alone."""
+    worse = read(1, 22.0, metrics={names.noise_metric("psnr_clipped", "0.01"): 22.5})
+    (kinds,) = grouped([worse, read(2, 12.0, params={"lr": "2"}), read(3, 11.0, params={"lr": "3"})])
+    assert [(row[0], row[1]) for row in board(kinds)[1:]] == [("1 *", "run-2"), ("2", "run-3"), ("", "run-1")]
+    assert board(kinds)[3][8] == "no better than its input"
+    assert [row["place"] for row in records([kinds])] == [1, 2, None]
+    (alone,) = grouped([worse])
+    assert board(alone)[1][0] == ""
+    assert notes_on(alone) == pareto(alone, lambda kind: kind.best.parameters) == []
+
+
+def test_runs_that_differ_in_the_seed_are_one_row() -> None:
+    clipped = {names.noise_metric("psnr_clipped", "0.01"): 20.0}
+    psnrs = {0: 30.0, 1: 31.0, 10: 32.0}
+    runs = [
+        read(seed + 1, psnr, params={"seed": str(seed), "device": f"cuda:{seed}"}, metrics=clipped)
+        for seed, psnr in psnrs.items()
+    ]
+    (kinds,) = grouped([*runs, read(20, 30.5, metrics=clipped), read(30, 30.9, params={"lr": "2"}, metrics=clipped)])
+    _, first, second, third = board(kinds)
+    assert first[:7] == ["1 *", "run-11", "unet", "0, 1, 10", "20.00", "31.17 ± 0.76", "+11.17 ± 0.76"]
+    assert (second[1], second[5]) == ("run-30", "30.90")
+    assert (third[1], third[3], third[5]) == ("run-1", "0", "30.00")  # its seed is there already
+    assert len(notes_on(kinds)) == 2
+    assert [row["place"] for row in records([kinds])] == [1, 1, 1, 2, 3]
+
+    # If it takes luck to be better than the input, that is said, and is no first place.
+    unlucky = read(4, 19.0, params={"seed": "4"}, metrics=clipped)
+    (kinds,) = grouped([*runs, unlucky, read(30, 20.1, params={"lr": "2"}, metrics=clipped)])
+    assert [(row[0], row[1], row[8]) for row in board(kinds)[1:]] == [
+        ("1 *", "run-30", "better than its input"),
+        ("", "run-11", "1 of 4 no better than the input"),
+    ]
 
 
 def test_the_difference_names_options_tags_and_psnr() -> None:
@@ -220,11 +272,11 @@ def test_runs_on_bursts_have_estimates() -> None:
         recorded(1, {**estimates, "psnr_estimated_clipped": 20.0}),
         recorded(2, {"mse_estimated": -1e-6, "psnr_at_least": 41.5, "mse_estimated_clipped": 0.01}),
     ]
-    head, first, second = leaderboard(grouped(runs)[0])
-    assert head[4:7] == ["estimated PSNR", "gain", ""]
+    head, first, second = board(grouped(runs)[0])
+    assert head[4:8] == ["input", "estimated PSNR", "gain", "how sure"]
     assert not any("at 0.01" in name for name in head)
-    assert (first[4], "lower bound" in first[6]) == ("41.50", True)
-    assert second[4:7] == ["30.00", "+10.00", "standard error 0.12 dB"]
+    assert (first[4:7], "lower bound" in first[7]) == (["", "41.50", ""], True)
+    assert second[4:8] == ["20.00", "30.00", "+10.00", "standard error 0.12 dB"]
 
 
 def test_a_level_that_is_known_makes_no_other_noise() -> None:
@@ -238,12 +290,12 @@ def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
     before = {f"{name}_{of}": 0.1 for name in ("sigma", "contrast", "noise") for of in ("noisy", "clipped")}
     good = {"sigma": 0.01, "contrast": 0.3, "removed": 0.1, "whiteness": 0.02}
     runs = [recorded(1, {**before, **good}), recorded(2, {**before, **good, "removed": 0.3})]
-    assert note_on(leaderboard(runs)) == ""
-    head, first, second = leaderboard(grouped(runs)[0])
+    assert notes_on(grouped(runs)[0]) == []
+    head, first, second = board(grouped(runs)[0])
     assert head[4:8] == ["noise before", "noise after", "removed", "its whiteness"]
     assert first[0] == second[0] == ""
     assert second[4:8] == ["0.1000", "0.0100", "0.3000", "0.020"]
-    (line,) = worse_than_nothing(runs)
+    (line,) = worse_than_nothing(grouped(runs)[0])
     assert line.startswith(
         "run-2 (00000000): The output is no better than the clipped input: what was removed (0.3000)"
     )
@@ -252,7 +304,9 @@ def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
 
 def test_a_run_that_is_worse_than_doing_nothing_is_named() -> None:
     clipped = {names.noise_metric("psnr_clipped", "0.01"): 22.66}
-    (line,) = worse_than_nothing([read(1, 30.0, metrics=clipped), read(2, 12.0, metrics=clipped), read(3, 12.0)])
+    (line,) = worse_than_nothing(
+        [Kind([read(1, 30.0, metrics=clipped), read(2, 12.0, metrics=clipped)]), Kind([read(3, 12.0)])]
+    )
     assert line == (
         "run-2 (00000000): The output is no better than the clipped input: PSNR 12.00 dB, clipped input 22.66 dB."
     )

@@ -76,8 +76,8 @@ def test_names_of_any_kind_can_be_compared(tmp_path: Path, cli: Cli) -> None:
     assert [letter for letter in done.out if not letter.isprintable() and letter != "\n"] == []
     assert [line for line in done.out.splitlines() if line.startswith("Error")] == []
     assert r"| $\foo$ \x1b]0;owned\x07\x1b[31mred\|pipe\nError: no \u202e |" in done.out
-    pictures = sorted(path.name for path in (tmp_path / "comparison").glob("*.png"))
-    assert {"psnr1.png", "parameters1.png", "curves1.png"} <= set(pictures)
+    (page,) = (tmp_path / "comparison").iterdir()
+    assert page.read_text().count("<svg") == 2  # the learning curves
 
 
 def make_evaluated_run(
