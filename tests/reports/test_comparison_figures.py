@@ -64,4 +64,4 @@ def test_a_drawing_takes_the_colours_of_the_page_and_no_code_from_a_name() -> No
     assert 'viewBox="0 0 374.4 280.8"' in svg
     ids = re.findall(r' id="(.*?)"', svg)
     assert len(ids) == len(set(ids))
-    assert set(re.findall(r"#([\w-]+)[\")]", svg)) <= set(ids)
+    assert set(re.findall(r'(?:href="|url.)#([\w-]+)', svg)) <= set(ids)
