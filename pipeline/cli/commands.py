@@ -64,10 +64,18 @@ def cli() -> None:
 )
 @with_options(
     *("config", *TRAIN, "checkpoint_every", "resume", "force"),
-    *("artifacts_dir", *HANDOFF, "parent", "trial"),
+    *("experiment", "tag", "artifacts_dir", *HANDOFF, "parent", "trial"),
 )
 def run_command(
-    artifacts_dir: str, resume: str, checkpoint_every: float, force: bool, parent: str, trial: str, **options: Any
+    artifacts_dir: str,
+    resume: str,
+    checkpoint_every: float,
+    force: bool,
+    parent: str,
+    trial: str,
+    experiment: str,
+    tag: list[tuple[str, str]],
+    **options: Any,
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run.
 
@@ -90,7 +98,7 @@ def run_command(
     check_variants(parse_variants(asked["variant"]), data)
     plan = plan.settled(data)
     config, refused = plan.config, None
-    with plan.open_run(force, parent, trial) as run:
+    with plan.open_run(force, parent, trial, experiment, tag) as run:
         asked = plan.handoff_options(run, asked)
         train(config, run, checkpoint_every)
         evaluate(config, run, force=force, verdict=asked["allow_worse"])  # else export refuses with it
@@ -132,8 +140,15 @@ def prepare_command(force: bool, **options: Any) -> None:
         "--resume RUN_ID",
     ],
 )
-@with_options("config", *TRAIN, "checkpoint_every", "resume", "force")
-def train_command(resume: str, checkpoint_every: float, force: bool, **options: Any) -> None:
+@with_options("config", *TRAIN, "checkpoint_every", "resume", "force", "experiment", "tag")
+def train_command(
+    resume: str,
+    checkpoint_every: float,
+    force: bool,
+    experiment: str,
+    tag: list[tuple[str, str]],
+    **options: Any,
+) -> None:
     """Train on the prepared images in a new MLflow run, which keeps the best epoch."""
     from pipeline.data.prepared import load_prepared
     from pipeline.stages.train import assist, train
@@ -142,7 +157,7 @@ def train_command(resume: str, checkpoint_every: float, force: bool, **options: 
         assist(options["device"])
     plan = TrainingPlan.of(options, resume)
     plan = plan.settled(load_prepared(plan.config))
-    with plan.open_run(force) as run:
+    with plan.open_run(force, experiment=experiment, tags=tag) as run:
         train(plan.config, run, checkpoint_every)
     say(f"train: run {run.id}")
 

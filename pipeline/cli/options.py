@@ -27,6 +27,7 @@ from pipeline.cli.types import (
     Number,
     Spec,
     Switch,
+    Tags,
     Values,
 )
 from pipeline.config import AUTO, CHOICES, DATA, NUMBERS, Config
@@ -239,6 +240,13 @@ OPTIONS: dict[str, Option] = {
         _TRACKING,
     ),
     "force": Option(Switch(), "Run again even if no input changed.", False),
+    "experiment": Option(
+        _TEXT,
+        "Experiment to write the run to, made if it is not there; by default that of MLFLOW_EXPERIMENT_NAME.",
+        "",
+        _TRACKING,
+    ),
+    "tag": Option(Tags(), "Tag for the run, KEY=VALUE; several separated by semicolons, or repeat it.", "", _TRACKING),
     "query": Option(_TEXT, "MLflow filter of the runs, such as \"params.model = 'unet'\".", "", _TRACKING),
     "parent": Option(RUN_ID, "ID of the run of the sweep that this is a trial of.", "", _TRACKING, hidden=True),
     "trial": Option(NAME, "Name of the trial.", "", _TRACKING, hidden=True),
@@ -323,6 +331,8 @@ def with_options(
                 extra = {"is_eager": True, "expose_value": False, "callback": _read_config}
             if name == "code":
                 extra = {"expose_value": False}  # its type notes it
+            if isinstance(option.type, Tags):
+                extra, default = {"multiple": True, "callback": _flatten}, [default]
             if several and name in SWEPT:
                 extra |= {"multiple": True, "callback": _flatten}
                 default = default if isinstance(default, list) else [default]
@@ -366,7 +376,9 @@ def _read_config(context: click.Context, param: click.Parameter, value: str) -> 
         words = {flag_of(name).removeprefix("--").replace("-", "_"): name for name in known}
         try:
             values = read_config_file(value, {*known, *words})
-            context.default_map = {words.get(word, word): text for word, text in values.items()}
+            several = {other.name for other in context.command.params if other.multiple}
+            known_values = {words.get(word, word): text for word, text in values.items()}
+            context.default_map = {name: [text] if name in several else text for name, text in known_values.items()}
         except PipelineError as error:
             raise click.BadParameter(str(error), context, param) from error
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -77,17 +77,26 @@ class TrainingPlan:
         return asked
 
     @contextmanager
-    def open_run(self, force: bool, parent: str = "", trial: str = "") -> Iterator[OpenRun]:
+    def open_run(
+        self, force: bool, parent: str = "", trial: str = "", experiment: str = "", tags: Iterable[tuple[str, str]] = ()
+    ) -> Iterator[OpenRun]:
         """The run to train in. A run that is not resumed becomes a child of the run `parent`, if that is given.
 
         Args:
             force: do not take a finished run that has trained the same.
             parent: ID of the run of a sweep.
             trial: name of the trial in that sweep.
+            experiment: its name; "" for the one that the environment names.
+            tags: of the user's own.
         """
         from pipeline.stages.training_run import open_training
+        from pipeline.tracking import opening
 
+        empty = opening.choose_experiment(experiment) if experiment else ""
         with open_training(self.config, force, self.resumed, parent, trial) as run:
+            if empty:
+                opening.refer(empty, run.id)
+            run.log_tags(dict(tags))
             yield run
 
 

@@ -16,6 +16,7 @@ from pipeline.errors import PipelineError
 from pipeline.models import parse_model, path_of
 from pipeline.plugins import allow, split_path
 from pipeline.spec import unknown
+from pipeline.tracking.names import is_taken
 from pipeline.trials.space import Bounds
 
 if TYPE_CHECKING:
@@ -211,6 +212,27 @@ def _recordable(text: str) -> None:
         text.encode()
     except UnicodeEncodeError as error:
         raise PipelineError(f"'{text.encode(errors='backslashreplace').decode()}' is not valid text") from error
+
+
+class Tags(click.ParamType):
+    """Tags for a run as KEY=VALUE, several separated by semicolons: a tuple of pairs."""
+
+    name = "key=value"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):  # converted already
+            return value
+        return tuple(self._pair(text.strip(), param, ctx) for text in value.split(";") if text.strip())
+
+    def _pair(self, text: str, param: click.Parameter | None, ctx: click.Context | None) -> tuple[str, str]:
+        key, equals, value = text.partition("=")
+        if not equals or not re.fullmatch(r"[\w][\w. /-]*", key):
+            self.fail(
+                f"'{text}' is not a tag as KEY=VALUE; keys are made of letters, digits, '_', '.', '-', '/'", param, ctx
+            )
+        if is_taken(key):
+            self.fail(f"'{key}' is a name that this program or MLflow uses; choose another key", param, ctx)
+        return key, value
 
 
 RECORDABLE = Spec("text", _recordable)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
-from contextlib import suppress
+from contextlib import closing, suppress
 from pathlib import Path
 from urllib.parse import urlparse
 
@@ -15,11 +16,11 @@ from pipeline.errors import PipelineError
 from pipeline.serving.address import cannot_serve, print_address
 from pipeline.signals import Stopped
 from pipeline.text import say
-from pipeline.tracking.names import DATABASE
+from pipeline.tracking.names import DATABASE, TRAININGS_VIEW
+from pipeline.tracking.views import TAG
 
-# The runs of the default experiment. Without this workflow type, MLflow shows its views for language models, whatever
-# the kind of the experiment.
-_RUNS_VIEW = "#/experiments/0/runs?workflowType=machine_learning"
+# Without this workflow type, MLflow shows its views for language models, whatever the kind of the experiment.
+_RUNS = "#/experiments/{}/runs?workflowType=machine_learning"
 
 _GRACE = 1.0  # seconds that open requests get to finish
 
@@ -54,7 +55,7 @@ def serve(host: str, port: int) -> None:
     # Whoever can list processes can read their arguments, and the address may hold a password.
     settings = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", **os.environ, "MLFLOW_BACKEND_STORE_URI": uri}
     say(f"ui: the store is {uri}")
-    print_address("ui", host, port, _RUNS_VIEW, "read, change and delete all runs in the store")
+    print_address("ui", host, port, runs_page(uri), "read, change and delete all runs in the store")
     with subprocess.Popen(command, env=settings, start_new_session=True) as server:
         try:
             code = server.wait()
@@ -67,6 +68,26 @@ def serve(host: str, port: int) -> None:
             say("ui: stopped")
             return
     raise PipelineError(f"`mlflow ui` ended with exit code {code}")
+
+
+def runs_page(uri: str) -> str:
+    """The page to open: the trainings of the experiment that was written to last, or all of its runs in an older store.
+
+    Asked of the database itself, because importing MLflow takes longer than all the rest. Of a store that is no SQLite
+    file, it is the page of the default experiment.
+    """
+    if not uri.startswith("sqlite:///"):
+        return _RUNS.format(0)
+    path = Path(uri.removeprefix("sqlite:///").partition("?")[0])
+    newest = "SELECT experiment_id FROM runs WHERE lifecycle_stage = 'active' ORDER BY start_time DESC LIMIT 1"
+    views = "SELECT 1 FROM experiment_tags WHERE experiment_id = ? AND key = ?"
+    try:
+        with closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as database:
+            (experiment,) = database.execute(newest).fetchone() or (0,)
+            has_view = database.execute(views, (experiment, TAG)).fetchone()
+    except sqlite3.Error:  # MLflow says what is wrong with it
+        return _RUNS.format(0)
+    return _RUNS.format(experiment) + (f"&viewStateShareKey={TRAININGS_VIEW}" if has_view else "")
 
 
 def find_store(folder: Path) -> str:

@@ -62,6 +62,7 @@ GIT_DIRTY = "mlflow.source.git.dirty"  # whether the source was edited since the
 SOURCE_TYPE = "mlflow.source.type"  # "PROJECT" under `mlflow run`
 LOGGED_IMAGES = "mlflow.loggedImages"  # "True" makes the UI show the step slider
 EXPERIMENT_KIND = "mlflow.experimentKind"  # of an experiment: makes the UI show training runs instead of asking
+TRAININGS_VIEW = "trainings"  # key of the view of an experiment that `ui` opens, see `views`
 DATASET_CONTEXT = "mlflow.data.context"  # of a dataset of a run: "training" or "testing"
 
 # Tags of a version of a registered model, besides those above.
@@ -158,6 +159,12 @@ def other_data_tag(data: str, label: str) -> str:
 def other_data_file(data: str) -> str:
     """The artifact that holds what `evaluate --dataset` found."""
     return f"test-{data}.json"
+
+
+def is_taken(tag: str) -> bool:
+    """Whether a name means something to this pipeline or to MLflow, so that a user's own tag must not have it."""
+    prefixes = ("mlflow.", fingerprint_tag(""), choice_tag(""), f"{QUALITY}.")
+    return tag in [value for value in globals().values() if isinstance(value, str)] or tag.startswith(prefixes)
 
 
 def metric_text(name: str) -> str:

@@ -70,6 +70,8 @@ def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[Open
         if run_id is None:
             place = _place(stack.enter_context(lock_run(data_dir)))
             run_id = store.create_run(name, {**place, **({names.PARENT: parent} if parent else {})})
+        else:
+            store.prepare_views(client.get_run(run_id).info.experiment_id)
         info = store.ask(f"run {run_id}", lambda: client.get_run(run_id)).info
         opened = False
         try:
@@ -98,6 +100,29 @@ def project_run(data_dir: str) -> Iterator[OpenRun]:
         yield run
 
 
+def choose_experiment(name: str) -> str:
+    """Have this process write to the experiment `name`, which is made if it is not there.
+
+    Returns:
+        The ID of the run that `mlflow run` has made for this process in another experiment, or "".
+    """
+    run_id = os.environ.get("MLFLOW_RUN_ID", "")
+    own = store.ask(f"run {run_id}", lambda: store.connect().get_run(run_id)).info.experiment_id if run_id else ""
+    os.environ.pop("MLFLOW_EXPERIMENT_ID", None)
+    os.environ["MLFLOW_EXPERIMENT_NAME"] = name
+    if own in ("", store.experiment_id(create=True)):
+        return ""
+    del os.environ["MLFLOW_RUN_ID"]
+    return run_id
+
+
+def refer(run_id: str, to: str) -> None:
+    """Have the run `run_id` say that the results are in the run `to`."""
+    note = f"Continues run {to}, which has the results."
+    for key, value in {names.CONTINUES: to, names.NOTE: note}.items():
+        store.ask(f"run {run_id}", partial(store.connect().set_tag, run_id, key, value))
+
+
 def _take_project_run() -> str | None:
     """The ID of the run that `mlflow run` has made for this process, if any; the next who asks gets None.
 
@@ -123,16 +148,13 @@ def continue_run(run_id: str, data_dir: str) -> Iterator[tuple[OpenRun, Config]]
     Raises:
         PipelineError: there is no such run, or it was not made by this pipeline.
     """
-    client = store.connect()
     config = store.read_config(run_id)
     # Under `mlflow run`, MLflow has made a run for this process: it refers to the one with the results.
     if os.environ.get("MLFLOW_RUN_ID") == run_id:
         del os.environ["MLFLOW_RUN_ID"]
     own_run = _take_project_run()
     if own_run:
-        note = f"Continues run {run_id}, which has the results."
-        for key, value in {names.CONTINUES: run_id, names.NOTE: note}.items():
-            store.ask(f"run {own_run}", partial(client.set_tag, own_run, key, value))
+        refer(own_run, run_id)
     try:
         with _open(run_id, data_dir, ends=False) as run:
             yield run, config

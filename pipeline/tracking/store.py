@@ -19,7 +19,7 @@ from mlflow.tracking.context.registry import resolve_tags
 from pipeline.config import Config
 from pipeline.errors import ArgumentError, PipelineError
 from pipeline.text import without_secrets
-from pipeline.tracking import names
+from pipeline.tracking import names, views
 from pipeline.tracking.database import check, make
 
 ERRORS = (MlflowException, OSError)  # what a store raises that does not answer, or cannot
@@ -160,6 +160,16 @@ def experiment_id(create: bool = False) -> str:
     return experiment.experiment_id
 
 
+def prepare_views(experiment: str) -> None:
+    """Have the UI show trainings of the experiment, and not what is meant for language models."""
+    client = connect()
+    tags = ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags
+    for key, value in {names.EXPERIMENT_KIND: "custom_model_development", views.TAG: views.trainings()}.items():
+        if tags.get(key) != value and not (key == names.EXPERIMENT_KIND and key in tags):
+            with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
+                client.set_experiment_tag(experiment, key, value)
+
+
 def create_run(name: str, tags: dict[str, str]) -> str:
     """Make a run in the experiment of the environment, and return its id.
 
@@ -169,9 +179,7 @@ def create_run(name: str, tags: dict[str, str]) -> str:
     """
     client = connect()
     experiment = experiment_id(create=True)
-    if names.EXPERIMENT_KIND not in ask(f"experiment {experiment}", lambda: client.get_experiment(experiment)).tags:
-        with suppress(MlflowException):  # another process was faster, which PostgreSQL takes for an error
-            client.set_experiment_tag(experiment, names.EXPERIMENT_KIND, "custom_model_development")
+    prepare_views(experiment)
     return ask("a new run", lambda: client.create_run(experiment, tags=resolve_tags(tags), run_name=name)).info.run_id
 
 

@@ -39,3 +39,14 @@ def test_the_nearest_store_is_found(tmp_path: Path) -> None:
     for folder in (tmp_path, tmp_path / "a"):
         (folder / "mlflow.db").write_bytes(b"")
         assert find_store(inner) == f"sqlite:///{folder}/mlflow.db"
+
+
+def test_the_page_of_the_ui_is_that_of_the_newest_run_with_its_view_if_it_has_one(tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path / 'mlflow.db'}"
+    assert ui.runs_page("postgresql://host/db") == ui.runs_page(uri)  # which is not there
+    client = MlflowClient(uri)
+    client.create_run("0")
+    assert ui.runs_page(uri) == "#/experiments/0/runs?workflowType=machine_learning"
+    experiment = client.create_experiment("other", tags={views.TAG: views.trainings()})
+    client.create_run(experiment)
+    assert ui.runs_page(uri) == "#/experiments/1/runs?workflowType=machine_learning&viewStateShareKey=trainings"
