@@ -5,10 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
 from pipeline.errors import PipelineError
+from pipeline.serving import ui
 from pipeline.serving.address import cannot_serve, print_address
 from pipeline.serving.ui import find_store
+from pipeline.tracking import views
 
 
 def test_a_server_for_this_machine_prints_its_address(capsys: pytest.CaptureFixture[str]) -> None:
