@@ -232,16 +232,31 @@ def _log(
             examples.golden_input[:1],
             loader=Path(mlflow_loader.__file__),
             step=step,
-            requirements=[f"{name}=={version(name)}" for name in ("onnx", "onnxruntime", "numpy")],
+            # The small MLflow is enough to serve a model, and a third of the whole.
+            requirements=[f"{name}=={version(name)}" for name in ("mlflow-skinny", "onnx", "onnxruntime", "numpy")],
             metadata={"sha256": onnx_digest, "weights_sha256": description.checkpoint.digest},
+            tags=_model_tags(description, onnx_digest),
             extra_files=[folder / "MODEL_CARD.md", folder / MANIFEST],
         )
         run.log_folder(folder, names.HANDOFF)
         run.log_text(report, names.REPORT)
         run.log_metrics({names.MAX_ABS_DIFFERENCE: proof.report.max_abs, names.MILLISECONDS: proof.milliseconds})
         run.log_tags({names.PARITY: "passed", names.ONNX_SHA256: onnx_digest, names.PYTHON: platform.python_version()})
+        run.log_model_results(description.config.dataset_name)
         run.log_fingerprint("export", parts)
     return run.model_id()
+
+
+def _model_tags(description: Description, onnx_digest: str) -> dict[str, str]:
+    config = description.config
+    return {
+        names.MODEL: config.model_name,
+        names.NOISE: config.training_noise.spec,
+        names.DATASET: config.dataset_name,
+        names.WEIGHTS: description.checkpoint.digest,
+        names.ONNX_SHA256: onnx_digest,
+        names.PARITY: "passed",
+    }
 
 
 def _figures(run: OpenRun) -> dict[str, bytes]:

@@ -123,6 +123,14 @@ _LOSSES = {"psnr": "minus_psnr"}  # `validation/psnr` is the PSNR itself
 FORMER_LOSSES = {TRAIN: "train/loss", VALIDATION: "validation/loss", BEST: "best/validation_loss"}
 
 
+RESULTS = "test/", "parity/", "onnxruntime/"  # what the metrics begin with that a logged model has, too
+
+
+def logged_dataset(name: str, part: str, digest: str) -> dict[str, str]:
+    """How MLflow knows the `train` or `test` part of a dataset with this digest, of which it keeps 36 characters."""
+    return {"name": f"{name}-{part}", "digest": digest[:32]}
+
+
 def loss_metric(of: str, params: Mapping[str, Any], known: Container[str] = ()) -> str:
     """Name of the loss, which says what is minimised: `train/mse`; with the target `sure`, it is `train/mse_sure`.
 

@@ -160,8 +160,7 @@ class OpenRun:
                 size = images.shape[2:] if isinstance(images, np.ndarray) else (-1, -1)
                 tensor = {"dtype": str(data.dtype), "shape": [-1, data.channels, *size]}
                 dataset = {
-                    "name": f"{name}-{part}",
-                    "digest": data.digest[:32],  # MLflow keeps 36 characters
+                    **names.logged_dataset(name, part, data.digest),
                     "source_type": "code",
                     "source": json.dumps(source),
                     "schema": json.dumps(
@@ -264,6 +263,7 @@ class OpenRun:
         step: int,
         requirements: list[str],
         metadata: dict[str, Any],
+        tags: dict[str, str],
         extra_files: list[Path],
     ) -> None:
         """Log an ONNX model under the name `names.DENOISER`.
@@ -275,6 +275,7 @@ class OpenRun:
             step: how many images the weights have seen; metrics logged at this step are linked to the model.
             requirements: what a consumer installs, pinned.
             metadata: stored with the model: `sha256` is that of the file.
+            tags: of the model, by which it can be searched.
             extra_files: copied beside the model.
         """
         folder = self._spool.new_file("model")
@@ -292,9 +293,16 @@ class OpenRun:
                 "step": step,
                 "requirements": requirements,
                 "metadata": metadata,
+                "tags": tags,
                 "extra_files": [path.name for path in extra_files],
             }
         )
+
+    def log_model_results(self, dataset: str) -> None:
+        """Give the model that `log_onnx` has logged the results of this run, on the test images of the dataset."""
+        of = names.logged_dataset(dataset, "test", self._known.tags[names.DATASET_SHA256])
+        metrics = [name for name in self._known.metrics if name.startswith(names.RESULTS)]
+        self._append({"kind": "results", "metrics": metrics, "dataset": of})
 
     def model_id(self) -> str | None:
         """Wait until the store has all that was logged, and return the id of the model that `log_onnx` has logged.

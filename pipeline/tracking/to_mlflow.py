@@ -126,7 +126,11 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
     example = np.load(inside(folder, f"{event['folder']}/example.npy"), allow_pickle=False)
     # Made here, because `Model.log` would make it in the experiment of this process.
     entry = client.create_logged_model(
-        experiment, names.DENOISER, run_id, tags={"event": event["id"]}, params=client.get_run(run_id).data.params
+        experiment,
+        names.DENOISER,
+        run_id,
+        tags={**event.get("tags", {}), "event": event["id"]},
+        params=client.get_run(run_id).data.params,
     )
     info = Model.log(
         artifact_path=None,
@@ -162,6 +166,21 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
     client.set_tag(run_id, names.MODEL_ID, info.model_id)
 
 
+def _send_results(run_id: str, folder: Path, events: list[Event]) -> None:
+    """Log metrics that the run has, with their time, once more as those of its model on a dataset."""
+    client = connect()
+    data = client.get_run(run_id).data
+    latest = {metric.key: metric for metric in data.to_proto().metrics}
+    for event in events:
+        of = {"dataset_name": event["dataset"]["name"], "dataset_digest": event["dataset"]["digest"]}
+        found = [latest[name] for name in event["metrics"] if name in latest]
+        metrics = [
+            Metric(one.key, one.value, one.timestamp, one.step, model_id=data.tags[names.MODEL_ID], run_id=run_id, **of)
+            for one in found
+        ]
+        client.log_batch(run_id, metrics, synchronous=True)
+
+
 class _OnnxWithLoader:
     """MLflow's ONNX flavor, but as a pyfunc the model is loaded by the one module in its `code` folder."""
 
@@ -179,5 +198,6 @@ KINDS: dict[str, Callable[[str, Path, list[Event]], None]] = {
     "artifact": _send_artifacts,
     "dataset": _send_datasets,
     "values": _send_values,
+    "results": _send_results,
     "end": _send_end,
 }

@@ -51,7 +51,10 @@ def test_a_tag_must_be_one_and_free(cli: Cli) -> None:
         assert (done.code, said in done.err) == (2, True), done
 
 
-def test_a_run_of_mlflow_run_in_another_experiment_names_the_one_with_the_results(folder: Path) -> None:
+def test_a_run_of_mlflow_run_in_another_experiment_names_the_one_with_the_results(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)  # where a new store says that its artifacts are
     store = f"sqlite:///{folder / 'mlflow.db'}"
     client = mlflow.MlflowClient(store)
     made = client.create_run("0").info.run_id

@@ -29,6 +29,9 @@ def run(trained: Trained) -> Run:
     return mlflow.MlflowClient(trained.store).get_run(trained.run_id)
 
 
+MODEL_TAGS = (names.MODEL, names.NOISE, names.WEIGHTS, names.ONNX_SHA256, names.PARITY)
+
+
 def artifacts(trained: Trained) -> Path:
     return trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
 
@@ -121,7 +124,28 @@ def test_the_onnx_file_is_an_mlflow_model(trained: Trained, monkeypatch: pytest.
     mlflow.set_tracking_uri(trained.store)
     (model,) = mlflow.search_logged_models(experiment_ids=["0"], output_format="list")
     assert model.name == "denoiser"
-    assert {metric.key for metric in model.metrics or []} >= {VALIDATION_LOSS}
+    run = mlflow.get_run(trained.run_id)
+    assert {key: model.tags[key] for key in MODEL_TAGS} == {key: run.data.tags[key] for key in MODEL_TAGS}
+    found = {metric.key: metric for metric in model.metrics or []}
+    assert found.keys() >= {VALIDATION_LOSS}
+    for name in ("test/psnr", "test/psnr_gain", "test/ssim", "test/psnr/0.1", names.MILLISECONDS):
+        metric, dataset = found[name], run.inputs.dataset_inputs[1].dataset
+        assert (metric.value, metric.step) == (run.data.metrics[name], 0)
+        assert (metric.dataset_name, metric.dataset_digest) == (dataset.name, dataset.digest)
+    asked = [{"dataset_name": dataset.name, "dataset_digest": dataset.digest}]
+    for least, count in ((found["test/psnr"].value - 1, 1), (found["test/psnr"].value + 1, 0)):
+        models = mlflow.search_logged_models(
+            experiment_ids=["0"],
+            filter_string=f"metrics.`test/psnr` > {least} AND metrics.`{names.MILLISECONDS}` < 1e6",
+            datasets=asked,
+            order_by=[{"field_name": f"metrics.{names.MILLISECONDS}", "dataset_name": dataset.name}],
+            output_format="list",
+        )
+        assert len(models) == count
+    requirements = (Path(mlflow.artifacts.download_artifacts(model.model_uri)) / "requirements.txt").read_text()
+    assert sorted(line.split("==")[0] for line in requirements.splitlines()) == [
+        *("mlflow-skinny", "numpy", "onnx", "onnxruntime")
+    ]
     loaded = mlflow.pyfunc.load_model(model.model_uri)
     noisy = _golden(trained, "input_0")
     wanted = _golden(trained, "output_0")
