@@ -32,10 +32,12 @@ from conftest import environment, kill_while_training, run_cli, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
 from test_hostile import check_nothing_is_half_written, hostile_calls
-from warm import forkserver, run_forked
+from warm import SLOW, forkserver, run_forked
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.tracking import names
+
+forkserver.set_forkserver_preload(list(SLOW))  # what is killed does everything itself, also what tests do once for all
 
 EPOCHS = 10
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")

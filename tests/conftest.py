@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import once  # noqa: F401  # for the stores that tests make themselves
 import pytest
 from filelock import FileLock
 from mlflow import MlflowClient
@@ -75,14 +76,14 @@ def run_cli(*arguments: object, cwd: Path, **variables: str) -> Result:
     return run_module("pipeline", arguments, cwd, environment(**variables))
 
 
-forkserver.set_forkserver_preload([*SLOW, "once"])
+forkserver.set_forkserver_preload([*SLOW, "ahead"])
 
 
 def start(function: Callable[..., object], *arguments: object) -> ForkServerProcess:
-    """A process that is forked from one with the slow imports, and what is made once, behind it."""
+    """A process that is forked from one with the slow imports, and what `ahead` makes, behind it."""
     process = forkserver.Process(target=function, args=arguments)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # that one does not find `once` elsewhere
+        patch.setenv("PYTHONPATH", str(Path(__file__).parent))  # that one does not find `ahead` elsewhere
         process.start()
     return process
 

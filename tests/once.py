@@ -1,6 +1,7 @@
-"""What others' code makes anew in each process, for a second or two, and always the same: here it is made once.
+"""MLflow's tables, which take it a second or two: made once, and then copied into every new SQLite file.
 
-The server that forks processes imports this; see `start` in `conftest`. Tests of the making start others.
+So it is for whatever imports this: the processes that run tests, and those that they fork. Tests of the making start
+others.
 """
 
 from __future__ import annotations
@@ -9,25 +10,22 @@ import logging
 import sqlite3
 from contextlib import closing
 from functools import cache
-from typing import Any
 
 from mlflow.store.db import utils
 from mlflow.store.tracking import sqlalchemy_store  # noqa: F401  # its tables
-from sqlalchemy import Engine, StaticPool, create_engine, inspect
-from torch.onnx._internal.exporter import _registration
+from sqlalchemy import Engine, StaticPool, create_engine, event, inspect
 
-
-def _tables() -> bytes:
-    """An SQLite file after all of MLflow's migrations."""
-    logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger(utils.__name__).setLevel(logging.WARNING)
-    with closing(sqlite3.connect(":memory:")) as connection:
-        utils._initialize_tables(create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool))
-        return connection.serialize()
-
-
-_TABLES = _tables()
 _migrate = utils._initialize_tables
+
+
+@cache
+def tables() -> bytes:
+    """An SQLite file after all of MLflow's migrations."""
+    for name in ("alembic", utils.__name__):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    with closing(sqlite3.connect(":memory:")) as connection:
+        _migrate(create_engine("sqlite://", creator=lambda: connection, poolclass=StaticPool))
+        return connection.serialize()
 
 
 def _initialize_tables(engine: Engine) -> None:
@@ -35,13 +33,15 @@ def _initialize_tables(engine: Engine) -> None:
         _migrate(engine)
         return
     with closing(sqlite3.connect(":memory:")) as source, engine.connect() as connection:
-        source.deserialize(_TABLES)
+        source.deserialize(tables())
         source.backup(connection.connection.driver_connection)  # type: ignore[arg-type]
 
 
 utils._initialize_tables = _initialize_tables
 
-# How torch writes each of its operators in ONNX.
-_onnxscript: Any = _registration.onnxscript_apis
-_onnxscript.get_torchlib_ops = cache(_onnxscript.get_torchlib_ops)
-_onnxscript.get_torchlib_ops()
+
+@event.listens_for(Engine, "connect")
+def _do_not_wait_for_the_disk(connection: object, _: object) -> None:
+    """After each of thousands of commits: that would help against a power failure, which no test brings about."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.execute("PRAGMA synchronous = OFF")

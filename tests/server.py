@@ -15,6 +15,8 @@ import urllib.request
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from once import tables
+
 
 def free_port() -> int:
     with socket.socket() as listener:
@@ -29,11 +31,14 @@ class Server:
         self.folder = folder
         self.port = free_port()
         self.uri = f"http://127.0.0.1:{self.port}"
-        self._store = store or f"sqlite:///{folder / 'server.db'}"
+        self._own = f"sqlite:///{folder / 'server.db'}"
+        self._store = store or self._own
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
+        if self._store == self._own and not (self.folder / "server.db").exists():
+            (self.folder / "server.db").write_bytes(tables())
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
                 [

@@ -7,11 +7,8 @@ import hashlib
 import io
 import json
 import lzma
-import os
 import shutil
 import struct
-import subprocess
-import sys
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,9 +16,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import PROJECT, Cli, write_digits
+from conftest import HANG, PROJECT, Cli, environment, start, write_digits
 from PIL import Image
 from torchvision import datasets
+from warm import run_forked
 
 from pipeline.config import Config
 from pipeline.data import prepared
@@ -304,14 +302,16 @@ def test_without_a_network_the_message_says_which_files_to_put_where(cli: Cli, t
 
 def test_two_at_once_do_not_disturb_each_other(tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:30])
-    command = [sys.executable, "-m", "pipeline", "prepare", "--dataset", "digits"]
-    environment = {**os.environ, "PYTHONPATH": str(PROJECT)}
-    processes = [
-        subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(3)
-    ]
-    outputs = [process.communicate(timeout=120)[0] for process in processes]
-    assert [process.returncode for process in processes] == [0, 0, 0]
-    assert sum("reusing" in output for output in outputs) == 2
+    folders = [tmp_path / name for name in "abc"]
+    processes = []
+    for folder in folders:
+        folder.mkdir()
+        words = ["prepare", "--dataset", "digits"]
+        processes.append(start(run_forked, "pipeline", words, tmp_path, environment(), folder))
+    for process in processes:
+        process.join(HANG)
+    assert [process.exitcode for process in processes] == [0, 0, 0]
+    assert sum("reusing" in (folder / "out").read_text() for folder in folders) == 2
 
 
 def test_a_read_only_data_folder_is_one_line(cli: Cli, tmp_path: Path) -> None:

@@ -21,9 +21,11 @@ from conftest import (
     check_curve,
     environment,
     kill_while_training,
+    start,
     write_digits,
 )
 from mlflow.entities import Run
+from warm import run_forked
 
 from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
@@ -53,7 +55,7 @@ def weights(run: Run) -> str:
 
 @pytest.fixture
 def folder(tmp_path: Path, digits: np.ndarray, cli: Cli) -> Path:
-    write_digits(tmp_path / "digits", digits[:3000])
+    write_digits(tmp_path / "digits", digits[:1000])
     assert cli("prepare", "--dataset", "digits").code == 0
     return tmp_path
 
@@ -153,15 +155,10 @@ except Stopped as stopped:
 
 
 def test_nobody_else_may_train_the_same_run(folder: Path, cli: Cli) -> None:
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", *TRAIN, "--epochs", "100000"],
-        cwd=folder,
-        env=environment(),
-        stdout=subprocess.DEVNULL,
-    )
+    process = start(run_forked, "pipeline", [*TRAIN, "--epochs", "100000"], folder, environment(), folder)
     try:
         while not list((folder / "data").glob("runs/*/states/*.pt")):
-            assert process.poll() is None
+            assert process.is_alive(), (folder / "err").read_text()
             time.sleep(0.05)
         (running,) = runs(folder)
         done = cli("train", "--resume", running.info.run_id)
@@ -169,4 +166,4 @@ def test_nobody_else_may_train_the_same_run(folder: Path, cli: Cli) -> None:
         assert done.err == f"Error: run {running.info.run_id} is in use by another process\n"
     finally:
         process.kill()
-        process.wait()
+        process.join()
