@@ -8,9 +8,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from pipeline.api import Config, Denoiser, PipelineError, Run, evaluate, export, load, train
+    from pipeline.api import Config, Denoiser, PipelineError, Run, compare, evaluate, export, load, train
 
-__all__ = ["Config", "Denoiser", "PipelineError", "Run", "evaluate", "export", "load", "train"]
+__all__ = ["Config", "Denoiser", "PipelineError", "Run", "compare", "evaluate", "export", "load", "train"]
 __version__ = "0.1.0"
 
 # MLflow reads it as soon as it is imported, and tells its makers how it is used, unless the user has decided that.

@@ -27,9 +27,11 @@ from pipeline.plugins import allow
 from pipeline.text import quietly
 
 if TYPE_CHECKING:
+    import pandas
+
     from pipeline.tracking.run import OpenRun
 
-__all__ = ["Config", "Denoiser", "PipelineError", "Run", "evaluate", "export", "load", "train"]
+__all__ = ["Config", "Denoiser", "PipelineError", "Run", "compare", "evaluate", "export", "load", "train"]
 
 Arrays = np.ndarray | Sequence[np.ndarray]
 """Images of one type: [N, H, W], [N, C, H, W] or [N, H, W, C]; or a list of images [H, W] or [H, W, C] of any sizes."""
@@ -154,6 +156,30 @@ def export(
     with _telling(quiet), _opened(run, data_dir, code) as (open_run, config):
         place = Path(folder) if folder else Path("artifacts") / config.run_name
         return export_in(config, open_run, place, forms, register, wanted, force)
+
+
+def compare(runs: Sequence[Run | str] = (), query: str = "", *, quiet: bool = False) -> pandas.DataFrame:
+    """Finished and evaluated runs as a table of pandas with a row for each, the best first.
+
+    Args:
+        runs: runs or their IDs; of a sweep, its trials. None: all runs of the experiment.
+        query: MLflow's filter of the runs of the experiment, such as "params.model = 'unet'".
+        quiet: print nothing, also not which runs are left out.
+
+    Raises:
+        PipelineError: a run does not exist, the query is wrong, or none of the runs can be compared; or pandas, which
+            comes with MLflow, is not installed.
+    """
+    try:
+        import pandas
+    except ImportError as error:
+        raise PipelineError(
+            "compare gives a table of pandas, which is not installed; run: pip install pandas"
+        ) from error
+    from pipeline.stages.compare import table
+
+    with _telling(quiet):
+        return pandas.DataFrame(table([run.id if isinstance(run, Run) else run for run in runs], query))
 
 
 @contextmanager

@@ -20,7 +20,7 @@ from pipeline import api
 from pipeline.tracking import names
 
 PAGE = PROJECT / "docs" / "python.md"
-NOTEBOOKS = [PROJECT / "examples" / f"{name}.ipynb" for name in ("own_images",)]
+NOTEBOOKS = [PROJECT / "examples" / f"{name}.ipynb" for name in ("own_images", "compare_and_hand_off")]
 
 
 def blocks() -> list[str]:
@@ -37,13 +37,15 @@ def test_the_page_and_the_notebooks_run(tmp_path: Path, digits: np.ndarray) -> N
     np.savez(tmp_path / "given.npz", images=digits[:70], noisy=digits[70:73, np.newaxis])
     (tmp_path / "my_models.py").write_text(NETWORKS)
     given = "import numpy as np\nimages, noisy = np.load('given.npz').values()\n"
-    check = "assert denoised.shape == noisy.shape and denoised.dtype == noisy.dtype\n"
+    check = "assert denoised.shape == noisy.shape and denoised.dtype == noisy.dtype\nassert len(table) == 1\n"
     script = "\n".join([given, *blocks(), check, *(_shown(cell) for notebook in NOTEBOOKS for cell in cells(notebook))])
     (tmp_path / "example.py").write_text(script, encoding="utf-8")
     done = run_module("example", [], tmp_path, environment(PYTHONPATH=f"{PROJECT}:{tmp_path}"))
     assert done.code == 0, done
+    *_, last = done.out.strip().splitlines()
+    assert last == "(3, 1, 32, 32)"
     assert re.search(r"^[\d.]+ dB before, [\d.]+ dB after: [+-][\d.]+ dB$", done.out, re.MULTILINE)
-    assert len([*(tmp_path / "artifacts").iterdir()]) == 2
+    assert len([*(tmp_path / "artifacts").iterdir()]) == 3
 
 
 def _shown(cell: str) -> str:
@@ -62,7 +64,7 @@ def test_a_notebook_is_stored_without_results(notebook: Path) -> None:
 
 
 def test_the_page_names_everything() -> None:
-    named = re.findall(r"^\| `(\w+)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)[:5]
+    named = re.findall(r"^\| `(\w+)", PAGE.read_text(encoding="utf-8"), re.MULTILINE)[:6]
     assert {*named, "Denoiser", "PipelineError", "Run"} == set(pipeline.__all__) == set(api.__all__)
     assert all((getattr(pipeline, name).__doc__ or "").strip() for name in pipeline.__all__)
     with pytest.raises(AttributeError, match="module 'pipeline' has no attribute 'trian'"):
@@ -111,9 +113,9 @@ def test_a_notebook_that_is_interrupted_leaves_a_run_that_can_be_resumed(tmp_pat
 def test_what_goes_wrong_is_one_sentence(tmp_path: Path, digits: np.ndarray) -> None:
     config = pipeline.Config(data_dir=str(tmp_path / "data"))
     wrong: list[tuple[dict[str, object], str]] = [
-        ({"clean": digits[:5], "noisy": digits[:4]}, "there must be a noisy image for each clean one"),
+        ({"clean": digits[:6], "noisy": digits[:4]}, "there must be a noisy image for each clean one"),
         ({"clean": [digits[0], "text"]}, r"clean\[1\] is a str, not a NumPy array"),
-        ({"clean": digits[:5].astype(int)}, "clean holds int64; allowed are uint8, uint16, and floats"),
+        ({"clean": digits[:6].astype(int)}, "clean holds int64; allowed are uint8, uint16, and floats"),
         ({"clean": digits[:2]}, "it needs at least 3"),
     ]
     for arrays, message in wrong:

@@ -15,6 +15,7 @@ from test_shared_store import make_run
 
 from pipeline.config import Config
 from pipeline.data.prepared import load_prepared
+from pipeline.models.facts import multiply_adds_of
 from pipeline.tracking import names
 from pipeline.training.checkpoint import Checkpoint
 
@@ -74,6 +75,13 @@ def test_it_is_imported_when_the_user_names_it(tmp_path: Path, cli: Cli, run_id:
     done = cli(*words, MLFLOW_EXPERIMENT_NAME="shared", PYTHONPATH=f"{_project()}:{tmp_path}")
     assert (done.code, "'canary:Net' cannot be imported" in done.err) == (1, True), done
     assert (tmp_path / "canary" / "imported").exists()
+
+
+def test_a_comparison_does_not_build_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "canary.py").write_text(CANARY)
+    assert multiply_adds_of("canary:Net", "", 100, 3) is None
+    assert not (tmp_path / "imported").exists()
 
 
 def _project() -> Path:
