@@ -160,7 +160,7 @@ def sample(part: Part, noise: Noise, denoise: Denoiser) -> Sample:
 def _metrics(config: Config, data: PreparedData) -> dict[str, Metric]:
     """The metrics of every dataset; for MNIST also the digit that the classifier reads in every image."""
     if config.dataset != "mnist" or data.test_labels is None:
-        return METRICS
+        return {**METRICS}
     classifier = load_classifier()
     return {**METRICS, "digit": lambda images, clean: classifier.read(images)}
 

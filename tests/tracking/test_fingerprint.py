@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -47,7 +48,7 @@ def package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return folder
 
 
-def of_train(folder: Path, **inputs: object) -> dict[str, str]:
+def of_train(folder: Path, **inputs: Any) -> dict[str, str]:
     module._closure.cache_clear()
     module._source.cache_clear()
     return dict(
