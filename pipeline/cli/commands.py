@@ -64,7 +64,7 @@ def cli() -> None:
 )
 @with_options(
     *("config", *TRAIN, "checkpoint_every", "resume", "force"),
-    *("experiment", "tag", "artifacts_dir", *HANDOFF, "parent", "trial"),
+    *("experiment", "tag", "artifacts_dir", *HANDOFF, "parent", "trial", "dry_run", "quiet"),
 )
 def run_command(
     artifacts_dir: str,
@@ -75,12 +75,14 @@ def run_command(
     trial: str,
     experiment: str,
     tag: list[tuple[str, str]],
+    dry_run: bool,
     **options: Any,
 ) -> None:
     """Prepare, train, evaluate and export, as one MLflow run.
 
     Whatever is done already, with the same inputs and source, is reused.
     """
+    from pipeline.cli.summary import facts_of, say_end
     from pipeline.scoring.quality import Wanted
     from pipeline.stages.evaluate import evaluate
     from pipeline.stages.export import check_variants, export
@@ -94,6 +96,13 @@ def run_command(
         stop_with_launcher()  # a sweep that is killed takes its trials along
     asked = {name: options.pop(name) for name in HANDOFF}
     plan = TrainingPlan.of(options, resume)
+    if dry_run:
+        from pipeline.stages.dry_run import Asked, describe
+
+        variants = parse_variants(asked["variant"])
+        artifacts, allow_worse = Path(artifacts_dir), asked["allow_worse"]
+        describe(plan.config, Asked(options, plan.resumed, force, artifacts, asked["name"], variants, allow_worse))
+        return
     data = prepare(plan.config, force)
     check_variants(parse_variants(asked["variant"]), data)
     plan = plan.settled(data)
@@ -110,9 +119,9 @@ def run_command(
         except QualityError as error:  # the run is finished all the same: its model is trained and scored
             refused = error
             tell(run, error)
+        say_end(run.id, facts_of(run, config, None if refused else folder))
     if refused:
         raise refused
-    say(f"run: {run.id}; compare runs with: python -m pipeline ui")
 
 
 @cli.command("prepare", section=_TRAIN, examples=["--dataset fashion-mnist"])
@@ -140,7 +149,7 @@ def prepare_command(force: bool, **options: Any) -> None:
         "--resume RUN_ID",
     ],
 )
-@with_options("config", *TRAIN, "checkpoint_every", "resume", "force", "experiment", "tag")
+@with_options("config", *TRAIN, "checkpoint_every", "resume", "force", "experiment", "tag", "quiet")
 def train_command(
     resume: str,
     checkpoint_every: float,

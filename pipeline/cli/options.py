@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from pipeline.cli import sigma
 from pipeline.cli.config_files import PRESETS, read_config_file
 from pipeline.cli.help import GENERAL, Command, GroupedOption
 from pipeline.cli.types import (
@@ -35,7 +36,8 @@ from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES
-from pipeline.noise import NOISES, make_noise, parse_variance
+from pipeline.noise import NOISES, make_noise, parse_asked_variance, variance_of_sigma
+from pipeline.tracking.console import be_quiet
 from pipeline.trials.space import SEARCHES
 
 
@@ -115,8 +117,15 @@ OPTIONS: dict[str, Option] = {
         "",
         _NOISE,
     ),
+    "sigma": Option(
+        Spec("sigma", lambda text: text and variance_of_sigma(text)),
+        "Standard deviation of Gaussian noise out of 255, instead of --variance, which is then (SIGMA/255)^2; LOW:HIGH "
+        "draws a variance per image.",
+        "",
+        _NOISE,
+    ),
     "variance": Option(
-        Spec("variance", parse_variance),
+        Spec("variance", parse_asked_variance),
         "Variance of the noise, for pixels in [0, 1]; LOW:HIGH draws one per image.",
         Config.variance,
         _NOISE,
@@ -315,11 +324,18 @@ def with_options(
         more_help: other help texts than in `OPTIONS`.
     """
 
+    several_of = {*SWEPT, "sigma"} if several else set()
+    if "variance" in names:
+        names = tuple(word for name in names for word in (("sigma", name) if name == "variance" else (name,)))
+
     def attach(command: Callable[..., None]) -> Callable[..., None]:
         command = click.option(
             "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of a failure."
         )(command)
         for name in reversed(names):
+            if name in _FLAGS:
+                command = _FLAGS[name](command)
+                continue
             option = OPTIONS[name]
             extra: dict[str, Any] = {}
             default = (defaults or {}).get(name, option.default)
@@ -333,13 +349,17 @@ def with_options(
                 extra = {"expose_value": False}  # its type notes it
             if isinstance(option.type, Tags):
                 extra, default = {"multiple": True, "callback": _flatten}, [default]
-            if several and name in SWEPT:
+            if name in several_of:
                 extra |= {"multiple": True, "callback": _flatten}
                 default = default if isinstance(default, list) else [default]
+            if name == "sigma":
+                extra |= {"is_eager": True, "expose_value": False, "callback": sigma.remember}
+            if name == "variance":
+                extra["callback"] = _flatten_variance if name in several_of else sigma.replace
             command = click.option(
                 flag_of(name),
                 name,
-                type=several(option.type) if several and name in SWEPT else option.type,
+                type=several(option.type) if several and name in several_of else option.type,
                 default=default,
                 help=more_help.get(name, option.help),
                 hidden=option.hidden,
@@ -369,10 +389,14 @@ def _flatten(_context: click.Context, _param: click.Parameter, given: tuple[tupl
     return list(dict.fromkeys(value for values in given for value in values))
 
 
+def _flatten_variance(context: click.Context, param: click.Parameter, given: tuple[tuple[Any, ...], ...]) -> list[Any]:
+    return sigma.replace(context, param, _flatten(context, param, given))
+
+
 def _read_config(context: click.Context, param: click.Parameter, value: str) -> None:
     if value:
         hidden = {other.name for other in context.command.params if getattr(other, "hidden", False)}
-        known = {other.name or "" for other in context.command.params} - {param.name, "debug", *hidden}
+        known = {other.name or "" for other in context.command.params} - {param.name, "debug", *_FLAGS, *hidden}
         words = {flag_of(name).removeprefix("--").replace("-", "_"): name for name in known}
         try:
             values = read_config_file(value, {*known, *words})
@@ -381,6 +405,27 @@ def _read_config(context: click.Context, param: click.Parameter, value: str) -> 
             context.default_map = {name: [text] if name in several else text for name, text in known_values.items()}
         except PipelineError as error:
             raise click.BadParameter(str(error), context, param) from error
+
+
+def _set_quiet(_context: click.Context, _param: click.Parameter, value: bool) -> None:
+    if value:
+        be_quiet()
+
+
+# What says nothing about a run, and so is no parameter of `mlflow run`.
+_FLAGS = {
+    "quiet": click.option(
+        "--quiet",
+        is_flag=True,
+        expose_value=False,
+        is_eager=True,
+        callback=_set_quiet,
+        help="Print nothing but errors, and in the end the ID of the run.",
+    ),
+    "dry_run": click.option(
+        "--dry-run", is_flag=True, help="Print the config and which stages would run, and why; write nothing."
+    ),
+}
 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:

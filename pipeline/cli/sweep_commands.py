@@ -25,7 +25,7 @@ def _with_sweep_options(
     """Attach the options of `sweep` to a command, except those that it sets itself."""
     return with_options(
         *(name for name in TRAIN if name not in without),
-        *("seeds", "jobs", "resume", "force", "artifacts_dir"),
+        *("seeds", "jobs", "resume", "force", "artifacts_dir", "quiet"),
         several=Values,
         defaults=defaults,
         resume="ID of the run of an interrupted sweep to resume.",
@@ -57,7 +57,7 @@ def sweep_command(seeds: int, jobs: int, resume: str, force: bool, artifacts_dir
     examples=['--trials 20 --lr 0.001:0.03 --optimizer "adam;soap" --jobs 2'],
 )
 @with_options(
-    *(*TRAIN, "method", "trials", "jobs", "resume", "artifacts_dir"),
+    *(*TRAIN, "method", "trials", "jobs", "resume", "artifacts_dir", "quiet"),
     several=SearchValues,
     resume="ID of the run of an interrupted search to resume.",
 )

@@ -26,7 +26,9 @@ __all__ = [
     "added_modules",
     "describe_noises",
     "make_noise",
+    "parse_asked_variance",
     "parse_variance",
+    "variance_of_sigma",
     "without_level",
 ]
 
@@ -92,6 +94,37 @@ def parse_variance(text: str) -> Range:
         PipelineError: `text` is neither.
     """
     return Range.parse(text, "--variance", HIGHEST["variance"], zero=False)
+
+
+def parse_asked_variance(text: str) -> Range:
+    """As `parse_variance`, but only up to 1, the range of the pixels: above, a standard deviation was meant.
+
+    Raises:
+        PipelineError: `text` is neither a number above 0 and up to 1, nor a range of two.
+    """
+    try:
+        is_sigma = parse_variance(text).high > 1
+    except PipelineError:
+        is_sigma = False
+    if is_sigma:
+        raise PipelineError(
+            f"--variance: {text} is more than 1, the range of the pixels; for a standard deviation of {text} out of "
+            f"255 give --sigma {text}, and for such a variance on purpose --noise gaussian:variance={text}"
+        )
+    return Range.parse(text, "--variance", 1, zero=False)
+
+
+def variance_of_sigma(text: str) -> str:
+    """The value of `--variance` for one of `--sigma`: (sigma / 255)^2, to six digits.
+
+    Args:
+        text: a standard deviation above 0 and up to 255, of pixels from 0 to 255, or LOW:HIGH of two.
+
+    Raises:
+        PipelineError: it is neither.
+    """
+    sigma = Range.parse(text, "--sigma", 255, zero=False)
+    return ":".join(f"{(bound / 255) ** 2:.6g}" for bound in dict.fromkeys((sigma.low, sigma.high)))
 
 
 def describe_noises() -> str:

@@ -86,6 +86,13 @@ def evaluate(
     return report["results"]
 
 
+def is_done(config: Config, run: OpenRun, data: PreparedData) -> bool:
+    """Whether `evaluate` would reuse the results of `run`; says what has changed if not."""
+    noises = {noise.label for noise in (*reference_noises(config), config.training_noise)}
+    earlier = _earlier(run, _fingerprint(config, data, load_checkpoint(run)))
+    return earlier is not None and noises <= set(earlier["results"])
+
+
 def _log_other_data(run: OpenRun, found: Evaluation, own: Noise) -> None:
     for name, summary in found.other_data.items():
         run.log_metrics({names.other_data_metric(name, "psnr", own.label): summary["denoised"]["psnr"]})

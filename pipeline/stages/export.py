@@ -111,6 +111,12 @@ def export(
     return folder
 
 
+def is_done(config: Config, run: OpenRun, folder: Path, variants: Sequence[str]) -> bool:
+    """Whether `export` would reuse what is in `folder`; says what has changed if not."""
+    parts = _fingerprint(_read(config, run), variants)
+    return run.is_done("export", parts) and _is_whole(folder, digest(parts))
+
+
 def check_variants(variants: Sequence[str], data: PreparedData) -> None:
     """Raise `PipelineError` for a form of the file that these data cannot have."""
     for name in variants:

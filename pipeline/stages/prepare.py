@@ -46,6 +46,15 @@ def prepare(config: Config, force: bool = False) -> PreparedData:
         return _prepare(config, force)
 
 
+def find_prepared(config: Config) -> PreparedData | None:
+    """What `prepare` would reuse, if anything; it says so, or what has changed. Writes nothing.
+
+    Raises:
+        PipelineError: there is no such dataset, or it does not take the options.
+    """
+    return _reuse(config, open_source(config))
+
+
 def _prepare(config: Config, force: bool) -> PreparedData:
     source = open_source(config)
     data = None if force else _reuse(config, source)

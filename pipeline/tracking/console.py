@@ -28,7 +28,7 @@ def kept(words: Sequence[str]) -> Iterator[None]:
     _lines.clear()
     _add(f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')} $ python -m pipeline {' '.join(words)}")
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Kept(streams[0]), _Kept(streams[1])  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Kept(streams[0]), _Kept(streams[1])
     try:
         yield
     finally:
@@ -36,10 +36,20 @@ def kept(words: Sequence[str]) -> Iterator[None]:
 
 
 def be_quiet() -> None:
-    """From now on, keep what goes to stdout, without printing it; and there are no bars."""
+    """From now on, keep what goes to stdout without printing it; and there are no bars."""
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, _Kept):
-            stream.quiet = "hidden" if stream is sys.stdout else "no bars"
+            stream.is_quiet, stream.is_hidden = True, stream is sys.stdout
+
+
+def is_quiet() -> bool:
+    """Whether `be_quiet` was called."""
+    return isinstance(sys.stdout, _Kept) and sys.stdout.is_hidden
+
+
+def print_all_the_same(line: str) -> None:
+    """Print a line, however quiet it is to be."""
+    print(line, file=sys.stdout._stream if isinstance(sys.stdout, _Kept) else sys.stdout)
 
 
 @contextmanager
@@ -86,7 +96,7 @@ class _Kept:
 
     def __init__(self, stream: IO[str]) -> None:
         self._stream, self._begun = stream, ""
-        self.quiet = ""
+        self.is_quiet = self.is_hidden = False
 
     def write(self, text: str) -> int:
         with _lock:
@@ -95,10 +105,10 @@ class _Kept:
                 if "\r" not in line.rstrip("\r"):
                     _add(line.rstrip("\r"))
             self._begun = self._begun[max(0, self._begun.rfind("\r")) :]  # of a bar, only the last state
-        return len(text) if self.quiet == "hidden" else self._stream.write(text)
+        return len(text) if self.is_hidden else self._stream.write(text)
 
     def isatty(self) -> bool:
-        return not self.quiet and self._stream.isatty()
+        return not self.is_quiet and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -36,7 +36,7 @@ _THUMBNAIL = (256, 256)  # pixels, of an image in the step slider
 
 
 @dataclass
-class _Known:
+class Known:
     """What the store has of a run, or will have."""
 
     params: dict[str, str]
@@ -44,6 +44,10 @@ class _Known:
     metrics: dict[str, float]
     steps: set[tuple[str, int]] = field(default_factory=set)  # at which a metric was logged by this machine
     files: dict[str, Path] = field(default_factory=dict)  # artifacts that are on this machine
+
+    @classmethod
+    def of(cls, data: RunData) -> Known:
+        return cls(dict(data.params), dict(data.tags), dict(data.metrics))
 
 
 class OpenRun:
@@ -65,7 +69,7 @@ class OpenRun:
         self.folder = folder
         self._spool = spool
         self._group: list[Event] | None = None
-        self._known = _Known(dict(data.params), dict(data.tags), dict(data.metrics))
+        self._known = Known.of(data)
         for event in spool.events:
             self._note(event)
 

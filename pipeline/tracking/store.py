@@ -15,6 +15,8 @@ import mlflow
 from filelock import FileLock
 from mlflow.exceptions import MlflowException
 from mlflow.tracking.context.registry import resolve_tags
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 
 from pipeline.config import Config
 from pipeline.errors import ArgumentError, PipelineError
@@ -113,6 +115,20 @@ def download(run_id: str, path: str, folder: str) -> Path:
         f"run {run_id} has no artifact {path}", lambda: mlflow.artifacts.download_artifacts(address, dst_path=folder)
     )
     return Path(copy)
+
+
+def place_of(run_id: str, name: str) -> str:
+    """Where a person finds an artifact of a run: a path, or on a server the address of its page."""
+    try:
+        info = connect().get_run(run_id).info
+    except (*ERRORS, PipelineError):  # it has the run's records later
+        return f"{name}, an artifact of the run"
+    if uri().startswith("http"):
+        return f"{uri().rstrip('/')}/#/experiments/{info.experiment_id}/runs/{run_id}/artifacts/{name}"
+    if not is_local_uri(info.artifact_uri):
+        return f"{info.artifact_uri}/{name}"
+    path = Path(local_file_uri_to_path(info.artifact_uri)) / name
+    return str(path.relative_to(Path.cwd()) if path.is_relative_to(Path.cwd()) else path)
 
 
 def read_config(run_id: str) -> Config:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from pathlib import Path
 from typing import Any
 
 import click
@@ -41,6 +42,12 @@ def test_the_defaults_are_those_of_a_config() -> None:
         ("sweep", ("--channels", "3"), "channels", 3),
         ("sweep", (), "model", ["autoencoder"]),
         ("sweep", ("--variance", "0.1:0.2;0.3"), "variance", ["0.1:0.2", "0.3"]),
+        ("run", ("--sigma", "25"), "variance", "0.00961169"),
+        ("run", ("--sigma", "5:50"), "variance", "0.000384468:0.0384468"),
+        ("evaluate", ("--sigma", "25"), "variance", "0.00961169"),
+        ("sweep", ("--sigma", "15;25", "--sigma", "50"), "variance", ["0.00346021", "0.00961169", "0.0384468"]),
+        ("blind", ("--sigma", "5:50"), "variance", ["0.000384468:0.0384468"]),
+        ("run", ("--noise", "gaussian:variance=25"), "noise", "gaussian:variance=25"),
         ("search", ("--epochs", "2:8"), "epochs", [Bounds(2, 8)]),
         ("search", (), "method", "tpe"),
         ("unet", (), "epochs", [10]),
@@ -60,9 +67,18 @@ def test_a_value_becomes_what_the_stages_take(
     ("arguments", "message"),
     [
         *(
-            (("run", "--variance", value), f"'--variance': '{value}' is not a number above 0 to 100")
+            (("run", "--variance", value), f"'--variance': '{value}' is not a number above 0 to 1,")
             for value in ("-1", "0", "nan", "inf", "abc", "")
         ),
+        (("run", "--variance", "300"), "'--variance': '300' is not a number above 0 to 1,"),
+        (("run", "--variance", "25"), "25 is more than 1, the range of the pixels; for a standard deviation of 25 out"),
+        (
+            ("run", "--variance", "5:50"),
+            "out of 255 give --sigma 5:50, and for such a variance on purpose --noise gau",
+        ),
+        (("sweep", "--variance", "0.1;25"), "of 255 give --sigma 25, and for"),
+        (("run", "--sigma", "0"), "'--sigma': '0' is not a number above 0 to 255"),
+        (("run", "--sigma", "25", "--variance", "0.1"), "--sigma and --variance both say how strong the noise is"),
         (("train", "--epochs", "0"), "'--epochs': '0' is not an integer from 1 to 100,000"),
         (("train", "--epochs", "1.5"), "'--epochs': '1.5' is not an integer"),
         (("train", "--batch-size", "0"), "'--batch-size': '0' is not an integer from 1 to 1,000,000"),
@@ -89,6 +105,31 @@ def test_a_refused_value_says_what_is_allowed(arguments: tuple[str, ...], messag
     with pytest.raises(click.UsageError) as refused:
         params(command, *rest)
     assert message in refused.value.format_message()
+
+
+@pytest.mark.parametrize("command", ["run", "sweep"])
+def test_sigma_wins_over_the_variance_that_mlflow_run_gives_by_default(
+    command: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
+    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
+    assert params(command, "--variance", "0.01", "--sigma", "25")["variance"] in ("0.00961169", ["0.00961169"])
+    assert params(command, "--variance", "0.02", "--sigma", "")["variance"] in ("0.02", ["0.02"])
+    with pytest.raises(click.UsageError, match="leave one of them out"):
+        params(command, "--variance", "0.02", "--sigma", "25")
+
+
+def test_what_is_typed_wins_over_the_strength_in_a_config_file(tmp_path: Path) -> None:
+    cases: tuple[tuple[str, tuple[str, ...], str], ...] = (
+        ("sigma: 25", (), "0.00961169"),
+        ("sigma: 25", ("--variance", "0.02"), "0.02"),
+        ("variance: 0.02", ("--sigma", "25"), "0.00961169"),
+    )
+    config = str(tmp_path / "config.yaml")
+    for text, typed, wanted in cases:
+        (tmp_path / "config.yaml").write_text(text)
+        for words in ((*typed, "--config", config), ("--config", config, *typed)):
+            assert params("run", *words)["variance"] == wanted
 
 
 @pytest.mark.parametrize("name", [name for name, option in OPTIONS.items() if option.default != ""])

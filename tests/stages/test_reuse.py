@@ -63,6 +63,29 @@ def test_nothing_is_done_twice(folder: Path) -> None:
     assert reused(run(folder)) == set(STAGES)
     assert count_runs(folder) == 1
 
+    before = content(folder)
+    asked = run(folder, *RUN, "--dry-run").out.splitlines()
+    assert "  epochs: 2" in asked
+    (run_id,) = {line.split()[3] for line in asked if line.startswith("train: what run ")}
+    assert asked[-3:] == [
+        f"train: what run {run_id} has trained would be reused",
+        "evaluate: its results would be reused",
+        "export: artifacts/small would be reused",
+    ]
+    another = run(folder, *RUN, "--sigma", "25", "--dry-run").out.splitlines()
+    assert "  variance: 0.00961169" in another
+    assert another[-3] == "train: would run as autoencoder-digits-var0.00961169-seed0: no run has trained this"
+    forced = run(folder, *RUN, "--force", "--dry-run").out.splitlines()
+    assert forced[-3].endswith("-seed0, because of --force")
+    assert content(folder) == before  # nothing was written
+    assert run(folder, *RUN, "--quiet").out == f"{run_id}\n"
+
+
+def content(folder: Path) -> dict[Path, int]:
+    """When each file was written last, but for compiled ones."""
+    paths = (path for path in folder.rglob("*") if "__pycache__" not in path.parts)
+    return {path: path.stat().st_mtime_ns for path in paths}
+
 
 def test_what_has_changed_is_said_and_done_again(folder: Path) -> None:
     # An edit that nobody committed, and damage to what two stages have left.
