@@ -17,19 +17,21 @@ from pipeline import __version__, launcher
 from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
 from pipeline.cli.handoff_commands import HANDOFF_COMMANDS
 from pipeline.cli.help import Group
+from pipeline.cli.look_commands import LOOK_COMMANDS
 from pipeline.cli.options import HANDOFF, TRAIN, CommandWithConfig, with_options
+from pipeline.cli.store_commands import STORE_COMMANDS
 from pipeline.cli.sweep_commands import SWEEP_COMMANDS
 from pipeline.cli.training_plan import TrainingPlan
 from pipeline.cli.types import NAME, RUN_ID, parse_variants
 from pipeline.config import AUTO, DATA, Config
 from pipeline.errors import QualityError
 from pipeline.launcher import stop_with_launcher
-from pipeline.noise import Noise, describe_noises, make_noise
+from pipeline.noise import Noise, make_noise
 from pipeline.text import say
+from pipeline.tracking.console import say_result
 
 # The headings of the list of commands.
 _TRAIN, _COMPARE, _LOOK = "Train", "Compare", "Look around"
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
 
 
 @click.group(
@@ -168,7 +170,7 @@ def train_command(
     plan = plan.settled(load_prepared(plan.config))
     with plan.open_run(force, experiment=experiment, tags=tag) as run:
         train(plan.config, run, checkpoint_every)
-    say(f"train: run {run.id}")
+    say_result(f"train: run {run.id}", run.id)
 
 
 @cli.command(
@@ -337,33 +339,6 @@ def promote_command(name: str, version: int, margin: float, force: bool, data_di
     promote(name, version, margin, force, data_dir)
 
 
-for command in HANDOFF_COMMANDS:
-    cli.add_command(command)
-
-
-@cli.command(
-    "inspect",
-    section=_LOOK,
-    examples=["my-photos", "my-photos --noisy my-noisy-photos --output inspection"],
-)
-@click.argument("folder", type=_FOLDER)
-@with_options(
-    *("noisy", "group", "channels", "white", "black", "output"),
-    defaults={"output": "inspection"},
-    noisy="Folder of the noisy images whose clean ones are in FOLDER, by equal names.",
-    output="Folder for the page.",
-)
-def inspect_command(folder: Path, output: str, **options: Any) -> None:
-    """Say what is in a FOLDER of images before anything is trained: layout, values, noise, faults; and what to run.
-
-    Nothing is prepared. The exit code is 1 if prepare would refuse the folder.
-    """
-    from pipeline.stages.inspect import inspect
-
-    if not inspect(Config(dataset=str(folder), **options), Path(output)):
-        sys.exit(ExitCode.FAILURE)
-
-
 @cli.command("ui", section=_LOOK, examples=["", "--port 0"])
 @with_options("host", "port", defaults={"port": 5000})
 def ui_command(host: str, port: int) -> None:
@@ -383,20 +358,8 @@ def doctor_command(data_dir: str, artifacts_dir: str, fix: bool) -> None:
         sys.exit(ExitCode.FAILURE)
 
 
-@cli.command("models", section=_LOOK, examples=["--channels 3"])
-@with_options("channels", defaults={"channels": 1})
-def models_command(channels: int) -> None:
-    """List the networks: parameters, cost and receptive field of each."""
-    from pipeline.models.facts import describe_models
-
-    say(*describe_models(channels).splitlines())
-
-
-@cli.command("noises", section=_LOOK, examples=[""])
-@with_options()
-def noises_command() -> None:
-    """List the kinds of noise, with their parameters and where these come from."""
-    say(*describe_noises().splitlines())
+for command in (*HANDOFF_COMMANDS, *LOOK_COMMANDS, *STORE_COMMANDS):
+    cli.add_command(command)
 
 
 def main(arguments: list[str] | None = None, prog_name: str = "denoise-pipeline") -> NoReturn:

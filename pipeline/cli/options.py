@@ -10,6 +10,7 @@ import click
 
 from pipeline.cli import sigma
 from pipeline.cli.config_files import PRESETS, read_config_file
+from pipeline.cli.flags import FLAGS
 from pipeline.cli.help import GENERAL, Command, GroupedOption
 from pipeline.cli.types import (
     MODEL,
@@ -37,7 +38,6 @@ from pipeline.errors import PipelineError
 from pipeline.launcher import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES
 from pipeline.noise import NOISES, make_noise, parse_asked_variance, variance_of_sigma
-from pipeline.tracking.console import be_quiet
 from pipeline.trials.space import SEARCHES
 
 
@@ -333,8 +333,8 @@ def with_options(
             "--debug", is_flag=True, expose_value=False, callback=_set_debug, help="Show the traceback of a failure."
         )(command)
         for name in reversed(names):
-            if name in _FLAGS:
-                command = _FLAGS[name](command)
+            if name in FLAGS:
+                command = FLAGS[name](command)
                 continue
             option = OPTIONS[name]
             extra: dict[str, Any] = {}
@@ -396,7 +396,7 @@ def _flatten_variance(context: click.Context, param: click.Parameter, given: tup
 def _read_config(context: click.Context, param: click.Parameter, value: str) -> None:
     if value:
         hidden = {other.name for other in context.command.params if getattr(other, "hidden", False)}
-        known = {other.name or "" for other in context.command.params} - {param.name, "debug", *_FLAGS, *hidden}
+        known = {other.name or "" for other in context.command.params} - {param.name, "debug", *FLAGS, *hidden}
         words = {flag_of(name).removeprefix("--").replace("-", "_"): name for name in known}
         try:
             values = read_config_file(value, {*known, *words})
@@ -405,27 +405,6 @@ def _read_config(context: click.Context, param: click.Parameter, value: str) -> 
             context.default_map = {name: [text] if name in several else text for name, text in known_values.items()}
         except PipelineError as error:
             raise click.BadParameter(str(error), context, param) from error
-
-
-def _set_quiet(_context: click.Context, _param: click.Parameter, value: bool) -> None:
-    if value:
-        be_quiet()
-
-
-# What says nothing about a run, and so is no parameter of `mlflow run`.
-_FLAGS = {
-    "quiet": click.option(
-        "--quiet",
-        is_flag=True,
-        expose_value=False,
-        is_eager=True,
-        callback=_set_quiet,
-        help="Print nothing but errors, and in the end the ID of the run.",
-    ),
-    "dry_run": click.option(
-        "--dry-run", is_flag=True, help="Print the config and which stages would run, and why; write nothing."
-    ),
-}
 
 
 def _set_debug(context: click.Context, _: click.Parameter, value: bool) -> None:

@@ -52,9 +52,6 @@ def say_end(run_id: str, facts: Mapping[str, str]) -> None:
 
     On a narrow terminal, what is too long stands in a line of its own.
     """
-    if console.is_quiet():
-        console.print_all_the_same(run_id)
-        return
     width = shutil.get_terminal_size().columns
     label = max(_LABEL, *map(len, facts)) + 2
     say("")
@@ -63,4 +60,4 @@ def say_end(run_id: str, facts: Mapping[str, str]) -> None:
             say(f"{name:<{label}}{text}")
         else:
             say(name, f"  {text}")
-    say(f"run: {run_id}; look at it with: python -m pipeline ui")
+    console.say_result(f"run: {run_id}; look at it with: python -m pipeline ui", run_id)

@@ -20,6 +20,7 @@ from pipeline.files import parse_json
 from pipeline.models import parse_model
 from pipeline.signals import noting
 from pipeline.spec import unknown
+from pipeline.tracking import console
 
 if TYPE_CHECKING:
     from pipeline.data.prepared import PreparedData
@@ -109,6 +110,7 @@ def open_parent(name: str, resume: str, data_dir: str) -> Iterator[OpenRun]:
     opened = opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir)
     with opened as run, noting(f"resume with: --resume {run.id}"):
         yield run
+    console.say_result("", run.id)
 
 
 def resumed_run(resume: str) -> str:

@@ -181,7 +181,7 @@ def _send(folder: Path) -> str:
 
 def _check_running(folders: Folders) -> Iterator[Problem]:
     """Runs with the status RUNNING whose process is gone."""
-    for run in _all_runs("attributes.status = 'RUNNING'"):
+    for run in queries.all_runs("attributes.status = 'RUNNING'"):
         tags, run_id = run.data.tags, run.info.run_id
         if names.FOLDER in tags and tags.get(names.HOST) != socket.gethostname():
             yield Problem(
@@ -220,7 +220,7 @@ def _fail(run_id: str) -> str:
 
 def _check_artifacts(folders: Folders) -> Iterator[Problem]:
     """The artifacts that a finished run refers to exist."""
-    for run in _all_runs(f"attributes.status = 'FINISHED' AND tags.{names.WEIGHTS} != ''"):
+    for run in queries.all_runs(f"attributes.status = 'FINISHED' AND tags.{names.WEIGHTS} != ''"):
         tags = run.data.tags
         wanted = [names.CONFIG, names.CHECKPOINT]
         wanted += [names.EVALUATION] if names.EVALUATION_SHA256 in tags else []
@@ -240,7 +240,7 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
     for path in (folders.data / "runs").glob("*/"):
         if is_empty(path):
             yield Problem(f"{path} was left empty", partial(_remove_empty, path))
-    trained = {run.info.run_id for run in _all_runs(f"tags.{names.WEIGHTS} != ''")}
+    trained = {run.info.run_id for run in queries.all_runs(f"tags.{names.WEIGHTS} != ''")}
     for path in (folders.data / "runs").glob("*/states/"):
         if path.parent.name in trained and not in_use(path.parent):
             yield Problem(f"{path} belongs to a training that is over", partial(_remove, path))
@@ -259,15 +259,6 @@ def _remove(path: Path) -> str:
 def _remove_empty(path: Path) -> str:
     remove_empty(path)
     return "removed"
-
-
-def _all_runs(query: str) -> list[MlflowRun]:
-    """The runs of all experiments that match `query`; none where there is no store yet."""
-    database = store.database_file()
-    if database is not None and not database.exists():
-        return []
-    experiments = store.connect().search_experiments()
-    return [run for experiment in experiments for run in queries.search_runs(experiment.experiment_id, query)]
 
 
 CHECKS: dict[str, Callable[[Folders], Iterator[Problem]]] = {

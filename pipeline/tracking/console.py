@@ -12,7 +12,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.text import shown
+from pipeline.text import say, shown
 
 _MOST = 10_000  # lines that are kept of what is printed before a run is open
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours, and what moves the cursor
@@ -47,9 +47,12 @@ def is_quiet() -> bool:
     return isinstance(sys.stdout, _Kept) and sys.stdout.is_hidden
 
 
-def print_all_the_same(line: str) -> None:
-    """Print a line, however quiet it is to be."""
-    print(line, file=sys.stdout._stream if isinstance(sys.stdout, _Kept) else sys.stdout)
+def say_result(line: str, result: str) -> None:
+    """Print a line; if it is to be quiet, only the result that it tells of, for a script."""
+    if is_quiet():
+        print(result, file=sys.stdout._stream if isinstance(sys.stdout, _Kept) else sys.stdout)
+    elif line:
+        say(line)
 
 
 @contextmanager

@@ -54,6 +54,10 @@ PRUNED = "pruned"  # "true" on a trial that was stopped because others did bette
 BEST_RUN = "best.run_id"  # on a search: id of its best trial
 TEST_IMAGES = "test.images"  # on a classical denoiser: on how many images it was scored
 
+# Tags of a run, and of a model, that `push` has copied from another store.
+COPY_OF = "copy.of"  # ID of the original
+COPIED = "copy.digest"  # of what the original was when all of it was copied
+
 # Tags that MLflow gives a meaning.
 RUN_NAME = "mlflow.runName"
 NOTE = "mlflow.note.content"  # the description in the UI, Markdown

@@ -9,11 +9,13 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PipelineError
 from pipeline.noise import Noise, without_level
 from pipeline.tracking import names
-from pipeline.tracking.store import ask, connect, experiment_id
+from pipeline.tracking.store import ask, connect, database_file, experiment_id
 
 if TYPE_CHECKING:
+    from mlflow import MlflowClient
     from mlflow.entities import Run as MlflowRun
 
+_ACTIVE, _EVERY_RUN = 1, 3  # `ViewType` of MLflow
 # What runs are ranked by, the first that they have.
 _RANKED = {"psnr": "test PSNR {:.2f} dB", "psnr_estimated": "estimated PSNR {:.2f} dB", "sigma": "noise level {:.4f}"}
 
@@ -125,18 +127,42 @@ def history(run_id: str, metric: str) -> list[tuple[int, float]]:
     return [(point.step, point.value) for point in connect().get_metric_history(run_id, metric)]
 
 
+def all_runs(query: str = "", deleted: bool = False) -> list[MlflowRun]:
+    """The runs of all experiments that match `query`; none where there is no store yet.
+
+    Args:
+        query: MLflow filter.
+        deleted: those too that were deleted and are still there.
+    """
+    database = database_file()
+    if database is not None and not database.exists():
+        return []
+    experiments = connect().search_experiments()
+    return [run for one in experiments for run in search_runs(one.experiment_id, query, deleted=deleted)]
+
+
 def children(run_id: str) -> list[MlflowRun]:
     """The runs of the experiment that are part of the run `run_id`, newest first."""
     return find_runs(f"tags.`{names.PARENT}` = '{run_id}'")
 
 
-def search_runs(experiment: str, query: str) -> list[MlflowRun]:
-    """All runs of an experiment that match `query`, newest first."""
-    client = connect()
+def search_runs(
+    experiment: str, query: str, client: MlflowClient | None = None, deleted: bool = False
+) -> list[MlflowRun]:
+    """All runs of an experiment that match `query`, newest first.
+
+    Args:
+        experiment: its ID.
+        query: MLflow filter.
+        client: of the store; None for the one in use.
+        deleted: those too that were deleted and are still there.
+    """
+    client = client or connect()
+    view = _EVERY_RUN if deleted else _ACTIVE
     runs: list[MlflowRun] = []
     token = None
     while True:
-        page = client.search_runs([experiment], query, order_by=["attributes.start_time DESC"], page_token=token)
+        page = client.search_runs([experiment], query, view, order_by=["attributes.start_time DESC"], page_token=token)
         runs.extend(page)
         token = page.token
         if not token:

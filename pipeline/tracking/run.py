@@ -340,7 +340,8 @@ class OpenRun:
 
     def log_console(self) -> None:
         """Log what was printed so far, in this process and in former ones, if the disk is not full."""
-        if (printed := self.folder / names.CONSOLE).is_file():
+        printed = self.folder / names.CONSOLE
+        if printed.is_file() and printed.stat().st_size:  # nothing, where this is no command
             with suppress(PipelineError, OSError):
                 self.log_file(printed)
 

@@ -85,6 +85,25 @@ def _client() -> mlflow.MlflowClient:
     return client
 
 
+def client_of(server: str) -> mlflow.MlflowClient:
+    """The client of another store than the one in use.
+
+    Raises:
+        ArgumentError: it is the one in use.
+        PipelineError: it does not answer.
+    """
+    connect()
+    if server.rstrip("/") == uri().rstrip("/"):
+        raise ArgumentError(f"{server} is the store in use; MLFLOW_TRACKING_URI names the one to copy from")
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"  # two lines for each run that ends there
+    try:
+        client = mlflow.MlflowClient(server, registry_uri=server)
+        client.search_experiments(max_results=1)
+    except Exception as error:  # those of a database's driver have no base in common with MLflow's
+        raise PipelineError(f"cannot use the server {server}: {first_line(error)}") from error
+    return client
+
+
 def ask(what: str, question: Callable[[], Any]) -> Any:
     """What the store answers to `question`.
 

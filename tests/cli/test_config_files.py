@@ -35,16 +35,16 @@ def test_presets_are_what_they_are_called() -> None:
 
 def test_the_command_line_wins(tmp_path: Path) -> None:
     file = tmp_path / "my config.yaml"
-    file.write_text("batch-size: 32\nlr: 1e-3\nvariance: 0.1:0.2  # no minutes\nclip_input: true\nfrom: my-model\n")
+    file.write_text("batch-size: 32\nlr: 1e-3\nvariance: 1:1  # no minutes\nclip_input: true\nfrom: my-model\n")
     given = options("--config", str(file), "--batch-size", "16")
-    assert (given["batch_size"], given["lr"], given["variance"], given["clip_input"]) == (16, 0.001, "0.1:0.2", True)
+    assert (given["batch_size"], given["lr"], given["variance"], given["clip_input"]) == (16, 0.001, "1:1", True)
     assert given["start"] == "my-model"
     # Under `mlflow run`, which gives every option, one that has its default says nothing.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("MLFLOW_RUN_ID", "0" * 32)
         patch.setenv("MLFLOW_EXPERIMENT_ID", "0")
         given = options("--variance", "0.01", "--clip-input", "false", "--config", str(file), "--seed", "3")
-    assert (given["variance"], given["clip_input"], given["seed"]) == ("0.1:0.2", True, 3)
+    assert (given["variance"], given["clip_input"], given["seed"]) == ("1:1", True, 3)
 
 
 @pytest.mark.parametrize(
