@@ -103,7 +103,7 @@ def run_command(
 
         variants = parse_variants(asked["variant"])
         artifacts, allow_worse = Path(artifacts_dir), asked["allow_worse"]
-        describe(plan.config, Asked(options, plan.resumed, force, artifacts, asked["name"], variants, allow_worse))
+        describe(plan.config, Asked(plan.resumed, force, artifacts, asked["name"], variants, allow_worse))
         return
     data = prepare(plan.config, force)
     check_variants(parse_variants(asked["variant"]), data)

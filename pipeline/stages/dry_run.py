@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 from pipeline.config import AUTO, OF_DATA, Config
 from pipeline.data.prepared import PreparedData, prepared_folder
@@ -21,7 +20,6 @@ from pipeline.tracking.stored_run import StoredRun
 class Asked:
     """What `run` is asked to do, besides the config."""
 
-    options: Mapping[str, Any]  # of the command line, from which the config follows
     resumed: str  # ID of the run to resume; "" for none
     force: bool  # run every stage again
     artifacts: Path  # folder of the hand-off folders
@@ -41,8 +39,8 @@ def describe(config: Config, asked: Asked) -> None:
     if data is None:
         say(f"prepare: would run{because}: {prepared_folder(config)}")
     elif not asked.resumed:
-        config = settle(asked.options, data)
-    _say_config(config, {} if data or asked.resumed else asked.options)
+        config = settle(config, data)
+    _say_config(config, is_settled=data is not None or bool(asked.resumed))
     folder = asked.artifacts / (asked.name or config.run_name)
     found = None if data is None or asked.resumed else _find_trained(config)
     if found and data:
@@ -56,10 +54,10 @@ def describe(config: Config, asked: Asked) -> None:
     say("evaluate: would run", f"export: would write {folder}")
 
 
-def _say_config(config: Config, open_options: Mapping[str, Any]) -> None:
+def _say_config(config: Config, is_settled: bool) -> None:
     """The config, one option a line; those that follow from data that are not there yet say so."""
     for name, value in asdict(config).items():
-        is_open = name in (*OF_DATA, "epochs") and open_options.get(name) == AUTO  # follows from the data
+        is_open = not is_settled and name in (*OF_DATA, "epochs") and config.options[name] == AUTO
         shown = str(value).lower() if isinstance(value, bool) else str(value)
         say(f"  {name}: {shown}{' (unless the data, not prepared yet, call for another)' if is_open else ''}")
 

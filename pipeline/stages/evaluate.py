@@ -88,9 +88,9 @@ def evaluate(
 
 def is_done(config: Config, run: OpenRun, data: PreparedData) -> bool:
     """Whether `evaluate` would reuse the results of `run`; says what has changed if not."""
-    noises = {noise.label for noise in (*reference_noises(config), config.training_noise)}
-    earlier = _earlier(run, _fingerprint(config, data, load_checkpoint(run)))
-    return earlier is not None and noises <= set(earlier["results"])
+    noises = {noise.label: noise for noise in (*reference_noises(config), config.training_noise)}
+    earlier = _earlier(run, _fingerprint(config, data, load_checkpoint(run), noises.values()))
+    return earlier is not None and set(noises) <= set(earlier["results"])
 
 
 def _log_other_data(run: OpenRun, found: Evaluation, own: Noise) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import Trained, run_cli
+from conftest import TRAIN_LOSS, VALIDATION_LOSS, Trained, run_cli
 from server import Proxy, Server
 
 from pipeline.files import sha256_file
@@ -38,7 +38,7 @@ def test_a_run_arrives_with_its_model(trained: Trained, tmp_path: Path) -> None:
             assert getattr(copy.info, part) == getattr(run.info, part)
         assert copy.data.params == run.data.params
         assert copy.data.metrics == run.data.metrics
-        for key in (names.TRAIN_LOSS, names.VALIDATION_LOSS):
+        for key in (TRAIN_LOSS, VALIDATION_LOSS):
             points = [
                 [(point.step, point.value, point.timestamp) for point in client.get_metric_history(run_id, key)]
                 for client, run_id in ((ours, run.info.run_id), (theirs, copy.info.run_id))
