@@ -71,14 +71,14 @@ class Copier:
             self.copies[source_id] = self._target.create_run(self._experiment, run.info.start_time, tags)
         copy_id = self.copies[source_id].info.run_id
         models = {model.model_id: self._copy_model(model, copy_id) for model in _models_of(self._source, run)}
-        self._target.log_outputs(
-            copy_id,
-            [
-                LoggedModelOutput(models[output.model_id].model_id, output.step)
-                for output in (run.outputs.model_outputs if run.outputs else ())
-                if output.model_id in models
-            ],
-        )
+        there = {output.model_id for output in _outputs(self._target.get_run(copy_id))}
+        outputs = [
+            LoggedModelOutput(models[output.model_id].model_id, output.step)
+            for output in _outputs(run)
+            if output.model_id in models and models[output.model_id].model_id not in there
+        ]
+        if outputs:
+            self._target.log_outputs(copy_id, outputs)
         self._copy_values(run, copy_id, models)
         if run.inputs and run.inputs.dataset_inputs:
             self._target.log_inputs(copy_id, run.inputs.dataset_inputs)
@@ -187,6 +187,10 @@ def _digest(run: Run) -> str:
     """Of what changes whenever something is added to a run."""
     state = [run.info.status, run.data.tags, run.data.metrics, run.data.params]
     return hashlib.sha256(json.dumps(state, sort_keys=True).encode()).hexdigest()
+
+
+def _outputs(run: Run) -> list[LoggedModelOutput]:
+    return run.outputs.model_outputs if run.outputs else []
 
 
 def _models_of(client: mlflow.MlflowClient, run: Run) -> list[LoggedModel]:

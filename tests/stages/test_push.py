@@ -51,6 +51,7 @@ def test_a_run_arrives_with_its_model(trained: Trained, tmp_path: Path) -> None:
         assert [one.dataset.digest for one in copy.inputs.dataset_inputs] == [
             one.dataset.digest for one in run.inputs.dataset_inputs
         ]
+        assert len(copy.outputs.model_outputs) == len(run.outputs.model_outputs) == 1
         check_model(theirs, copy.info.run_id, trained, tmp_path)
         check_files(theirs, copy.info.run_id, trained, tmp_path)
 
@@ -63,10 +64,9 @@ def check_model(theirs: mlflow.MlflowClient, copy_id: str, trained: Trained, fol
     (version,) = theirs.search_model_versions("name = 'digits'")
     assert (version.run_id, version.source, version.aliases) == (copy_id, f"models:/{model.model_id}", [])
     assert version.tags[names.RUN] == copy_id
-    uri = "models:/digits/1"
     local = Path(
         mlflow.artifacts.download_artifacts(
-            uri, dst_path=str(folder / "model"), registry_uri=theirs.tracking_uri, tracking_uri=theirs.tracking_uri
+            model.artifact_location, dst_path=str(folder / "model"), tracking_uri=theirs.tracking_uri
         )
     )
     assert sha256_file(local / names.ONNX) == sha256_file(trained.handoff / names.ONNX)
