@@ -16,9 +16,9 @@ import click
 from pipeline import __version__, launcher
 from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
 from pipeline.cli.handoff_commands import HANDOFF_COMMANDS
-from pipeline.cli.help import Group
+from pipeline.cli.help import CommandWithConfig, Group
 from pipeline.cli.look_commands import LOOK_COMMANDS
-from pipeline.cli.options import HANDOFF, TRAIN, CommandWithConfig, with_options
+from pipeline.cli.options import HANDOFF, TRAIN, with_options
 from pipeline.cli.store_commands import STORE_COMMANDS
 from pipeline.cli.sweep_commands import SWEEP_COMMANDS
 from pipeline.cli.training_plan import TrainingPlan

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from pipeline.launcher import in_mlflow_run, without_defaults
+
 GENERAL = "Options"
 _FEW = 10  # options
 _NAME_WIDTH = 30  # characters; a longer name has its text in the next line
@@ -75,6 +77,17 @@ class Command(click.Command):
             with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
                 for example in self.examples:
                     formatter.write(f"{' ' * formatter.current_indent}{ctx.command_path} {example}".rstrip() + "\n")
+
+
+class CommandWithConfig(Command):
+    """A command with the option `--config`: the file gives defaults, the command line wins."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """As click does, but under `mlflow run`, which gives every option, those with their default do not count."""
+        if in_mlflow_run():
+            defaults = {param.opts[0]: param.default_text for param in self.params if isinstance(param, GroupedOption)}
+            args = without_defaults(args, defaults)
+        return super().parse_args(ctx, args)
 
 
 class Group(click.Group):

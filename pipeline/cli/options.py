@@ -11,7 +11,7 @@ import click
 from pipeline.cli import sigma
 from pipeline.cli.config_files import PRESETS, read_config_file
 from pipeline.cli.flags import FLAGS
-from pipeline.cli.help import GENERAL, Command, GroupedOption
+from pipeline.cli.help import GENERAL, GroupedOption
 from pipeline.cli.types import (
     MODEL,
     NAME,
@@ -35,7 +35,6 @@ from pipeline.cli.types import (
 from pipeline.config import AUTO, CHOICES, DATA, NUMBERS, Config
 from pipeline.data.sources import DATASETS
 from pipeline.errors import PipelineError
-from pipeline.launcher import in_mlflow_run, without_defaults
 from pipeline.models import MODELS, RECIPES
 from pipeline.noise import NOISES, make_noise, parse_asked_variance, variance_of_sigma
 from pipeline.trials.space import SEARCHES
@@ -371,17 +370,6 @@ def with_options(
         return command
 
     return attach
-
-
-class CommandWithConfig(Command):
-    """A command with the option `--config`: the file gives defaults, the command line wins."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, but under `mlflow run`, which gives every option, those with their default do not count."""
-        if in_mlflow_run():
-            defaults = {param.opts[0]: param.default_text for param in self.params if isinstance(param, GroupedOption)}
-            args = without_defaults(args, defaults)
-        return super().parse_args(ctx, args)
 
 
 def _flatten(_context: click.Context, _param: click.Parameter, given: tuple[tuple[Any, ...], ...]) -> list[Any]:
