@@ -151,7 +151,7 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
     noise_axis(axes, curve["variances"])
     for variance, value in zip(curve["variances"], curve["psnr"]["denoised"], strict=True):  # where no line is
         place = axes.get_xaxis_transform()
-        axes.text(variance, 1.01, f"{value:.1f}", transform=place, ha="center", color=_COLOURS["denoised"], size=8)
+        axes.text(variance, 1.01, f"{value:.1f}", transform=place, ha="center", color=_COLOURS["denoised"], size=7.5)
     noise = trained_on.noise if isinstance(trained_on, Clipped) else trained_on
     if isinstance(noise, GaussianNoise):
         low, high = noise.variance.low, noise.variance.high
@@ -174,7 +174,7 @@ def noise_axis(axes: Axes, variances: Sequence[float]) -> None:
     if min(variances) > 0:
         axes.set_xscale("log")
     else:
-        axes.set_xscale("symlog", linthresh=min(above), linscale=0.6)
+        axes.set_xscale("symlog", linthresh=min(above), linscale=0.4)
     first, last = (math.log10(level) for level in (min(above), max(above)))
     decades = (10.0**power for power in range(math.ceil(first - 1e-9), math.floor(last + 1e-9) + 1))
     ticks = sorted({*decades, max(variances), min(variances)})

@@ -28,10 +28,10 @@ def read_samples(run_id: str) -> Sample | None:
             if noisy.ndim != 4 or any(part.shape != noisy.shape for part in (denoised, clean) if part is not None):
                 raise ValueError("no images")
         except PipelineError as error:
-            say(f"compare: no pictures: {error}")
+            say(f"compare: no pictures: {error}", err=True)
             return None
         except (OSError, ValueError, KeyError, BadZipFile):
-            say(f"compare: no pictures: {names.SAMPLES} of run {run_id} is damaged")
+            say(f"compare: no pictures: {names.SAMPLES} of run {run_id} is damaged", err=True)
             return None
     return clean, noisy, denoised
 
@@ -42,5 +42,5 @@ def read_evaluation(run_id: str) -> dict[str, Any] | None:
         try:
             return read_json(store.download(run_id, names.EVALUATION, folder))
         except PipelineError as error:
-            say(f"compare: no curve: {error}")
+            say(f"compare: no curve: {error}", err=True)
             return None

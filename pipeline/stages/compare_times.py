@@ -44,7 +44,7 @@ def _timed(runs: Sequence[EvaluatedRun], folder: Path) -> list[EvaluatedRun]:
         try:
             files[run.id] = store.download(run.id, _FILE, str(folder / run.id))
         except PipelineError as error:
-            say(f"compare: no time: {error}")
+            say(f"compare: no time: {error}", err=True)
     samples = next(filter(None, (read_samples(run.id) for run in runs if run.id in files)), None)
     if samples is None:
         return []

@@ -16,6 +16,7 @@ from pipeline.reports import figures
 from pipeline.scoring.digit_reader import WEIGHTS
 from pipeline.scoring.evaluation import Evaluation, Summary, evaluate_denoiser, has_other_data, reference_noises
 from pipeline.scoring.metrics import METRICS
+from pipeline.scoring.progress import telling
 from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.scoring.score import model_denoiser
 from pipeline.stages.inputs import load_checkpoint, load_training_data
@@ -66,7 +67,8 @@ def evaluate(
 
     device = choose_device(config.device)
     model = checkpoint.load_model(device)
-    found = evaluate_denoiser(model_denoiser(model, device), config, data, noises.values())
+    denoise = telling(model_denoiser(model, device), "evaluate")
+    found = evaluate_denoiser(denoise, config, data, noises.values())
 
     known = earlier["results"] if earlier else {}
     report = {**found.report(), "results": {**known, **found.results}}

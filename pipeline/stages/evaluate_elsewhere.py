@@ -16,6 +16,7 @@ from pipeline.noise import Noise, make_noise
 from pipeline.reports import figures
 from pipeline.scoring import awgn
 from pipeline.scoring.evaluation import Summary, sample
+from pipeline.scoring.progress import telling
 from pipeline.scoring.quality import Quality
 from pipeline.scoring.score import PROTOCOL, for_gray, model_denoiser
 from pipeline.stages.inputs import load_checkpoint
@@ -60,7 +61,7 @@ def evaluate_elsewhere(
         noises = noises or _alone(own, part, other)
         part = awgn.ordered(part) if protocol else part
         device = choose_device(config.device)
-        denoise = model_denoiser(checkpoint.load_model(device), device)
+        denoise = telling(model_denoiser(checkpoint.load_model(device), device), "evaluate")
         if part.images[0].shape[0] != checkpoint.channels:
             denoise = for_gray(denoise, checkpoint.channels)
         found = score_images(part, denoise, noises)
