@@ -49,7 +49,7 @@ def quality_by_noise(
     for name, values in quality.items():
         axes.plot(*_by_level(values), label=shown_name(name), markersize=5, **of_style[name])
     noise_axis(axes, [level for values in (of_input, *quality.values()) for level in values])
-    axes.set(ylabel=f"{metric}, mean over the test images", ylim=(None, min(axes.get_ylim()[1], _HIGHEST)))
+    axes.set(ylabel=f"{metric}, test images", ylim=(None, min(axes.get_ylim()[1], _HIGHEST)))
     axes.set_title(title, fontsize=10)
     _finish(figure, axes)
     return figure

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator
+from matplotlib.ticker import LogLocator, MaxNLocator, NullFormatter, NullLocator
 
 from pipeline.data.images import to_integers
 from pipeline.errors import counted
@@ -191,7 +191,11 @@ def search_history(losses: Sequence[float]) -> Figure:
     axes.plot(trials, losses, "o", color=_COLOURS["denoised"], label="trial")
     axes.step(trials, np.minimum.accumulate(losses), where="post", color=_COLOURS["clipped"], label="best so far")
     axes.set(xlabel="finished trials", ylabel="best validation loss", title="Results of the search")
-    axes.set_yscale("log")
+    if min(losses) > 0:  # minus a PSNR is not
+        axes.set_yscale("log")
+        axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.legend(fontsize=9)
     axes.grid(alpha=0.3, which="both")

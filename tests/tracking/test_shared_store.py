@@ -72,9 +72,9 @@ def test_names_of_any_kind_can_be_compared(tmp_path: Path, cli: Cli) -> None:
     make_evaluated_run(tmp_path, name="_other", model="_other\x1b[31m", dataset="$\\foo$\nError: no")
     make_evaluated_run(tmp_path, name="odd", parameters="1" * 5000)
     done = cli("compare", MLFLOW_EXPERIMENT_NAME="shared")
-    assert (done.code, done.err) == (0, ""), done
-    assert [letter for letter in done.out if not letter.isprintable() and letter != "\n"] == []
-    assert [line for line in done.out.splitlines() if line.startswith("Error")] == []
+    assert done.code == 0, done
+    assert [letter for letter in done.out + done.err if not letter.isprintable() and letter != "\n"] == []
+    assert [line for line in (done.out + done.err).splitlines() if line.startswith("Error")] == []
     assert r"| $\foo$ \x1b]0;owned\x07\x1b[31mred\|pipe\nError: no \u202e |" in done.out
     (page,) = (tmp_path / "comparison").iterdir()
     assert page.read_text().count("<svg") == 2  # the learning curves
