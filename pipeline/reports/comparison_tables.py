@@ -14,6 +14,7 @@ from pipeline.tracking import names
 LAST = "run id"  # column before those of the parameters that differ
 _STAR = "*"
 Column = tuple[str, Callable[[Kind], str]]  # its head, and its text for a row
+_NAMED_SEEDS = 5
 _IN_COLUMNS = "seed", "model", "size", "parameters"  # parameters that have a column, or are in one
 
 
@@ -105,6 +106,8 @@ def _ranked(kinds: Sequence[Kind]) -> list[Kind]:
 
 
 def _seeds(kind: Kind) -> str:
+    if len(kind.runs) > _NAMED_SEEDS:
+        return f"{len(kind.runs)} seeds"
     return ", ".join(sorted((run.params["seed"] for run in kind.runs), key=lambda seed: (len(seed), seed)))
 
 

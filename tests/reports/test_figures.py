@@ -49,8 +49,8 @@ def test_of_other_channels_the_first_is_shown(channels: int) -> None:
 
 def test_of_colours_the_mean_of_what_was_removed_is_shown() -> None:
     noisy = torch.rand(2, 3, 20, 20)
-    pictures = [image.get_array() for image in denoising_grid((None, noisy, noisy / 2), "").axes[0].images]
-    assert [picture.ndim for picture in pictures] == 2 * [3] + 2 * [3] + 2 * [2]
+    images = denoising_grid((None, noisy, noisy / 2), "").axes[0].images
+    assert [np.ndim(image.get_array()) for image in images] == 2 * [3] + 2 * [3] + 2 * [2]  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("losses", "scale"), [([0.02, 0.01], "log"), ([-21.5, -23.0], "linear")])

@@ -211,6 +211,9 @@ def test_runs_that_differ_in_the_seed_are_one_row() -> None:
     assert len(notes_on(kinds)) == 2
     assert [row["place"] for row in records([kinds])] == [1, 1, 1, 2, 3]
 
+    many = [read(40 + seed, 30.0, params={"seed": str(seed)}) for seed in range(6)]
+    assert board(grouped(many)[0])[1][3] == "6 seeds"
+
     # If it takes luck to be better than the input, that is said, and is no first place.
     unlucky = read(4, 19.0, params={"seed": "4"}, metrics=clipped)
     (kinds,) = grouped([*runs, unlucky, read(30, 20.1, params={"lr": "2"}, metrics=clipped)])
