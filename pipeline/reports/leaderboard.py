@@ -13,7 +13,7 @@ from pipeline.config import MAX_CHANNELS, REFERENCE_VARIANCES
 from pipeline.errors import PipelineError
 from pipeline.models.facts import multiply_adds_of
 from pipeline.noise import make_noise
-from pipeline.scoring.quality import LEVEL, Quality
+from pipeline.scoring.quality import LEVEL, PSNR, Quality
 from pipeline.tracking import names, scores
 
 if TYPE_CHECKING:
@@ -53,7 +53,10 @@ class EvaluatedRun:
         """The quality in words."""
         if not self.quality.is_better:
             return "no better than its input"
-        return "not known" if math.isnan(self.quality.input) else "better than its input"
+        if self.quality.metric == LEVEL:
+            return "less noise than its input"  # which is no proof that it is better
+        is_known = self.quality.metric != PSNR or not math.isnan(self.quality.input)
+        return "better than its input" if is_known else "not known"
 
     @property
     def group(self) -> tuple[str, str]:

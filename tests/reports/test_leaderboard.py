@@ -280,6 +280,7 @@ def test_runs_on_bursts_have_estimates() -> None:
     assert not any("at 0.01" in name for name in head)
     assert (first[4:7], "lower bound" in first[7]) == (["", "41.50", ""], True)
     assert second[4:8] == ["20.00", "30.00", "+10.00", "standard error 0.12 dB"]
+    assert first[8] == second[8] == "better than its input"
 
 
 def test_a_level_that_is_known_makes_no_other_noise() -> None:
@@ -298,6 +299,7 @@ def test_runs_on_single_noisy_images_have_levels_and_no_rank() -> None:
     assert head[4:8] == ["noise before", "noise after", "removed", "its whiteness"]
     assert first[0] == second[0] == ""
     assert second[4:8] == ["0.1000", "0.0100", "0.3000", "0.020"]
+    assert (first[8], second[8]) == ("less noise than its input", "no better than its input")
     (line,) = worse_than_nothing(grouped(runs)[0])
     assert line.startswith(
         "run-2 (00000000): The output is no better than the clipped input: what was removed (0.3000)"
