@@ -57,6 +57,7 @@ class Evaluation:
     curve: dict[str, Any] | None  # number of images, variances of Gaussian noise, PSNR by denoiser; None: not asked
     by_class: dict[str, dict[str, float]] | None  # mean PSNR in dB, by label of the noise and class; None: no classes
     other_data: dict[str, Summary]  # by dataset: images of another kind, at the training noise
+    images: dict[str, np.ndarray]  # as in `Scored`, at the training noise
 
     def report(self) -> dict[str, Any]:
         """Everything but the images, for JSON."""
@@ -77,6 +78,7 @@ class Scored:
     summary: Summary
     badness: np.ndarray  # of `denoised`, float64 [N]: minus the PSNR; or the estimated error; or what was removed
     psnr: np.ndarray | None  # in dB, of `denoised`, float64 [N]; None without clean images
+    images: dict[str, np.ndarray]  # what is known of the output for each image: float64 [N] by the name of the metric
 
 
 def reference_noises(config: Config) -> list[Noise]:
@@ -111,6 +113,7 @@ def evaluate_denoiser(denoise: Denoiser, config: Config, data: PreparedData, noi
         curve=None if all(noise.is_recorded for noise in noises) else _curve(config, data.test, denoisers),
         by_class=None if data.test_labels is None else _by_class(scores, data.test_labels),
         other_data=score_other_data(config, denoisers, own),
+        images=scores[own.label].images,
     )
 
 
@@ -134,13 +137,18 @@ def score_noise(
     if part.noisy is None or part.clean is not None:
         scores = score(part, noise, denoisers, metrics)
         psnr = scores["denoised"]["psnr"]
-        return Scored(_summary(scores, labels), -psnr, psnr)
+        images = {name: scores["denoised"][name] for name in ("psnr", "ssim") if name in scores["denoised"]}
+        if "clipped" in scores:
+            images["psnr_gain"] = psnr - scores["clipped"]["psnr"]
+        return Scored(_summary(scores, labels), -psnr, psnr, images)
     if part.layout == "bursts":
         assert part.scenes is not None
         errors = estimated_errors(part, noise, denoisers)
         summary = {name: summarize_errors(of, part.scenes) for name, of in errors.items()}
-        return Scored(summary, np.nan_to_num(errors["denoised"], nan=-np.inf), None)
-    return Scored(*noise_levels(part, noise, denoisers), None)
+        estimated = errors["denoised"]
+        return Scored(summary, np.nan_to_num(estimated, nan=-np.inf), None, {"mse_estimated": estimated})
+    summary, removed = noise_levels(part, noise, denoisers)
+    return Scored(summary, removed, None, {"removed": removed})
 
 
 def _check(part: Part, noise: Noise) -> None:

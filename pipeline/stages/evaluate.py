@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import counted
@@ -79,6 +81,7 @@ def evaluate(
             run.log_metrics(scores.at_training_noise(found.results[own.label]))
             _log_other_data(run, found, own)
         _log_figures(run, found, own)
+        run.log_table(_image_scores(found), names.IMAGE_SCORES)
         run.log_dict(report, names.EVALUATION)
         with run.artifact(names.EVALUATION) as path:
             run.log_tags({names.EVALUATION_SHA256: sha256_file(path)})
@@ -98,6 +101,14 @@ def is_done(config: Config, run: OpenRun, data: PreparedData) -> bool:
 def _log_other_data(run: OpenRun, found: Evaluation, own: Noise) -> None:
     for name, summary in found.other_data.items():
         run.log_metrics({names.other_data_metric(name, "psnr", own.label): summary["denoised"]["psnr"]})
+
+
+def _image_scores(found: Evaluation) -> dict[str, np.ndarray]:
+    """A row for each test image, of which JSON has no NaN."""
+    known = {name: np.round(values, 5) for name, values in found.images.items()}
+    count = len(next(iter(known.values())))
+    rows = np.flatnonzero(np.all([np.isfinite(values) for values in known.values()], axis=0))
+    return {"image": np.arange(count)[rows], **{name: values[rows] for name, values in known.items()}}
 
 
 def _log_figures(run: OpenRun, found: Evaluation, own: Noise) -> None:

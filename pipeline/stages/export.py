@@ -42,6 +42,9 @@ from pipeline.training.checkpoint import Checkpoint
 from pipeline.verification.folder import MANIFEST, MODEL, SUMS, verify
 from pipeline.verification.forms import FORMS
 
+# What it takes to load the logged model in MLflow, and to serve it.
+_SERVING = ("mlflow-skinny", "pandas", "onnx", "onnxruntime", "numpy")
+
 
 @dataclass(frozen=True)
 class _Inputs:
@@ -238,8 +241,7 @@ def _log(
             examples.golden_input[:1],
             loader=Path(mlflow_loader.__file__),
             step=step,
-            # The small MLflow is enough to serve a model, and a third of the whole.
-            requirements=[f"{name}=={version(name)}" for name in ("mlflow-skinny", "onnx", "onnxruntime", "numpy")],
+            requirements=[f"{name}=={version(name)}" for name in _SERVING],
             metadata={"sha256": onnx_digest, "weights_sha256": description.checkpoint.digest},
             tags=_model_tags(description, onnx_digest),
             extra_files=[folder / "MODEL_CARD.md", folder / MANIFEST],

@@ -16,6 +16,7 @@ import torch
 
 from pipeline.config import DATA, Config
 from pipeline.data.batches import training_batches, validation_batch
+from pipeline.data.images import Part
 from pipeline.data.prepared import PreparedData, load_prepared, read_manifest
 from pipeline.errors import PipelineError, counted, one_line
 from pipeline.files import read_json
@@ -23,6 +24,8 @@ from pipeline.models import added_modules, batch_norms, build_model, count_param
 from pipeline.noise import Noise
 from pipeline.noise import added_modules as added_noises
 from pipeline.reports import figures
+from pipeline.scoring.evaluation import sample
+from pipeline.scoring.score import identity
 from pipeline.signals import Deferred, deferred
 from pipeline.stages.inputs import read_checkpoint
 from pipeline.stages.inspect import log_dataset
@@ -38,7 +41,6 @@ from pipeline.training.loop import Epoch, Observer, Point, Position, Trained, Tr
 from pipeline.training.progress import ProgressDisplay
 from pipeline.training.states import States
 
-_SLIDER_IMAGES = 8
 VALIDATION_IMAGES = 4000  # enough to tell epochs apart; more would only cost time
 
 
@@ -79,9 +81,10 @@ def _fingerprint(config: Config, data_digest: str, start_digest: str) -> Fingerp
         "pipeline.stages.train",
         packages=("numpy", "torch"),
         # The code of datasets and of other models has no effect; nor has that which reads the weights to start from,
-        # whose digest counts, and that of the page about the images.
+        # whose digest counts, that of the page about the images, and that which chooses images to look at.
         ignore=[
             *("pipeline.data.sources", "pipeline.stages.start", "pipeline.stages.inspect"),
+            *("pipeline.scoring.evaluation", "pipeline.scoring.score"),
             *other_modules(config.model),
         ],
         added=[*added_modules(config.model), *added_noises(config.noise)],
@@ -199,7 +202,7 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
         say(f"train: resuming with epoch {state['epoch']}{seen}")
     elif logged[names.TRAIN]:
         say(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
-    slider = _Slider(trainer, config.training_noise)
+    slider = _Slider(trainer, data.test, config.training_noise)
     display = ProgressDisplay(config.epochs, len(trainer.batches))
     with display, deferred() as signals:
         trained = trainer.run(_RunObserver(run, losses, logged, slider, display, states, state_every, signals))
@@ -227,15 +230,11 @@ def _warn_of_few_steps(config: Config, trainer: Trainer) -> None:
 
 
 class _Slider:
-    """The pictures for MLflow's step slider: the same few noisy validation images, denoised by the model as it is."""
+    """The pictures for MLflow's step slider: the first test images, the same for all runs, which decide nothing."""
 
-    def __init__(self, trainer: Trainer, noise: Noise) -> None:
+    def __init__(self, trainer: Trainer, test: Part, noise: Noise) -> None:
         self._trainer = trainer
-        images = trainer.validation[:_SLIDER_IMAGES].to(torch.device("cpu")).floats()
-        self._clean, self._noisy = (
-            images.clean,
-            noise.copy_of(images.clean, images.noisy, torch.Generator().manual_seed(0)),
-        )
+        self._clean, self._noisy, _ = sample(test, noise, identity)
 
     @property
     def title(self) -> str:

@@ -221,6 +221,14 @@ class OpenRun:
             copy.write_text(text)
         self._artifact(copy, _parent(path))
 
+    def log_table(self, columns: Mapping[str, np.ndarray], path: str) -> None:
+        """Log a table that the UI shows and compares with those of other runs. Of a run, it is the only one."""
+        rows = zip(*(values.tolist() for values in columns.values()), strict=True)
+        with self.together():
+            # As `mlflow.log_table` does it, which reads what is there, and adds to it.
+            self.log_text(json.dumps({"columns": [*columns], "data": [*rows]}), path)
+            self.log_tags({names.LOGGED_ARTIFACTS: json.dumps([{"path": path, "type": "table"}])})
+
     def log_arrays(self, arrays: Mapping[str, np.ndarray], path: str) -> None:
         """Log arrays by their names as an `.npz` file."""
         copy = self._spool.new_file(Path(path).name)

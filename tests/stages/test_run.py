@@ -17,10 +17,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
+import torch
 from conftest import BEST_LOSS, PROJECT, TRAIN_LOSS, VALIDATION_LOSS, Cli, Trained, check_curve, write_digits
 from mlflow.entities import Run
 from PIL import Image
 
+from pipeline.config import Config
+from pipeline.data.prepared import load_prepared
+from pipeline.reports import figures
 from pipeline.tracking import names
 
 
@@ -97,17 +101,36 @@ def test_the_learning_curve_has_ten_points_at_least_and_every_epoch_is_validated
 
 
 def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
-    figures = artifacts(trained) / names.FIGURES
-    assert {path.name for path in figures.iterdir()} == {
+    drawn = artifacts(trained) / names.FIGURES
+    assert {path.name for path in drawn.iterdir()} == {
         *("denoised.png", "loss.png", "noise_levels.png", "psnr.png", "worst.png")
     }
-    for path in figures.iterdir():
+    for path in drawn.iterdir():
         with Image.open(path) as image:
             assert min(image.size) > 300
             assert np.asarray(image.convert("L")).std() > 20  # not an empty canvas
     steps = [re.search(r"\+step\+(\d+)\+", path.name) for path in (artifacts(trained) / names.IMAGES).glob("*.png")]
     curve = check_curve(mlflow.MlflowClient(trained.store), trained.run_id, 6)
     assert sorted(int(step[1]) for step in steps if step) == curve
+
+
+def test_the_slider_shows_the_first_test_images_whatever_the_seed(trained: Trained, digits: np.ndarray) -> None:
+    strips = sorted((artifacts(trained) / names.IMAGES).glob("*.png"))
+    data = load_prepared(Config(dataset=str(trained.cwd / "digits"), data_dir=str(trained.cwd / "data")))
+    first = figures.image_strip([torch.from_numpy(np.stack(data.test.images[:8])).float() / 255])
+    for path in strips:
+        with Image.open(path) as image:
+            assert (np.asarray(image)[-28:] == first[-28:]).all()
+
+
+def test_every_test_image_has_its_scores_in_a_table(trained: Trained, run: Run) -> None:
+    table = json.loads((artifacts(trained) / names.IMAGE_SCORES).read_text())
+    assert table["columns"] == ["image", "psnr", "ssim", "psnr_gain"]
+    rows = np.array(table["data"])
+    assert (rows[:, 0] == np.arange(len(rows))).all()
+    for column, name in enumerate(("psnr", "ssim", "psnr_gain"), 1):
+        assert rows[:, column].mean() == pytest.approx(run.data.metrics[f"test/{name}"], abs=1e-4)
+    assert json.loads(run.data.tags[names.LOGGED_ARTIFACTS]) == [{"path": names.IMAGE_SCORES, "type": "table"}]
 
 
 def test_the_report_needs_nothing_else(trained: Trained, run: Run) -> None:
@@ -156,7 +179,7 @@ def test_the_onnx_file_is_an_mlflow_model(trained: Trained, monkeypatch: pytest.
         assert len(models) == count
     requirements = (Path(mlflow.artifacts.download_artifacts(model.model_uri)) / "requirements.txt").read_text()
     assert sorted(line.split("==")[0] for line in requirements.splitlines()) == [
-        *("mlflow-skinny", "numpy", "onnx", "onnxruntime")
+        *("mlflow-skinny", "numpy", "onnx", "onnxruntime", "pandas")
     ]
     loaded = mlflow.pyfunc.load_model(model.model_uri)
     noisy = _golden(trained, "input_0")
