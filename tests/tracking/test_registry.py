@@ -21,7 +21,7 @@ import mlflow
 import numpy as np
 import onnx
 import pytest
-from conftest import Cli, Trained
+from conftest import Cli, Trained, run_module
 from onnx import numpy_helper
 
 from pipeline.tracking import names
@@ -245,3 +245,25 @@ def test_as_a_pyfunc_it_refuses_what_is_no_image(trained: Trained, store: Path) 
         model.predict({"noisy": noisy[:0]})
     # And as an ONNX model it is what it was.
     assert mlflow.onnx.load_model(str(folder)) == onnx.load(trained.handoff / "model.onnx")
+
+
+def test_a_model_answers_a_file_and_is_written_for_an_image(trained: Trained, tmp_path: Path) -> None:
+    """`mlflow models predict` and `generate-dockerfile`; no image is built."""
+    (model,) = client(trained.cwd).search_logged_models(["0"])
+    example = logged_model(trained.cwd, model.model_id) / "serving_input_example.json"
+    (tmp_path / "request.json").write_text(example.read_text())
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
+    variables = {**os.environ, "PATH": path, "MLFLOW_TRACKING_URI": trained.store}
+
+    def models(command: str, *options: str) -> None:
+        words = ["models", command, "-m", f"models:/{model.model_id}", "--env-manager", "local", *options]
+        done = run_module("mlflow", words, tmp_path, variables)
+        assert done.code == 0, done
+
+    models("predict", "--input-path", "request.json", "--content-type", "json", "--output-path", "answer.json")
+    answer = json.loads((tmp_path / "answer.json").read_text())
+    assert np.shape(answer["predictions"]["denoised"]) == (1, 1, 28, 28)
+    models("generate-dockerfile", "--output-directory", "image")
+    assert "ENTRYPOINT" in (tmp_path / "image" / "Dockerfile").read_text()
+    copy = tmp_path / "image" / "model_dir" / "artifacts" / names.ONNX
+    assert copy.read_bytes() == (trained.handoff / names.ONNX).read_bytes()
