@@ -265,5 +265,5 @@ def test_a_model_answers_a_file_and_is_written_for_an_image(trained: Trained, tm
     assert np.shape(answer["predictions"]["denoised"]) == (1, 1, 28, 28)
     models("generate-dockerfile", "--output-directory", "image")
     assert "ENTRYPOINT" in (tmp_path / "image" / "Dockerfile").read_text()
-    copy = tmp_path / "image" / "model_dir" / "artifacts" / names.ONNX
+    (copy,) = (tmp_path / "image" / "model_dir").rglob(names.ONNX)
     assert copy.read_bytes() == (trained.handoff / names.ONNX).read_bytes()
