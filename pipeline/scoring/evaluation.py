@@ -137,7 +137,9 @@ def score_noise(
     if part.noisy is None or part.clean is not None:
         scores = score(part, noise, denoisers, metrics)
         psnr = scores["denoised"]["psnr"]
-        images = {name: scores["denoised"][name] for name in ("psnr", "ssim") if name in scores["denoised"]}
+        images: dict[str, np.ndarray] = {
+            name: scores["denoised"][name] for name in ("psnr", "ssim") if name in scores["denoised"]
+        }
         if "clipped" in scores:
             images["psnr_gain"] = psnr - scores["clipped"]["psnr"]
         return Scored(_summary(scores, labels), -psnr, psnr, images)
