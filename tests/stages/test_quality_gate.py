@@ -8,6 +8,7 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
+from calls import run_all
 from conftest import Cli, Result, write_digits
 from mlflow.entities import Run
 from PIL import Image
@@ -94,16 +95,20 @@ def test_the_table_of_a_sweep_names_what_is_worse(cli: Cli, tmp_path: Path, digi
     assert said in artifact(tmp_path, parent, names.SWEEP_TABLE)
 
 
-def test_more_can_be_asked_for(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+def test_more_can_be_asked_for(tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:600])
-    good = ("--dataset", "digits", "--epochs", 6, "--batch-size", 8, "--name", "good")
-    done = cli("run", *good, "--min-gain", 30)
-    check_refused(done, "--min-gain 30: the gain is ")
-    assert "--allow-worse" not in done.err
-    check_refused(cli("export", "--dataset", "digits", "--min-psnr", 60), "--min-psnr 60: the PSNR is ")
-    done = cli("run", *good, "--min-gain", 1, "--min-psnr", 24)
-    assert done.code == 0, done
-    assert "evaluate: reusing" in done.out
+    good = ("--dataset", "digits", "--epochs", "6", "--batch-size", "8", "--name", "good")
+    calls = [
+        ["run", *good, "--min-gain", "30"],
+        ["export", "--dataset", "digits", "--min-psnr", "60"],
+        ["run", *good, "--min-gain", "1", "--min-psnr", "24"],
+    ]
+    gain, quality, enough = run_all(tmp_path, calls)
+    check_refused(gain, "--min-gain 30: the gain is ")
+    assert "--allow-worse" not in gain.err
+    check_refused(quality, "--min-psnr 60: the PSNR is ")
+    assert enough.code == 0, enough
+    assert "evaluate: reusing" in enough.out
 
 
 @pytest.mark.parametrize("kind", ["pairs", "bursts", "noisy"])

@@ -41,7 +41,7 @@ def runs(folder: Path) -> tuple[list[Run], list[Run]]:
 
 
 def test_a_sweep_with_a_trial_that_fails_and_again(cli: Cli, folder: Path) -> None:
-    sweep = ("sweep", "--dataset", "digits", "--batch-size", "16", "--epochs", 2)
+    sweep = ("sweep", "--dataset", "digits", "--batch-size", "16", "--epochs", 100)
     done = cli(*sweep, "--lr", "0.02;1e30", "--jobs", 2)
     assert done.code == 1
     (parent,), children = runs(folder)
