@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import sys
 import threading
 import time
@@ -26,7 +27,7 @@ _lock = threading.RLock()
 def kept(words: Sequence[str]) -> Iterator[None]:
     """Keep what is printed inside, by this command with the arguments `words`."""
     _lines.clear()
-    _add(f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')} $ python -m pipeline {' '.join(words)}")
+    _add(f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')} $ python -m pipeline {shlex.join(words)}")
     streams = sys.stdout, sys.stderr
     sys.stdout, sys.stderr = _Kept(streams[0]), _Kept(streams[1])
     try:
