@@ -112,7 +112,7 @@ def test_more_can_be_asked_for(tmp_path: Path, digits: np.ndarray) -> None:
 
 
 @pytest.mark.parametrize("kind", ["pairs", "bursts", "noisy"])
-def test_every_layout_is_scored_in_its_own_way(kind: str, cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+def test_every_layout_is_scored_in_its_own_way(kind: str, tmp_path: Path, digits: np.ndarray) -> None:
     random = np.random.default_rng(0)
     clean = digits[:40].astype(np.float32) / 255
     draws = [clean + 0.1 * random.standard_normal(clean.shape).astype(np.float32) for _ in range(3)]
@@ -125,10 +125,19 @@ def test_every_layout_is_scored_in_its_own_way(kind: str, cli: Cli, tmp_path: Pa
             write_npy(tmp_path / "mine" / "noisy" / f"scene{number:03}", np.stack([draw[number] for draw in twelve]))
     else:
         write_npy(tmp_path / "mine" / "noisy", twelve[0])
-    train = ("--dataset", "mine", "--epochs", 1, "--batch-size", 8, "--name", "mine")
-    done = cli("run", *train)
-    check_refused(done, "The output is no better than the clipped input")
-    (run,) = the_runs(tmp_path)
+    train = ("--dataset", "mine", "--epochs", "1", "--batch-size", "8", "--name", "mine")
+    calls = [
+        ["run", *train],
+        ["run", *train, "--allow-worse", "--register", "mine", "--variant", "int8"],
+        ["verify", "artifacts/mine"],
+        ["compare"],
+        ["promote", "mine"],
+        ["run", *train, "--variant", "uint8"],
+    ]
+    refused, allowed, verified, compared, promoted, mistaken = run_all(tmp_path, calls)
+    check_refused(refused, "The output is no better than the clipped input")
+    assert "100.0" not in refused.out
+    (run,) = (run for run in the_runs(tmp_path) if names.WEIGHTS in run.data.tags)
     report = json.loads(artifact(tmp_path, run, names.EVALUATION))
     assert set(report["results"]) == {"recorded"}
     assert "curve" not in report
@@ -136,12 +145,10 @@ def test_every_layout_is_scored_in_its_own_way(kind: str, cli: Cli, tmp_path: Pa
     wanted = {"pairs": "psnr", "bursts": "psnr_estimated", "noisy": "sigma"}[kind]
     assert [key for key in ("psnr", "psnr_estimated", "sigma") if key in found] == [wanted]
     assert names.noise_metric(wanted, "recorded") in run.data.metrics
-    assert "100.0" not in done.out
 
-    done = cli("run", *train, "--allow-worse", "--register", "mine", "--variant", "int8")
-    assert done.code == 0, done
+    assert allowed.code == 0, allowed
+    assert verified.code == 0, verified
     folder = tmp_path / "artifacts" / "mine"
-    assert cli("verify", folder).code == 0
     manifest = json.loads((folder / "manifest.json").read_text())
     assert (manifest["white"], manifest["black"], manifest["pixel_type"]) == (4095, 0, "uint16")
     samples = {path.name.split("_")[1] for path in (folder / "samples").iterdir()}
@@ -151,11 +158,9 @@ def test_every_layout_is_scored_in_its_own_way(kind: str, cli: Cli, tmp_path: Pa
     assert {"pairs": "PSNR of the input", "bursts": "estimated PSNR of the input", "noisy": "noise level"}[kind] in card
     version = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").get_model_version("mine", "1")
     assert names.version_tag(wanted, "recorded") in version.tags
-    assert cli("compare").code == 0
-    done = cli("promote", "mine")
-    assert (done.code, "does not become the champion" in done.err) == (5, True), done
-    done = cli("run", *train, "--variant", "uint8")
-    assert (done.code, done.err) == (
+    assert compared.code == 0, compared
+    assert (promoted.code, "does not become the champion" in promoted.err) == (5, True), promoted
+    assert (mistaken.code, mistaken.err) == (
         1,
         "Error: --variant uint8: it takes uint8 pixels, and the data have uint16 ones\n",
     )
