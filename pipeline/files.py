@@ -8,7 +8,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from filelock import FileLock, Timeout
 from pipeline.errors import PipelineError
 
 _LOCK, _FORMER = "unfinished.lock", "former"  # in a scratch folder
+_UNFINISHED = ".unfinished-"  # in its name
 
 
 def sha256_bytes(data: bytes) -> str:
@@ -115,9 +116,11 @@ def new_folder(target: Path) -> Iterator[Path]:
 def scratch_folder(target: Path) -> Iterator[Path]:
     """Yield an empty folder for what `target` is made from, and remove it; one that is left can be told from others."""
     # Same parent, so that renaming stays on one file system.
-    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}{_UNFINISHED}", dir=target.parent))
     try:
-        with FileLock(scratch / _LOCK):  # which a process that dies loses
+        # A process that dies loses it. If another one has taken the folder for a leftover, as it is empty until now, this
+        # makes it again.
+        with FileLock(scratch / _LOCK):
             yield scratch
     finally:
         _put_away(scratch)
@@ -125,11 +128,16 @@ def scratch_folder(target: Path) -> Iterator[Path]:
 
 def unfinished_folders(parent: Path) -> list[Path]:
     """The folders of `scratch_folder` in `parent` whose process is gone."""
-    return [path.parent for path in parent.glob(f".*/{_LOCK}") if not is_held(path)]
+    begun = [path for path in parent.glob(f".*{_UNFINISHED}*/") if _is_empty(path)]  # killed before it had the lock
+    return begun + [path.parent for path in parent.glob(f".*/{_LOCK}") if not is_held(path)]
 
 
 def finish_folder(scratch: Path) -> Path | None:
     """Remove one of the `unfinished_folders`; the path of the folder that it had put aside, if that was put back."""
+    if _is_empty(scratch):
+        with suppress(OSError):  # no longer
+            scratch.rmdir()
+        return None
     try:
         with FileLock(scratch / _LOCK).acquire(timeout=0):
             return _put_away(scratch)
@@ -157,8 +165,22 @@ def _put_away(scratch: Path) -> Path | None:
     is_needed = former.exists() and not target.exists()
     if is_needed:
         former.rename(target)
-    shutil.rmtree(scratch, ignore_errors=True)
+    with suppress(OSError):
+        for path in scratch.iterdir():
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path)
+            elif path.name != _LOCK:
+                path.unlink()
+        (scratch / _LOCK).unlink(missing_ok=True)  # last: without it, nobody would know whose the rest is
+        scratch.rmdir()
     return target if is_needed else None
+
+
+def _is_empty(folder: Path) -> bool:
+    try:
+        return not any(folder.iterdir())
+    except OSError:  # it is gone
+        return False
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -95,3 +96,29 @@ def test_a_signal_between_the_two_renames_leaves_the_former_folder(
         replace(target)
     assert (target / "file").read_text() == "former"
     assert [path.name for path in target.parent.iterdir()] == ["small"]
+
+
+def test_whenever_it_is_killed_all_that_is_left_can_be_told_and_put_away(target: Path) -> None:
+    events = ("open", "os.mkdir", "os.rename", "os.remove", "os.rmdir")
+    number, status = 0, 1
+    while status:
+        number += 1
+        if os.fork() == 0:
+            seen = 0
+
+            def kill(event: str, arguments: tuple[object, ...]) -> None:
+                nonlocal seen
+                if event in events:
+                    seen += 1
+                    if seen == number:
+                        os.kill(os.getpid(), signal.SIGKILL)
+
+            sys.addaudithook(kill)
+            replace(target)
+            os._exit(0)
+        _, status = os.wait()
+        for scratch in unfinished_folders(target.parent):
+            finish_folder(scratch)
+        assert [path.name for path in target.parent.iterdir()] == ["small"], number
+        assert (target / "file").read_text() in ("former", "new")
+    assert number > 10
