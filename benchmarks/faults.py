@@ -1,4 +1,4 @@
-"""What interruptions, bad input and a failing server cost. Prints a Markdown table.
+"""What interruptions, bad input and a failing server cost. Prints a Markdown table; for more kills see `kills.py`.
 
     python benchmarks/faults.py [--short] [--only REGEX] [--kills N]
 
@@ -10,8 +10,6 @@ from __future__ import annotations
 
 import argparse
 import collections
-import itertools
-import os
 import random
 import re
 import signal
@@ -32,7 +30,7 @@ from conftest import environment, kill_while_training, run_cli, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
 from test_hostile import check_nothing_is_half_written, hostile_calls
-from warm import SLOW, forkserver, run_forked
+from warm import SLOW, forkserver
 
 from pipeline.data.sources.bundled_mnist import BundledMNIST
 from pipeline.tracking import names
@@ -41,9 +39,6 @@ forkserver.set_forkserver_preload(list(SLOW))  # what is killed does everything 
 
 EPOCHS = 10
 TRAIN = ("train", "--dataset", "digits", "--epochs", str(EPOCHS), "--batch-size", "8", "--force")
-RUN = ("run", "--dataset", "digits", "--epochs", "3", "--batch-size", "16", "--name", "small", "--allow-worse")
-SIGNALS = (signal.SIGKILL, signal.SIGTERM, signal.SIGINT)
-STAGES = ("prepare", "train", "evaluate", "export")
 SAME = (
     *(names.loss_metric(of, {}) for of in (names.TRAIN, names.VALIDATION)),
     names.VALIDATION_PSNR,
@@ -78,8 +73,6 @@ def main() -> None:
     print("| | |\n|---|---|")
     for what, measure in {
         "kills of a training survived, with identical weights and losses": kills,
-        "kills in any stage of a run survived, with an identical hand-off": anywhere,
-        "kills while the database was made survived": making,
         "hostile command lines": hostile,
         f"metric points lost while the server was away for {size.outage:g} s": outage,
         "trainings that finished, of those started together": together,
@@ -115,113 +108,6 @@ def kills(folder: Path, size: Size) -> str:
         if _fingerprint(folder, _runs(folder)[0]) == untouched:
             same += survived
     return f"{same} of {tried}"
-
-
-def anywhere(folder: Path, size: Size) -> str:
-    """Kill whole runs at random moments, from the start of the program on, and go on as `doctor` says."""
-    project = _new_project(folder, "untouched")
-    began = time.monotonic()
-    _pipeline(project, *RUN)
-    longest = time.monotonic() - began
-    untouched = _whole(project)
-    moments = random.Random(time.time_ns())
-    hit: collections.Counter[str] = collections.Counter()
-    lost = 0
-    for number in itertools.count():
-        if hit.total() >= size.kills:
-            break
-        project = _new_project(folder, str(number))
-        survived = 0
-        while hit.total() < size.kills:
-            said = _kill_after(project, _next_command(project), moments.uniform(0, longest), moments.choice(SIGNALS))
-            if said is None:
-                break
-            words = [line.partition(":")[0] for line in said.splitlines()]
-            hit[next((word for word in reversed(words) if word in STAGES), "start-up")] += 1
-            survived += 1
-        found = _whole(project)
-        if found != untouched:
-            lost += survived
-            print(f"{project} is not as it should be:\n{untouched}\n{found}", file=sys.stderr)
-    stages = ", ".join(f"{count} in {stage}" for stage, count in sorted(hit.items()))
-    return f"{hit.total() - lost} of {hit.total()} ({stages})"
-
-
-def making(folder: Path, size: Size) -> str:
-    """Kill the first command in a folder, which makes the database."""
-    began = time.monotonic()
-    fresh = _new_project(folder, "fresh")
-    wanted = run_cli("compare", cwd=fresh)
-    longest = time.monotonic() - began
-    moments = random.Random(time.time_ns())
-    tried = survived = 0
-    while tried < size.kills:
-        project = _new_project(folder, str(tried))
-        said = _kill_after(project, ("compare",), moments.uniform(0, longest), moments.choice(SIGNALS), code=1)
-        if said is None:
-            continue
-        tried += 1
-        survived += run_cli("compare", cwd=project) == wanted and run_cli("doctor", cwd=project).code == 0
-    return f"{survived} of {tried}"
-
-
-def _new_project(folder: Path, name: str) -> Path:
-    project = folder / name
-    project.mkdir(exist_ok=True)
-    if not (project / "digits").exists():
-        (project / "digits").symlink_to(folder / "digits")
-    return project
-
-
-def _kill_after(
-    project: Path, command: tuple[str, ...], seconds: float, number: signal.Signals, code: int = 0
-) -> str | None:
-    """Start a command and stop it by a signal; what it had said by then, or None if it was over before.
-
-    Args:
-        project: the current folder of the command.
-        command: words of a command line.
-        seconds: until the signal.
-        number: the signal.
-        code: how the command ends where nothing stops it.
-    """
-    with tempfile.TemporaryDirectory() as said:
-        arguments = ("pipeline", list(command), project, environment(), said)
-        process = forkserver.Process(target=run_forked, args=arguments)
-        process.start()
-        process.join(seconds)
-        if not process.is_alive():
-            assert process.exitcode == code, (Path(said) / "err").read_text()
-            return None
-        assert process.pid
-        os.kill(process.pid, number)
-        process.join()
-        out = Path(said) / "out"
-        return out.read_text() if out.exists() else ""
-
-
-def _next_command(project: Path) -> tuple[str, ...]:
-    """The command that goes on in a project, as `doctor --fix` would say; it repeats what is finished."""
-    runs = _runs(project) if (project / "mlflow.db").exists() else []
-    unfinished = [run for run in runs if run.info.status != "FINISHED" and names.SEED in run.data.tags]
-    return ("run", "--resume", unfinished[0].info.run_id, "--name", "small", "--allow-worse") if unfinished else RUN
-
-
-def _whole(project: Path) -> tuple[str, dict[str, list[tuple[int, float]]]] | None:
-    """Complete a run, and return what must not depend on what happened before; None if something is not right."""
-    done = run_cli(*_next_command(project), cwd=project)
-    mended = run_cli("doctor", "--fix", cwd=project)
-    verified = run_cli("verify", "artifacts/small", cwd=project)
-    codes = (done.code, mended.code, verified.code)
-    left = [path.name for path in project.glob("*/.*") if path.is_dir()]
-    if codes != (0, 0, 0) or left:
-        print(f"{project}: {codes}: {left}: {done.err} {mended.out} {verified.out}", file=sys.stderr)
-        return None
-    run = next(run for run in _runs(project) if run.info.status == "FINISHED")
-    times = {names.TRAIN_SECONDS, names.IMAGES_PER_SECOND, names.MILLISECONDS}
-    return run.data.tags[names.WEIGHTS], {
-        name: _history(project, run, name) for name in run.data.metrics.keys() - times
-    }
 
 
 def hostile(folder: Path, size: Size) -> str:

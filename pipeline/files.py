@@ -118,7 +118,7 @@ def scratch_folder(target: Path) -> Iterator[Path]:
     # Same parent, so that renaming stays on one file system.
     scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}{_UNFINISHED}", dir=target.parent))
     try:
-        # A process that dies loses it. If another one has taken the folder for a leftover, as it is empty until now, this
+        # A process that dies loses it. The folder was empty until now: if another process took it for a leftover, this
         # makes it again.
         with FileLock(scratch / _LOCK):
             yield scratch

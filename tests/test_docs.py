@@ -32,7 +32,17 @@ EXAMPLES = {  # what the pages write where a reader puts something of their own,
     "config.json": "best",
 }
 OF_OTHER_TOOLS = {  # options that the pages name and that are not those of the command line
-    *("--allowed-hosts", "--app-name", "--best", "--env-manager", "--input", "--only", "--short", "--upgrade"),
+    *(
+        "--allowed-hosts",
+        "--app-name",
+        "--best",
+        "--env-manager",
+        "--input",
+        "--kills",
+        "--only",
+        "--short",
+        "--upgrade",
+    ),
 }
 
 

@@ -106,7 +106,7 @@ def test_whenever_it_is_killed_all_that_is_left_can_be_told_and_put_away(target:
         if os.fork() == 0:
             seen = 0
 
-            def kill(event: str, arguments: tuple[object, ...]) -> None:
+            def kill(event: str, arguments: tuple[object, ...], number: int = number) -> None:
                 nonlocal seen
                 if event in events:
                     seen += 1

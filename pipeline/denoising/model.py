@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
@@ -24,8 +25,12 @@ from pipeline.denoising.turns import in_all_turns
 from pipeline.errors import ArgumentError, ParityError, PipelineError, counted
 from pipeline.files import sha256_file
 
+if TYPE_CHECKING:
+    import onnxruntime
+
 _BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
 _TINY, _MARGIN = 16, 8  # pixels: a side of a tiny image at most, and what is added to both of its ends
+_SECONDS = 600.0  # for a tile or a batch, which takes about one
 _MAX_HALO = 1024  # pixels: with more, a tile would not be smaller than most images, nor fit into memory
 _MODEL, _SUMS = "model.onnx", "SHA256SUMS"
 _Key = TypeVar("_Key")  # whatever the caller knows a picture by
@@ -228,10 +233,31 @@ def open_model(
         raise ArgumentError(f"--model: {path} takes {noisy.type}; use the float model, {_MODEL}")
     levels = ChosenLevels(white, black, trained, facts.get("pixel_type", ""))
 
-    def run(images: np.ndarray) -> np.ndarray:
-        return session.run(None, {noisy.name: images})[0]
-
+    run = partial(_answer, path, session, noisy.name)
     return Model(run, noisy.shape[1], halo, (low, high), clip, levels, familiar, strength, best)
+
+
+def _answer(path: Path, session: onnxruntime.InferenceSession, name: str, images: np.ndarray) -> np.ndarray:
+    """What a model makes of a batch or a tile; between two of its operators it is stopped if that takes too long.
+
+    Raises:
+        PipelineError: it took too long.
+    """
+    import onnxruntime
+
+    options = onnxruntime.RunOptions()
+    limit = threading.Timer(_SECONDS, setattr, (options, "terminate", True))
+    limit.daemon = True
+    limit.start()
+    try:
+        return session.run(None, {name: images}, options)[0]
+    except Exception as error:
+        if not options.terminate:
+            raise
+        shape = "x".join(map(str, images.shape))
+        raise PipelineError(f"--model: {path} gave no answer for {shape} values in {_SECONDS:g} s") from error
+    finally:
+        limit.cancel()
 
 
 def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:

@@ -35,5 +35,5 @@ class Results:
         if digest not in self._written:  # the list first: a file that is not in it would never be replaced
             self._written.add(digest)
             with self._list.open("a") as file:
-                file.write(f"{digest}\n")
+                file.write(f"\n{digest}\n")  # the last line may be half of one, from a full disk
         write_file(path, data)

@@ -1,13 +1,16 @@
-"""How MLflow serves the ONNX file: as its ONNX flavor does, except that input that is not a noisy image is an error.
+"""How MLflow serves the ONNX file: as its ONNX flavor does, except that a file that holds what models must not is not
+opened, and input that is not a noisy image is an error.
 
 The server's log warns of images that do not look like what the model was trained on.
 
-MLflow keeps a copy of this module with every model, so it imports nothing from the pipeline.
+MLflow keeps a copy of this module with every model, and one of the package `verification` beside it, so it imports
+nothing from the pipeline.
 """
 
 from __future__ import annotations
 
 import logging
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -23,8 +26,18 @@ class GuardedModel:
     """The ONNX model at `path`, a file or a folder with `model.onnx`."""
 
     def __init__(self, path: str) -> None:
-        self._model = mlflow.onnx._load_pyfunc(path)
+        """Open it.
+
+        Raises:
+            MlflowException: it holds what models must not.
+        """
         file = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
+        for gate in import_module("verification.graph").check_safe(file):
+            if not gate.passed:
+                raise MlflowException.invalid_parameter_value(
+                    f"{file} cannot be opened: {gate.gate}: {gate.value}; allowed: {gate.limit}"
+                )
+        self._model = mlflow.onnx._load_pyfunc(path)
         session = onnxruntime.InferenceSession(str(file), providers=["CPUExecutionProvider"])
         facts = session.get_modelmeta().custom_metadata_map
         self._low, self._high = (float(part) for part in facts["accepted_range"].split())

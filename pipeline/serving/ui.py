@@ -36,12 +36,16 @@ def serve(host: str, port: int) -> None:
         port: the port to listen on.
 
     Raises:
-        PipelineError: there is no store, or the UI cannot be served.
+        PipelineError: there is no store, MLflow cannot use it as it is, or the UI cannot be served.
     """
     uri = os.environ.get("MLFLOW_TRACKING_URI") or find_store(Path.cwd())
     if urlparse(uri).scheme in ("http", "https"):
         say(f"ui: the store is a server, with its UI at {uri}")
         return
+    os.environ["MLFLOW_TRACKING_URI"] = uri
+    from pipeline.tracking import store  # imports MLflow
+
+    store.connect()
     try:
         socket.create_server((host, port)).close()
     except (OSError, ValueError) as error:

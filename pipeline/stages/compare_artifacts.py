@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from pipeline.errors import PipelineError
-from pipeline.files import read_json
+from pipeline.stages import inputs
 from pipeline.text import say
 from pipeline.tracking import names, store
 
@@ -40,7 +40,7 @@ def read_evaluation(run_id: str) -> dict[str, Any] | None:
     """What `evaluate` found; None, after a line that says why not."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            return read_json(store.download(run_id, names.EVALUATION, folder))
+            return inputs.read_evaluation(store.download(run_id, names.EVALUATION, folder), run_id)
         except PipelineError as error:
             say(f"compare: no curve: {error}", err=True)
             return None

@@ -10,7 +10,7 @@ import numpy as np
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import counted
-from pipeline.files import read_json, sha256_file
+from pipeline.files import sha256_file
 from pipeline.models import added_modules, count_parameters, other_modules
 from pipeline.noise import Noise
 from pipeline.noise import added_modules as added_noises
@@ -21,7 +21,7 @@ from pipeline.scoring.metrics import METRICS
 from pipeline.scoring.progress import telling
 from pipeline.scoring.quality import ESTIMATED, LEVEL, PSNR, Quality
 from pipeline.scoring.score import model_denoiser
-from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.stages.inputs import load_checkpoint, load_training_data, read_evaluation
 from pipeline.text import say
 from pipeline.tracking import names, scores
 from pipeline.tracking.fingerprint import Fingerprint, fingerprint
@@ -197,4 +197,4 @@ def _earlier(run: OpenRun, parts: Fingerprint) -> dict[str, Any] | None:
         if sha256_file(path) != run.tag(names.EVALUATION_SHA256):
             say(f"evaluate: not reusing the results of run {run.id}: {names.EVALUATION} is damaged")
             return None
-        return read_json(path)
+        return read_evaluation(path, run.id)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import platform
+import shutil
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from pipeline import verification
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.denoising.familiarity import Limits
@@ -33,7 +35,7 @@ from pipeline.models.facts import halo
 from pipeline.noise import added_modules as added_noises
 from pipeline.reports import rendering
 from pipeline.scoring.quality import Quality, Wanted
-from pipeline.stages.inputs import load_checkpoint, load_training_data
+from pipeline.stages.inputs import load_checkpoint, load_training_data, read_evaluation
 from pipeline.text import say
 from pipeline.tracking import endings, names, queries, registry, scores
 from pipeline.tracking.fingerprint import Fingerprint, digest, fingerprint
@@ -94,8 +96,12 @@ def export(
     _check_quality(inputs, wanted)
     parts = _fingerprint(inputs, variants)
     model_id = run.tag(names.MODEL_ID)
-    if not force and run.is_done("export", parts) and _is_whole(folder, digest(parts)) and (model_id or not register):
+    is_done = not force and run.is_done("export", parts)
+    if is_done and _is_whole(folder, digest(parts)) and (model_id or not register):
         say(f"export: reusing {folder}, verified")
+    elif is_done and _take_logged(run, folder, digest(parts)):
+        model_id = run.model_id()
+        say(f"export: {folder}: what run {run.id} has logged, verified")
     else:
         model = inputs.checkpoint.load_model(torch.device("cpu"))
         description = _describe(inputs, model, digest(parts), folder.name)
@@ -146,7 +152,7 @@ def _read(config: Config, run: OpenRun) -> _Inputs:
     if not logged:
         raise PipelineError(f"run {run.id} was not evaluated; run: python -m pipeline evaluate --run-id {run.id}")
     with run.artifact(names.EVALUATION) as path:
-        results = dict(sorted(read_json(path)["results"].items()))
+        results = dict(sorted(read_evaluation(path, run.id, label)["results"].items()))
     return _Inputs(config, run.id, run.tag(names.GIT_COMMIT), data, checkpoint, results, logged)
 
 
@@ -174,6 +180,24 @@ def _is_whole(folder: Path, fingerprint_digest: str) -> bool:
     except PipelineError:
         return False
     return made_from == fingerprint_digest and all(gate.passed for gate in verify(folder, []))
+
+
+def _take_logged(run: OpenRun, folder: Path, fingerprint_digest: str) -> bool:
+    """Put the hand-off that the run has in place, as it was not yet when a process was killed; False if it is another.
+
+    Made again, it would be logged twice.
+    """
+    try:
+        if run.model_id() is None:
+            return False
+        with run.artifact(names.HANDOFF) as logged:
+            is_same = _is_whole(logged, fingerprint_digest) and read_json(logged / MANIFEST).get("name") == folder.name
+            if is_same:
+                with new_folder(folder) as new:
+                    shutil.copytree(logged, new, dirs_exist_ok=True)
+            return is_same
+    except PipelineError:  # it is lost
+        return False
 
 
 def _describe(inputs: _Inputs, model: nn.Module, fingerprint_digest: str, name: str) -> Description:
@@ -240,6 +264,7 @@ def _log(
             folder / MODEL,
             examples.golden_input[:1],
             loader=Path(mlflow_loader.__file__),
+            package=Path(verification.__file__).parent,
             step=step,
             requirements=[f"{name}=={version(name)}" for name in _SERVING],
             metadata={"sha256": onnx_digest, "weights_sha256": description.checkpoint.digest},

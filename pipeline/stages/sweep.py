@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.errors import counted
-from pipeline.files import read_json
 from pipeline.reports.comparison_figures import INPUT, quality_by_noise
 from pipeline.reports.tables import markdown_table
 from pipeline.scoring.quality import LEVEL, NAMES, Quality
+from pipeline.stages.inputs import read_evaluation
 from pipeline.text import say
 from pipeline.tracking import names, store
 from pipeline.tracking.run import OpenRun
@@ -69,7 +69,7 @@ def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
     client = store.connect()
     with tempfile.TemporaryDirectory() as folder:
         for trial, run_id in finished.items():
-            report = read_json(store.download(run_id, names.EVALUATION, folder))
+            report = read_evaluation(store.download(run_id, names.EVALUATION, folder), run_id)
             data = client.get_run(run_id).data
             is_worse = data.tags.get(names.QUALITY) == "worse"  # runs of early versions do not say
             result = _Result(report, int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS], is_worse)

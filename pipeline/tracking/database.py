@@ -113,7 +113,8 @@ def _former_places(connection: sqlite3.Connection, database: Path) -> list[str]:
     """The folders of artifacts that a database still leads to, though it was moved or copied from there.
 
     That is so if artifacts of its runs are beside it, and not only where it says that they are. One of the current
-    folder, where MLflow keeps artifacts by default, that has none at all is to keep them here, too.
+    folder, where MLflow keeps artifacts by default, that has none at all is to keep them here, too, unless it was made
+    by a process in the other folder: then that is there, and without this database.
     """
     here, places = _artifacts(database), set()
     for experiment, location in connection.execute("SELECT experiment_id, artifact_location FROM experiments"):
@@ -128,9 +129,22 @@ def _former_places(connection: sqlite3.Connection, database: Path) -> list[str]:
         query = "SELECT experiment_id, run_uuid FROM runs WHERE substr(artifact_uri, 1, ?) = ?"
         runs = [Path(str(one), run) for one, run in connection.execute(query, (len(place) + 1, f"{place}/"))]
         is_default = here.parent == Path.cwd()
-        if _has_any(here, runs) or (is_default and not _has_any(there, runs)):
+        is_new = is_default and not _has_any(there, runs)
+        if _has_any(here, runs) or (is_new and _was_in(there.parent, database.name, connection)):
             found.append(place)
     return found
+
+
+def _was_in(folder: Path, name: str, connection: sqlite3.Connection) -> bool:
+    """Whether a database may have been moved or copied from `folder`."""
+    if not folder.is_dir():
+        return True
+    made = "SELECT experiment_id, creation_time FROM experiments ORDER BY creation_time LIMIT 1"
+    try:
+        with open_database(folder / name) as other:
+            return other.execute(made).fetchone() == connection.execute(made).fetchone()
+    except sqlite3.Error:  # there is none
+        return False
 
 
 def _has_any(folder: Path, runs: Iterable[Path]) -> bool:

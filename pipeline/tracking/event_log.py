@@ -66,6 +66,19 @@ class EventLog:
         """Bytes of the file that count; there may be more, half-written."""
         return self._ends[-1] if self._ends else 0
 
+    def current(self, number: int) -> list[Event]:
+        """The events of a group, less what a later group, which the store has already, says anew."""
+        sent = [event for other in self.sent if other > number for event in self.groups[other]]
+        later = {place for event in sent for place in _sets(event)}
+        events = []
+        for event in self.groups[number]:
+            if "tags" in event:
+                tags = {key: text for key, text in event["tags"].items() if ("tag", key) not in later}
+                events.append({**event, "tags": tags})
+            elif not (places := _sets(event)) or not places <= later:
+                events.append(event)
+        return events
+
     def append(self, events: Sequence[Event]) -> None:
         """Add a group: when this returns it is on disk; if it fails, nothing of it counts.
 
@@ -109,6 +122,17 @@ class EventLog:
         if first > self._size:
             return set()
         return {number for number, end in enumerate(self._ends) if end <= first or end in others}
+
+
+def _sets(event: Event) -> set[tuple[str, ...]]:
+    """What of a run an event sets, and another one may set to something else. (A metric keeps all of its points.)"""
+    match event["kind"]:
+        case "artifact":
+            return {("artifact", event["path"], Path(event["file"]).name)}
+        case "model" | "end":
+            return {(event["kind"],)}
+        case _:
+            return {("tag", key) for key in event.get("tags", {})}
 
 
 def _parsed(text: str) -> Iterator[tuple[list[Event] | None, int]]:

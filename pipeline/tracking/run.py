@@ -272,6 +272,7 @@ class OpenRun:
         example: np.ndarray,
         *,
         loader: Path,
+        package: Path,
         step: int,
         requirements: list[str],
         metadata: dict[str, Any],
@@ -284,6 +285,7 @@ class OpenRun:
             file: an ONNX file.
             example: noisy images, float32 [N, C, H, W].
             loader: a module that MLflow loads the model with when it serves it, or as a pyfunc.
+            package: a folder that the module imports.
             step: how many images the weights have seen; metrics logged at this step are linked to the model.
             requirements: what a consumer installs, pinned.
             metadata: stored with the model: `sha256` is that of the file.
@@ -295,6 +297,7 @@ class OpenRun:
             folder.mkdir()
             for path in (file, loader, *extra_files):
                 shutil.copyfile(path, folder / path.name)
+            shutil.copytree(package, folder / package.name, ignore=shutil.ignore_patterns("__pycache__"))
             np.save(folder / "example.npy", example)
         self._append(
             {
@@ -302,6 +305,7 @@ class OpenRun:
                 "id": uuid.uuid4().hex,
                 "folder": self._relative(folder),
                 "loader": loader.name,
+                "package": package.name,
                 "step": step,
                 "requirements": requirements,
                 "metadata": metadata,

@@ -169,7 +169,7 @@ class Spool:
         """Send the groups with these numbers; why that failed, if it did."""
         error: Exception | None = None
         try:
-            self._send(self.folder, [event for number in numbers for event in self._log.groups[number]])
+            self._send(self.folder, [event for number in sorted(numbers) for event in self._log.current(number)])
         except ParityError as mismatch:
             self._mismatch = mismatch  # the store has it, so there is no more of it to send
         except Exception as failure:

@@ -124,6 +124,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
             client.set_tag(run_id, names.MODEL_ID, model.model_id)
             return
     example = np.load(inside(folder, f"{event['folder']}/example.npy"), allow_pickle=False)
+    code = [event["loader"], *([event["package"]] if "package" in event else [])]  # records of former versions lack it
     # Made here, because `Model.log` would make it in the experiment of this process.
     entry = client.create_logged_model(
         experiment,
@@ -139,7 +140,7 @@ def _send_model(run_id: str, folder: Path, event: Event) -> None:
         flavor_name="mlflow.onnx",
         run_id=run_id,
         onnx_model=onnx.load(file),  # MLflow may change it in place
-        code_paths=[str(inside(folder, f"{event['folder']}/{event['loader']}"))],
+        code_paths=[str(inside(folder, f"{event['folder']}/{name}")) for name in code],
         signature=ModelSignature(
             *(
                 Schema([TensorSpec(np.dtype("float32"), (-1, example.shape[1], -1, -1), name)])
@@ -170,10 +171,14 @@ def _send_results(run_id: str, folder: Path, events: list[Event]) -> None:
     """Log metrics that the run has, with their time, once more as those of its model on a dataset."""
     client = connect()
     data = client.get_run(run_id).data
+    # To a second point of the same time and step, a database says no.
+    model = client.get_logged_model(data.tags[names.MODEL_ID])
+    known = {(one.key, one.timestamp, one.step) for one in model.metrics or []}
     latest = {metric.key: metric for metric in data.to_proto().metrics}
     for event in events:
         of = {"dataset_name": event["dataset"]["name"], "dataset_digest": event["dataset"]["digest"]}
         found = [latest[name] for name in event["metrics"] if name in latest]
+        found = [one for one in found if (one.key, one.timestamp, one.step) not in known]
         metrics = [
             Metric(one.key, one.value, one.timestamp, one.step, model_id=data.tags[names.MODEL_ID], run_id=run_id, **of)
             for one in found
@@ -182,7 +187,7 @@ def _send_results(run_id: str, folder: Path, events: list[Event]) -> None:
 
 
 class _OnnxWithLoader:
-    """MLflow's ONNX flavor, but as a pyfunc the model is loaded by the one module in its `code` folder."""
+    """MLflow's ONNX flavor, but as a pyfunc the model is loaded by the first module in its `code` folder."""
 
     @staticmethod
     def save_model(path: str, mlflow_model: Model, code_paths: list[str], **options: Any) -> None:

@@ -20,6 +20,7 @@ import pytest
 from calls import run_all
 from conftest import HANG, Cli, Result, Trained, environment, write_digits
 from PIL import Image
+from small_models import write_identity
 
 from pipeline.cli.commands import cli as commands
 from pipeline.tracking import names
@@ -266,6 +267,30 @@ def test_a_full_disk_and_a_read_only_one(small_disk: Path, tmp_path: Path, cli: 
     assert all("Read-only file system" in result.err for result in results), results
     runs = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
     assert {run.info.status for run in runs} == {"FAILED"}
+
+
+def test_a_full_disk_stops_denoise_and_what_was_done_stays(small_disk: Path, tmp_path: Path, cli: Cli) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (6, 300, 300), np.uint8)  # 90 kB each, as noise
+    (tmp_path / "images").mkdir()
+    for number, image in enumerate(images):
+        Image.fromarray(image).save(tmp_path / "images" / f"{number}.png")
+    call = ("denoise", "images", "--model", write_identity(tmp_path / "handoff"), "--output", "disk")
+    done = cli(*call)
+    check([["denoise"]], [done], codes=[1])
+    assert [path.name for path in sorted(small_disk.iterdir())] == [".denoised", "0.png", "1.png", "2.png", "3.png"]
+    assert "Error: cannot write disk/4.png: No space left on device" in done.err
+
+    # When there is room again, the same command does the rest.
+    subprocess.run(["mount", "-o", "remount,size=2m", small_disk], check=True)
+    with (small_disk / ".denoised").open("a") as file:
+        file.write("half of a digest")
+    done = cli(*call)
+    assert (done.code, done.err) == (0, ""), done
+    done = cli(*call)
+    assert (done.code, done.err) == (0, ""), done
+    for number, image in enumerate(images):
+        with Image.open(small_disk / f"{number}.png") as result:
+            assert (np.asarray(result) == image).all()
 
 
 def test_nobody_else_may_write_and_nothing_outside_is_read(tmp_path: Path, cli: Cli, digits: np.ndarray) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 import onnx
 import pytest
 from conftest import PROJECT, Cli
+from mlflow.exceptions import MlflowException
 from onnx import TensorProto, helper, numpy_helper
 from PIL import Image
 from small_models import METADATA, write_mean
@@ -19,6 +20,7 @@ from pipeline.denoising import trial
 from pipeline.denoising.model import open_model
 from pipeline.denoising.trial import check_model
 from pipeline.errors import ArgumentError, PipelineError
+from pipeline.handoff.mlflow_loader import _load_pyfunc
 from pipeline.handoff.onnx_weights import read_onnx
 
 Nodes = list[onnx.NodeProto]
@@ -70,6 +72,12 @@ def slow() -> Nodes:
     return [*nodes, helper.make_node("Add", ["noisy", "most"], ["denoised"])]
 
 
+def slow_on_large() -> Nodes:
+    """That answers at once on a tiny image."""
+    names = ["noisy", *map(str, range(2000)), "denoised"]
+    return [helper.make_node("Erf", [name], [after]) for name, after in pairwise(names)]
+
+
 def write(path: Path, nodes: Nodes) -> Path:
     tensors = {
         "many": np.array(2**62),
@@ -113,6 +121,24 @@ def test_what_would_never_answer(
     if nodes is not slow:
         with pytest.raises(PipelineError, match="cannot be opened"):
             read_onnx(path, "unet", "")
+
+
+def test_what_answers_on_a_tiny_image_only_is_stopped_on_a_large_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write(tmp_path / "model.onnx", slow_on_large())
+    model = open_model(path)
+    monkeypatch.setattr("pipeline.denoising.model._SECONDS", 0.1)
+    pixels = np.zeros((1, 1, 300, 300), np.uint8)
+    with pytest.raises(PipelineError, match=r"model\.onnx gave no answer for 1x1x300x300 values in 0\.1 s"):
+        model.denoise([pixels], pixels.dtype)
+
+
+def test_mlflow_does_not_serve_what_may_never_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(PROJECT / "pipeline")  # MLflow has a copy of `verification` beside that of the loader
+    path = write(tmp_path / "model.onnx", loop())
+    with pytest.raises(MlflowException, match="operators that are not on the list of those allowed: Loop"):
+        _load_pyfunc(str(path))
 
 
 def test_a_file_that_was_opened_is_not_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -390,3 +390,17 @@ def client_artifact(client: mlflow.MlflowClient, run_id: str, path: str) -> Path
 
 def _golden(trained: Trained, name: str) -> np.ndarray:
     return onnx.numpy_helper.to_array(onnx.load_tensor(str(trained.handoff / "test_data_set_0" / f"{name}.pb")))
+
+
+def test_a_handoff_that_was_logged_before_a_kill_but_not_yet_in_place_is_not_logged_again(
+    trained: Trained, tmp_path: Path, cli: Cli
+) -> None:
+    export = ("export", "--run-id", trained.run_id, "--variant", "uint8,int8,fp16", "--name", "small")
+    done = cli(*export, "--artifacts-dir", tmp_path, cwd=trained.cwd)
+    assert (done.code, done.err) == (0, ""), done
+    assert f"export: {tmp_path / 'small'}: what run {trained.run_id} has logged, verified" in done.out
+    sums = "SHA256SUMS"
+    assert (tmp_path / "small" / sums).read_bytes() == (trained.handoff / sums).read_bytes()
+    client = mlflow.MlflowClient(trained.store)
+    assert len(client.search_logged_models(["0"])) == 1
+    assert len(client.get_metric_history(trained.run_id, names.MILLISECONDS)) == 1

@@ -70,3 +70,24 @@ def test_a_store_whose_artifacts_are_elsewhere_on_purpose_is_left_alone(
     shutil.copy(trained.cwd / "mlflow.db", tmp_path)
     done = cli("doctor")
     assert (done.code, done.err) == (0, ""), done
+
+
+def test_a_store_that_was_made_from_another_folder_was_not_moved(tmp_path: Path, cli: Cli) -> None:
+    project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
+    project.mkdir()
+    elsewhere.mkdir()
+    said = "no finished and evaluated runs"
+    assert said in cli("compare", cwd=elsewhere, MLFLOW_TRACKING_URI=f"sqlite:///{project / 'mlflow.db'}").err
+    assert said in cli("compare", cwd=project).err
+    shutil.copy(project / "mlflow.db", elsewhere)  # but then it may have been copied from there
+    assert "was moved or copied" in cli("compare", cwd=project).err
+
+
+def test_the_ui_notices_a_moved_store_as_the_other_commands_do(tmp_path: Path, cli: Cli) -> None:
+    first, second = tmp_path / "first", tmp_path / "second"
+    first.mkdir()
+    cli("compare", cwd=first)
+    first.rename(second)
+    done = cli("ui", "--port", "0", cwd=second)
+    assert (done.code, len(done.err.splitlines())) == (1, 1), done
+    assert "was moved or copied" in done.err

@@ -38,7 +38,7 @@ class Store:
 
 
 def group(*numbers: int, kind: str = "values") -> list[Event]:
-    return [{"kind": kind, "number": number} for number in numbers]
+    return [{"kind": kind, "number": number, "path": "", "file": f"files/{number}.png"} for number in numbers]
 
 
 @pytest.fixture
@@ -171,3 +171,30 @@ def test_a_damaged_record_is_reported_and_the_rest_is_sent(
     Spool(tmp_path, store.send).close()
     assert capsys.readouterr().err == f"tracking: {path} is damaged: record 2 is lost\n"
     assert store.numbers == [0, 2]
+
+
+def test_what_was_refused_does_not_undo_later_what_came_after_it(store: Store, tmp_path: Path) -> None:
+    def values(number: int, **tags: str) -> Event:
+        return {"kind": "values", "number": number, "tags": tags}
+
+    def artifact(number: int, name: str) -> Event:
+        return {"kind": "artifact", "number": number, "path": "figures", "file": f"files/{number}/{name}"}
+
+    store.errors = {number: RefusedError("413") for number in range(4)}
+    spool = Spool(tmp_path, store.send)
+    spool.append([values(0, quality="worse", note="first"), artifact(1, "a.png"), artifact(2, "b.png")])
+    spool.append([{"kind": "end", "number": 3, "status": "KILLED"}])
+    spool.append([values(4, quality="better"), artifact(5, "a.png")])
+    spool.append([{"kind": "end", "number": 6, "status": "FINISHED"}])
+    assert not spool.flush()
+    spool.close()
+    assert sorted(store.numbers) == [4, 5, 6]
+
+    store.errors = {}
+    sent: list[Event] = []
+
+    def send(folder: Path, events: list[Event]) -> None:
+        sent.extend(events)
+
+    Spool(tmp_path, send).close()
+    assert sent == [values(0, note="first"), artifact(2, "b.png")]
