@@ -21,11 +21,11 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[MlflowCl
     store.connect.cache_clear()
 
 
-def test_the_results_of_a_model_can_be_sent_twice(client: MlflowClient, tmp_path: Path) -> None:
+def test_results_that_a_model_has_already_can_be_sent(client: MlflowClient, tmp_path: Path) -> None:
     run_id = client.create_run("0").info.run_id
     model = client.create_logged_model("0", names.DENOISER, run_id)
     client.set_tag(run_id, names.MODEL_ID, model.model_id)
-    client.log_metric(run_id, "test/psnr", 30.0)
+    client.log_metric(run_id, "test/psnr", 30.0, model_id=model.model_id)  # as MLflow links what is logged later
     event = {"kind": "results", "dataset": {"name": "digits-test", "digest": "0"}, "metrics": ["test/psnr"]}
     for _ in range(2):
         send(run_id, tmp_path, [event])
