@@ -11,7 +11,6 @@ TAG = f"mlflow.sharedViewState.{names.TRAININGS_VIEW}"
 
 _COLUMNS = {
     "attributes": ("Created",),
-    # Four of these are in sight at a width of 1,400 pixels.
     "metrics": (names.test_metric("psnr"), names.test_metric("psnr_gain")),
     "tags": (names.MODEL, names.VARIANCE, names.NOISE, names.DATASET, names.QUALITY),
 }

@@ -122,7 +122,7 @@ def test_runs_are_ticked_and_compared(address: str, browser: Any, folder: Path) 
     text = "document.body.innerText"
     wait_for(browser, f"{titles!r}.every((name) => {text}.includes(name))")
     assert "viewStateShareKey" in address
-    for column in ("test/psnr", "test/psnr_gain", names.MODEL, names.VARIANCE):
+    for column in ("test/psnr", "test/psnr_gain", names.MODEL):
         wait_for(
             browser, f"[...document.querySelectorAll('[role=columnheader]')].some((e) => e.innerText === '{column}')"
         )
