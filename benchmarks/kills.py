@@ -104,7 +104,9 @@ class Course:
         between two changes. Both are spread evenly, however many they are so far.
         """
         self._restore(victim.after)
-        seconds, changes = self._start(victim)
+        undisturbed = self._start(victim)
+        assert undisturbed
+        seconds, changes = undisturbed
         wanted = self._check([], victim.checks)
         survived = number = 0
         first = moments.random()

@@ -117,7 +117,7 @@ def test_the_run_holds_figures_and_a_step_slider(trained: Trained) -> None:
 def test_the_slider_shows_the_first_test_images_whatever_the_seed(trained: Trained, digits: np.ndarray) -> None:
     strips = sorted((artifacts(trained) / names.IMAGES).glob("*.png"))
     data = load_prepared(Config(dataset=str(trained.cwd / "digits"), data_dir=str(trained.cwd / "data")))
-    first = figures.image_strip([torch.from_numpy(np.stack(data.test.images[:8])).float() / 255])
+    first = figures.image_strip([torch.from_numpy(np.stack(list(data.test.images[:8]))).float() / 255])
     for path in strips:
         with Image.open(path) as image:
             assert (np.asarray(image)[-len(first) :] == first).all()
