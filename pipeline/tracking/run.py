@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from copy import deepcopy
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,12 +20,13 @@ from PIL import Image, ImageOps
 from pipeline.config import Config
 from pipeline.data.prepared import PreparedData
 from pipeline.errors import PipelineError
-from pipeline.files import inside, read_json, writing
+from pipeline.files import read_json, writing
 from pipeline.text import say
 from pipeline.tracking import endings, names, store
 from pipeline.tracking.event_log import Event
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest
 from pipeline.tracking.git import git_tags
+from pipeline.tracking.known import Known
 from pipeline.tracking.spool import Spool
 
 if TYPE_CHECKING:
@@ -33,21 +34,6 @@ if TYPE_CHECKING:
     from mlflow.entities import RunData
 
 _THUMBNAIL = (256, 256)  # pixels, of an image in the step slider
-
-
-@dataclass
-class Known:
-    """What the store has of a run, or will have."""
-
-    params: dict[str, str]
-    tags: dict[str, str]
-    metrics: dict[str, float]
-    steps: set[tuple[str, int]] = field(default_factory=set)  # at which a metric was logged by this machine
-    files: dict[str, Path] = field(default_factory=dict)  # artifacts that are on this machine
-
-    @classmethod
-    def of(cls, data: RunData) -> Known:
-        return cls(dict(data.params), dict(data.tags), dict(data.metrics))
 
 
 class OpenRun:
@@ -71,7 +57,7 @@ class OpenRun:
         self._group: list[Event] | None = None
         self._known = Known.of(data)
         for event in spool.events:
-            self._note(event)
+            self._known.add(event, self._spool.folder)
 
     @contextmanager
     def together(self) -> Iterator[None]:
@@ -377,19 +363,7 @@ class OpenRun:
         else:
             self._group.extend(events)
         for event in events:
-            self._note(event)
-
-    def _note(self, event: Event) -> None:
-        """Know what the store will have."""
-        if event["kind"] == "values":
-            self._known.params.update(event["params"])
-            self._known.tags.update(event["tags"])
-            self._known.metrics.update(event["metrics"])
-            self._known.steps.update((name, event["step"]) for name in event["metrics"])
-        elif event["kind"] == "artifact":
-            with suppress(PipelineError):  # it names another place, and will not be sent either
-                file = inside(self._spool.folder, event["file"])
-                self._known.files["/".join(filter(None, (event["path"], file.name)))] = file
+            self._known.add(event, self._spool.folder)
 
     def _relative(self, path: Path) -> str:
         return path.relative_to(self._spool.folder).as_posix()

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from pipeline.tracking.run import Known, OpenRun
+from pipeline.tracking.known import Known
+from pipeline.tracking.run import OpenRun
 
 if TYPE_CHECKING:
     from mlflow.entities import RunData
