@@ -120,8 +120,9 @@ def run_command(
             export(config, run, folder, variants, asked["register"], wanted, force)
         except QualityError as error:  # the run is finished all the same: its model is trained and scored
             refused = error
-            tell(run, error)
         say_end(run.id, facts_of(run, config, None if refused else folder))
+        if refused:
+            tell(run, refused)
     if refused:
         raise refused
 

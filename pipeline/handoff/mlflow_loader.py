@@ -10,7 +10,9 @@ nothing from the pipeline.
 from __future__ import annotations
 
 import logging
+import sys
 from importlib import import_module
+from importlib.util import module_from_spec, spec_from_file_location
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,21 @@ import numpy as np
 import onnxruntime
 from mlflow.exceptions import MlflowException
 
+_VERIFICATION = "denoiser_verification"  # what the package is called here: others may have one of its name
 _LOGGER = logging.getLogger("mlflow.denoiser")  # below MLflow's own, which `mlflow models serve` shows
+
+
+def _verification() -> Any:
+    """The module `graph` of the package `verification`, which lies beside this one, or a folder above it."""
+    if _VERIFICATION not in sys.modules:
+        here = Path(__file__).parent
+        folder = next(place / "verification" for place in (here, here.parent) if (place / "verification").is_dir())
+        spec = spec_from_file_location(_VERIFICATION, folder / "__init__.py", submodule_search_locations=[str(folder)])
+        assert spec is not None
+        assert spec.loader is not None
+        sys.modules[_VERIFICATION] = package = module_from_spec(spec)
+        spec.loader.exec_module(package)
+    return import_module(f"{_VERIFICATION}.graph")
 
 
 class GuardedModel:
@@ -32,7 +48,7 @@ class GuardedModel:
             MlflowException: it holds what models must not.
         """
         file = Path(path) / "model.onnx" if Path(path).is_dir() else Path(path)
-        for gate in import_module("verification.graph").check_safe(file):
+        for gate in _verification().check_safe(file):
             if not gate.passed:
                 raise MlflowException.invalid_parameter_value(
                     f"{file} cannot be opened: {gate.gate}: {gate.value}; allowed: {gate.limit}"

@@ -51,7 +51,8 @@ def is_quiet() -> bool:
 def say_result(line: str, result: str) -> None:
     """Print a line; if it is to be quiet, only the result that it tells of, for a script."""
     if is_quiet():
-        print(result, file=sys.stdout._stream if isinstance(sys.stdout, _Kept) else sys.stdout)
+        stream = sys.stdout._stream if isinstance(sys.stdout, _Kept) else sys.stdout
+        stream.write(f"{shown(result)}\n")
     elif line:
         say(line)
 

@@ -66,7 +66,7 @@ def test_a_failure_is_one_line(
     def fail() -> None:
         raise error
 
-    monkeypatch.setattr("pipeline.cli.commands.describe_noises", fail)
+    monkeypatch.setattr("pipeline.cli.look_commands.describe_noises", fail)
     assert end("noises") == code_of(error)
     assert capsys.readouterr() == ("", f"{line}\n")
     end("noises", "--debug")

@@ -134,8 +134,7 @@ def test_what_answers_on_a_tiny_image_only_is_stopped_on_a_large_one(
         model.denoise([pixels], pixels.dtype)
 
 
-def test_mlflow_does_not_serve_what_may_never_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.syspath_prepend(PROJECT / "pipeline")  # MLflow has a copy of `verification` beside that of the loader
+def test_mlflow_does_not_serve_what_may_never_answer(tmp_path: Path) -> None:
     path = write(tmp_path / "model.onnx", loop())
     with pytest.raises(MlflowException, match="operators that are not on the list of those allowed: Loop"):
         _load_pyfunc(str(path))

@@ -36,7 +36,7 @@ def save(path: Path, image: np.ndarray, white: int = 255) -> None:
     Image.fromarray(pixels.astype(np.uint8 if white == 255 else np.uint16)).save(path)
 
 
-def said(folder: Path, capsys: pytest.CaptureFixture[str], **options: str) -> dict[str, str]:
+def said(folder: Path, capsys: pytest.CaptureFixture[str], **options: str | float) -> dict[str, str]:
     """The lines of `inspect` by what they are about."""
     assert inspect(Config(dataset=str(folder), **options), folder.parent / "page")  # type: ignore[arg-type]
     return dict(line.split(": ", 1) for line in capsys.readouterr().out.splitlines())
@@ -82,7 +82,7 @@ def test_noisy_images_alone_of_12_bits(tmp_path: Path, capsys: pytest.CaptureFix
 def test_dark_images_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for number, clean in enumerate(crops(10)):
         save(tmp_path / "set" / f"{number}.png", clean / 20, white=4095)
-    assert found_dark(said(tmp_path / "set", capsys, white="4095"), "5%")
+    assert found_dark(said(tmp_path / "set", capsys, white=4095.0), "5%")
     assert found_dark(said(tmp_path / "set", capsys), "80%") is False  # 8 bits in 16
     for number, clean in enumerate(crops(10)):  # counts, in 8 and in 16 bits
         save(tmp_path / "8" / f"{number}.png", clean / 4)

@@ -55,8 +55,11 @@ def newest(folder: Path) -> Run:
 
 def losses(folder: Path, run: Run) -> list[float]:
     client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
-    losses = (TRAIN_LOSS, VALIDATION_LOSS, names.VALIDATION_PSNR)
-    return [point.value for loss in losses for point in client.get_metric_history(run.info.run_id, loss)]
+    return [
+        point.value
+        for loss in (TRAIN_LOSS, VALIDATION_LOSS)
+        for point in client.get_metric_history(run.info.run_id, loss)
+    ]
 
 
 def of_rank(launcher: int, rank: int) -> int:
