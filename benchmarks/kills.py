@@ -268,7 +268,8 @@ def _outcome(project: Path) -> dict[str, Any]:
             {
                 **{name: points(run_id, name) for name in sorted(run.data.metrics)},
                 "weights": run.data.tags.get(names.WEIGHTS),
-                "tags": sorted(run.data.tags.keys() - {names.INTERRUPTED, names.RESUMABLE}),
+                # A tag that was taken back is empty.
+                "tags": sorted({key for key, value in run.data.tags.items() if value} - {names.RESUMABLE}),
                 "params": sorted(run.data.params),
                 "inputs": len(run.inputs.dataset_inputs),
                 "artifacts": _shown(Path(run.info.artifact_uri).rglob("*"), Path(run.info.artifact_uri), run_id),

@@ -18,13 +18,15 @@ from mlflow.entities import Dataset, DatasetInput, InputTag, LoggedModelStatus, 
 from mlflow.exceptions import MlflowException
 from mlflow.models import Model, ModelSignature
 from mlflow.types import Schema, TensorSpec
+from mlflow.utils.file_utils import local_file_uri_to_path
+from mlflow.utils.uri import is_local_uri
 
 from pipeline.errors import ParityError, PipelineError
 from pipeline.files import inside, sha256_file
 from pipeline.tracking import names
 from pipeline.tracking.event_log import Event
 from pipeline.tracking.spool import RefusedError
-from pipeline.tracking.store import connect, first_line
+from pipeline.tracking.store import connect, first_line, uri
 
 _UPLOADS = 8  # at a time
 # Asked again, a store answers these again. (Not BAD_REQUEST: two writers of the same dataset at once get that, too.)
@@ -91,8 +93,18 @@ def _send_artifacts(run_id: str, folder: Path, events: list[Event]) -> None:
             place = "/".join(part for part in (event["path"], parent) if part not in ("", "."))
             if inside(folder, path.relative_to(folder).as_posix()).is_file():
                 files[f"{place}/{path.name}"] = (path, place)
+    _remove_halves(run_id, {place for _, place in files.values()})
     with ThreadPoolExecutor(_UPLOADS) as pool:
         list(pool.map(lambda file: connect().log_artifact(run_id, str(file[0]), file[1] or None), files.values()))
+
+
+def _remove_halves(run_id: str, places: set[str]) -> None:
+    """Remove what MLflow leaves of files whose copying to a folder was killed, under names that it reserves."""
+    if uri().startswith("http") or not is_local_uri(root := connect().get_run(run_id).info.artifact_uri):
+        return
+    for place in places:
+        for half in (Path(local_file_uri_to_path(root)) / place).glob(".artifact.uploading.*"):
+            half.unlink(missing_ok=True)
 
 
 def _send_datasets(run_id: str, folder: Path, events: list[Event]) -> None:

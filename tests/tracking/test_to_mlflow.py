@@ -30,3 +30,17 @@ def test_results_that_a_model_has_already_can_be_sent(client: MlflowClient, tmp_
     for _ in range(2):
         send(run_id, tmp_path, [event])
     assert [metric.value for metric in client.get_logged_model(model.model_id).metrics] == [30.0]
+
+
+def test_what_a_killed_copy_left_goes_when_it_is_sent_again(client: MlflowClient, tmp_path: Path) -> None:
+    run_id = client.create_run("0").info.run_id
+    (tmp_path / "handoff" / "samples").mkdir(parents=True)
+    for path in ("handoff/samples/0.png", "handoff/card.md"):
+        (tmp_path / path).write_bytes(b"content")
+    event = {"kind": "artifact", "file": "handoff", "path": "handoff"}
+    send(run_id, tmp_path, [event])
+    stored = Path(client.get_run(run_id).info.artifact_uri) / "handoff"
+    for folder in (stored, stored / "samples"):
+        (folder / ".artifact.uploading.a1b2c3d4").write_bytes(b"cont")  # as MLflow calls it
+    send(run_id, tmp_path, [event])
+    assert {path.name for path in stored.rglob("*")} == {"samples", "0.png", "card.md"}
