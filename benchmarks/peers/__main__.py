@@ -4,7 +4,7 @@
     python -m benchmarks.peers [--only training|inference] [--epochs N] [--rounds N] [--careamics PYTHON]
 
 Prints Markdown tables. Each side runs in a process of its own, one after the other. CAREamics asks for another
-torch than this project: make an environment with `pip install careamics click`, and pass its interpreter. Takes
+torch than this project: make an environment with `pip install careamics`, and pass its interpreter. Takes
 about 20 minutes a round on two idle cores.
 """
 

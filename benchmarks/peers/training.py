@@ -174,7 +174,7 @@ def careamics(model: nn.Module, images: np.ndarray, epochs: int, seed: int) -> N
 
 
 def ours(model: nn.Module, images: np.ndarray, epochs: int, seed: int) -> None:
-    """python -m pipeline train --recipe course-page"""
+    """python -m pipeline train --recipe page"""
     _ours(model, images, epochs, seed, COURSE_PAGE)
 
 

@@ -62,6 +62,11 @@ def losses(folder: Path, run: Run) -> list[float]:
     ]
 
 
+def psnrs(folder: Path, run: Run) -> list[float]:
+    client = mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}")
+    return [point.value for point in client.get_metric_history(run.info.run_id, names.VALIDATION_PSNR)]
+
+
 def of_rank(launcher: int, rank: int) -> int:
     """The process of this rank."""
     children = Path(f"/proc/{launcher}/task/{launcher}/children").read_text().split()
@@ -89,6 +94,8 @@ def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, c
     assert (whole.info.status, whole.data.tags[names.PROCESSES]) == ("FINISHED", "2")
     np.testing.assert_allclose(losses(folder, whole), losses(folder, alone), rtol=1e-5, atol=1e-5)
     assert len(losses(folder, whole)) == 2 * EPOCHS
+    np.testing.assert_allclose(psnrs(folder, whole), psnrs(folder, alone), rtol=0, atol=0.01)  # dB
+    assert len(psnrs(folder, whole)) == EPOCHS
 
     # A signal keeps the state, and what goes on ends with the same weights.
     process = start(folder, 2, "-m", "pipeline", *SAME, "--force")
@@ -100,6 +107,7 @@ def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, c
     assert done.code == 0, done
     assert newest(folder).data.tags[names.WEIGHTS] == whole.data.tags[names.WEIGHTS]
     assert losses(folder, newest(folder)) == losses(folder, whole)
+    assert psnrs(folder, newest(folder)) == psnrs(folder, whole)
     assert len(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}").search_runs(["0"])) == 3
 
 
