@@ -84,10 +84,12 @@ class Page:
         """The pixels [H, W, C] of what the button saves."""
         self.browser.find_element("id", "save").click()
         for _ in range(100):
-            if found := list(self.downloads.glob("*-denoised.png")):
-                (path,) = found
-                with Image.open(path) as image:
-                    pixels = np.asarray(image.convert("RGB"))
+            for path in self.downloads.glob("*-denoised.png"):
+                try:
+                    with Image.open(path) as image:
+                        pixels = np.asarray(image.convert("RGB"))
+                except OSError:  # it is there, but not yet written to its end
+                    continue
                 path.unlink()
                 return pixels
             time.sleep(0.1)
