@@ -121,6 +121,8 @@ class Course:
             command = self._resumed(victim) if moments.random() < 0.5 else victim.command
             try:
                 found = self._check([command], victim.checks, victim.code)
+                if command[0] == "train" and found["runs"] == wanted["runs"] * 2:
+                    del found["runs"][1:]  # the one that was killed had finished, and `train` always trains again
                 differences = [line for key in wanted for line in _differences(key, wanted[key], found[key])]
             except AssertionError as error:
                 differences = [str(error)]
@@ -167,9 +169,10 @@ class Course:
                 os.kill(process.pid, sent)
             process.join()
             took = time.monotonic() - began
-            if process.exitcode == victim.code and not (sent and "Stopped by" in (Path(said) / "err").read_text()):
+            err = Path(said) / "err"  # is not there if the signal came before the command began
+            if process.exitcode == victim.code and err.exists() and not (sent and "Stopped by" in err.read_text()):
                 return took, changes.value
-            assert sent, (Path(said) / "err").read_text()
+            assert sent, err.read_text()
             return None
 
     def _resumed(self, victim: Victim) -> tuple[str, ...]:

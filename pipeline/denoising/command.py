@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby
 from pathlib import Path
@@ -18,8 +18,9 @@ from pipeline.data.images import Levels, psnr_of_error
 from pipeline.data.transparency import filled
 from pipeline.denoising.familiarity import ADVICE
 from pipeline.denoising.levels import Dim
-from pipeline.denoising.model import batches, with_hidden
+from pipeline.denoising.model import BATCH_PIXELS, Model, batches, with_hidden
 from pipeline.denoising.networks import Network, Networks, open_networks
+from pipeline.denoising.overlap import overlapped
 from pipeline.denoising.progress import ProgressDisplay
 from pipeline.denoising.results import Results
 from pipeline.errors import ArgumentError, PipelineError, counted
@@ -34,6 +35,29 @@ class Job:
 
     path: Path
     target: Path
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures of one shape and type, on their way through a model."""
+
+    model: Model
+    found: Sequence[tuple[Job, Picture]]
+    clean: list[np.ndarray]  # their pixels, [1, C, H, W] each
+    noisy: list[np.ndarray]  # what goes into the model: those, or those with noise added
+
+    @property
+    def dtype(self) -> np.dtype:
+        """Of the pixels as they were read."""
+        return self.clean[0].dtype
+
+    def denoise(self) -> list[np.ndarray]:
+        """The denoised pixels."""
+        return self.model.denoise(self.noisy, self.dtype)
+
+    def is_small(self) -> bool:
+        """Whether the model is done with them in a moment."""
+        return len(self.found) * self.clean[0].size <= BATCH_PIXELS
 
 
 @dataclass
@@ -92,10 +116,9 @@ def denoise(
     opened = open_networks(model, white=white, black=black, strength=strength, best=quality == "best")
     with opened as networks, ProgressDisplay(len(jobs)) as display:
         pictures = _pictures(jobs, networks, outcome, display, max_pixels)
-        for network, found in groupby(pictures, key=lambda found: found[0]):
-            for batch in batches((job, picture) for _, job, picture in found):
-                _denoise_batch(network, batch, variance, seed, outcome, results, strict)
-                display.update(len(batch))
+        for batch, denoised in overlapped(Batch.denoise, _batches(pictures, variance, seed), Batch.is_small):
+            _write_batch(batch, denoised, outcome, results, strict)
+            display.update(len(batch.found))
     _report(outcome, networks.summary, len(jobs), output)
 
 
@@ -193,33 +216,34 @@ def _pictures(
         yield network, job, picture
 
 
-def _denoise_batch(
-    network: Network,
-    batch: Sequence[tuple[Job, Picture]],
-    variance: float,
-    seed: int,
-    outcome: Outcome,
-    results: Results,
-    strict: bool,
+def _batches(pictures: Iterable[tuple[Network, Job, Picture]], variance: float, seed: int) -> Iterator[Batch]:
+    """Pictures of one shape and type that go through one model, with noise added if that is asked for."""
+    for network, found in groupby(pictures, key=lambda found: found[0]):
+        model = network.model
+        for batch in batches((job, picture) for _, job, picture in found):
+            clean = [filled(picture.pixels, picture.alpha) for _, picture in batch]
+            noisy = clean
+            if variance:
+                levels = model.levels.of(clean[0].dtype)
+                noisy = [
+                    _add_noise(pixels, variance, seed, job.path, levels, model.clip_input)
+                    for (job, _), pixels in zip(batch, clean, strict=True)
+                ]
+            yield Batch(model, batch, clean, noisy)
+
+
+def _write_batch(
+    batch: Batch, denoised: Sequence[np.ndarray], outcome: Outcome, results: Results, strict: bool
 ) -> None:
-    """Denoise and write pictures of one shape and type."""
-    model = network.model
-    clean = [filled(picture.pixels, picture.alpha) for _, picture in batch]
-    dtype, levels = clean[0].dtype, model.levels.of(clean[0].dtype)
-    inputs = clean
-    if variance:
-        inputs = [
-            _add_noise(pixels, variance, seed, job.path, levels, model.clip_input)
-            for (job, _), pixels in zip(batch, clean, strict=True)
-        ]
-    denoised = model.denoise(inputs, dtype)
-    for (job, picture), before, noisy, after in zip(batch, clean, inputs, denoised, strict=True):
+    """Write what has become of the pictures of a batch."""
+    model, dtype, has_noise = batch.model, batch.dtype, batch.noisy is not batch.clean
+    for (job, picture), before, noisy, after in zip(batch.found, batch.clean, batch.noisy, denoised, strict=True):
         if model.is_strange(noisy, after, dtype):
             if strict:
                 outcome.skip(job, ADVICE)
                 continue
             say(f"warning: {printable(job.path)}: {ADVICE}", err=True)
-        is_copy = model.strength == 0 and not variance  # then also what saving as JPEG would change stays
+        is_copy = model.strength == 0 and not has_noise  # then also what saving as JPEG would change stays
         try:
             data = job.path.read_bytes() if is_copy else picture.encode(with_hidden(picture, after))
         except Exception as error:  # what an encoder raises can be anything
@@ -234,7 +258,8 @@ def _denoise_batch(
             continue
         for what in () if is_copy else picture.left_out:
             outcome.left_out.setdefault(what, []).append(printable(job.path))
-        if variance:
+        if has_noise:
+            levels = model.levels.of(dtype)
             outcome.noisy.append(_psnr(noisy, before, levels))
             outcome.denoised.append(_psnr(after, before, levels))
 

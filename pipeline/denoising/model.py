@@ -28,7 +28,7 @@ from pipeline.files import sha256_file
 if TYPE_CHECKING:
     import onnxruntime
 
-_BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
+BATCH_PIXELS = 256 * 1024  # pixels that go through the model at once when images are small and of one size
 _TINY, _MARGIN = 16, 8  # pixels: a side of a tiny image at most, and what is added to both of its ends
 _SECONDS = 600.0  # for a tile or a batch, which takes about one
 _MAX_HALO = 1024  # pixels: with more, a tile would not be smaller than most images, nor fit into memory
@@ -127,7 +127,7 @@ class Model:
         """`run` on small images in batches, and on large ones in tiles."""
         side = tile_side(self.halo)
         if max(images.shape[-2:]) <= side:
-            count = max(1, _BATCH_PIXELS // images[0].size)
+            count = max(1, BATCH_PIXELS // images[0].size)
             parts = [run(images[start : start + count]) for start in range(0, len(images), count)]
         else:
             parts = [tiled(run, images[start : start + 1], self.halo, side) for start in range(len(images))]
@@ -261,13 +261,13 @@ def _answer(path: Path, session: onnxruntime.InferenceSession, name: str, images
 
 
 def batches(pictures: Iterable[tuple[_Key, Picture]]) -> Iterator[list[tuple[_Key, Picture]]]:
-    """Group consecutive pictures of one shape and type, up to `_BATCH_PIXELS` pixels per group."""
+    """Group consecutive pictures of one shape and type, up to `BATCH_PIXELS` pixels per group."""
     batch: list[tuple[_Key, Picture]] = []
     for key, picture in pictures:
         if batch:
             last = batch[-1][1].pixels
             same = (picture.pixels.shape, picture.pixels.dtype) == (last.shape, last.dtype)
-            if not same or (len(batch) + 1) * last.size > _BATCH_PIXELS:
+            if not same or (len(batch) + 1) * last.size > BATCH_PIXELS:
                 yield batch
                 batch = []
         batch.append((key, picture))
