@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
+import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -75,6 +77,11 @@ def say(*lines: str, err: bool = False) -> None:
 
     for line in lines:
         click.echo(shown(line), err=err)
+
+
+def terminal_width() -> int | None:
+    """Characters that fit into a line of the terminal that stdout is; None if it is none, where nothing is cut."""
+    return shutil.get_terminal_size().columns if sys.stdout.isatty() else None
 
 
 def _visible(letter: str) -> str:

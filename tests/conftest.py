@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing.context import ForkServerProcess
 from pathlib import Path
@@ -258,6 +259,16 @@ def postgresql(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     finally:
         said = run("pg_ctl", "-m", "immediate", "stop", codes=(0, 1))  # under load, 1 once: it may end meanwhile
         assert "no server running" in run("pg_ctl", "status", codes=(0, 3)), said
+
+
+@contextmanager
+def terminal(width: int) -> Iterator[None]:
+    """Inside, stdout is a terminal."""
+    master, slave = os.openpty()
+    with os.fdopen(master, "rb"), os.fdopen(slave, "w") as stdout, pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "stdout", stdout)
+        patch.setenv("COLUMNS", str(width))
+        yield
 
 
 @pytest.fixture

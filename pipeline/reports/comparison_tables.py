@@ -84,6 +84,14 @@ def board(kinds: Sequence[Kind]) -> list[list[str]]:
     return [[head for head, _ in columns], *([text(kind) for _, text in columns] for kind in kinds)]
 
 
+def importance(head: Sequence[str]) -> list[str]:
+    """The heads of a leaderboard's columns, those first that a narrow terminal must show."""
+    gain = "gain" if "gain" in head else "removed"
+    quality = next(name for name in head if name in {"PSNR", "estimated PSNR", "noise after"})
+    differing = head[head.index(LAST) + 1 :]
+    return [*("", "run", quality, gain, LAST), *differing, *("model", "ms/image", "seed", "input", "parameters")]
+
+
 def notes_on(kinds: Sequence[Kind]) -> list[str]:
     """What the signs in a leaderboard mean."""
     runs = [run for kind in kinds for run in kind.runs]

@@ -14,10 +14,10 @@ from pipeline.errors import PipelineError, counted
 from pipeline.files import write_file
 from pipeline.reports import leaderboard
 from pipeline.reports.comparison import Section, comparison_page
-from pipeline.reports.comparison_tables import board, dataset_of, notes_on, records
+from pipeline.reports.comparison_tables import board, dataset_of, importance, notes_on, records
 from pipeline.reports.difference import difference
 from pipeline.reports.leaderboard import EvaluatedRun, Kind
-from pipeline.reports.tables import markdown_table
+from pipeline.reports.tables import markdown_table, printed_table
 from pipeline.stages.compare_figures import draw
 from pipeline.stages.compare_times import timed
 from pipeline.text import say, shown
@@ -50,8 +50,9 @@ def compare(ids: Sequence[str], query: str, output: Path, data_dir: str, time: b
     tables = [
         "\n".join([shown(section.title), "", markdown_table(section.board), *section.notes]) for section in sections
     ]
-    for table in tables:
-        say("", *table.splitlines())
+    for section in sections:
+        lines = printed_table(section.board, "--format csv prints all", importance(section.board[0]))
+        say("", section.title, "", *lines, *section.notes)
     worse = [shown(line) for section in sections for line in section.worse]
     say(*worse)
     lines = _difference(ids, groups)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline.config import DATA, Config
 from pipeline.reports import figures
-from pipeline.reports.tables import markdown_table
+from pipeline.reports.tables import markdown_table, printed_table
 from pipeline.stages.prepare import prepare
 from pipeline.text import say
 from pipeline.tracking import names, queries, store
@@ -54,8 +54,12 @@ def _log(run: OpenRun, chooser: Chooser, searched: Sequence[str]) -> None:
     runs = chooser.runs(known := chooser.known())
     rows = [_row(trial, known[name]["choice"], searched) for name, trial in runs.items()]
     head = ["run", *searched, "validation loss", "test PSNR", ""]
-    table = markdown_table([head, *(row for _, row in sorted(rows, key=lambda row: row[0]))])
+    ranking = [head, *(row for _, row in sorted(rows, key=lambda row: row[0]))]
+    table = markdown_table(ranking)
     run.log_text(table, names.SWEEP_TABLE)
+    lines = printed_table(
+        ranking, f"{names.SWEEP_TABLE} of this run has all", ["run", "validation loss", "test PSNR", ""]
+    )
     losses = {name: loss for name, trial in runs.items() if (loss := _loss(trial)) is not None}
     if losses:
         run.log_figure(figures.search_history([*losses.values()]), names.SWEEP)
@@ -66,9 +70,11 @@ def _log(run: OpenRun, chooser: Chooser, searched: Sequence[str]) -> None:
         if known_metrics.get(name) != min(losses.values()):
             run.log_metrics({name: min(losses.values())})
         run.log_text(config.to_json(), names.BEST_CONFIG)
-        table += f"\nThe best is run {best}; its config is {names.BEST_CONFIG} in run {run.id}.\n"
+        told = f"The best is run {best}; its config is {names.BEST_CONFIG} in run {run.id}."
+        table += f"\n{told}\n"
+        lines += ["", told]
     run.describe(table)
-    say(f"search: by loss on the validation images (run {run.id})", *table.splitlines())
+    say(f"search: by loss on the validation images (run {run.id})", *lines)
 
 
 def _row(trial: MlflowRun, choice: Mapping[str, Any], searched: Sequence[str]) -> tuple[float, list[str]]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from pipeline.errors import counted
 from pipeline.reports.comparison_figures import INPUT, quality_by_noise
-from pipeline.reports.tables import markdown_table
+from pipeline.reports.tables import markdown_table, printed_table
 from pipeline.scoring.quality import LEVEL, NAMES, Quality
 from pipeline.stages.inputs import read_evaluation
 from pipeline.text import say
@@ -90,12 +90,13 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
             for what, value in zip(("mean", "std"), spread, strict=True):
                 if math.isfinite(value):
                     scores[names.noise_metric(f"{metric}_{what}_{names.metric_text(name)}", level)] = value
-    table = _table(groups, levels)
-    for name, group in groups.items():
-        if worse := sum(result.is_worse for result in group):
-            table += (
-                f"\n{name}: {worse} of {len(group)} no better than the clipped input, with the noise of the training\n"
-            )
+    rows = _rows(groups, levels)
+    worse = [
+        f"{name}: {count} of {len(group)} no better than the clipped input, with the noise of the training"
+        for name, group in groups.items()
+        if (count := sum(result.is_worse for result in group))
+    ]
+    table = "\n".join([markdown_table(rows), *(f"{line}\n" for line in worse)])
     known = run.metrics()
     with run.together():  # of a sweep that was killed and is resumed, nothing twice
         run.log_metrics({key: value for key, value in scores.items() if known.get(key) != value})
@@ -104,7 +105,10 @@ def _log(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
         if "curve" in first.report:
             _log_curves(run, groups)
     unit = "" if metric == LEVEL else " in dB"
-    say(f"sweep: {NAMES[metric]}{unit} on the test images, by noise (run {run.id})", *table.splitlines())
+    say(f"sweep: {NAMES[metric]}{unit} on the test images, by noise (run {run.id})")
+    say(*printed_table(rows, f"{names.SWEEP_TABLE} of this run has all"))
+    for line in worse:
+        say("", line)
 
 
 def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
@@ -118,8 +122,8 @@ def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
     run.log_figure(quality_by_noise(curves, of_input, "PSNR in dB", title), names.SWEEP)
 
 
-def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> str:
-    """Markdown, with the columns aligned for the terminal."""
+def _rows(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> list[list[str]]:
+    """A table, its head first."""
     first = next(iter(groups.values()))[0]
     rows = [
         ["", *levels, "seeds", "parameters", "training"],
@@ -133,7 +137,7 @@ def _table(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> st
             cells.append(_cell(quality, mean) + (f" ± {_cell(quality, deviation)}" if len(group) > 1 else ""))
         seconds = statistics.mean(result.seconds for result in group)
         rows.append([name, *cells, str(len(group)), f"{group[0].parameters:,}", f"{seconds:.0f} s"])
-    return markdown_table(rows)
+    return rows
 
 
 def _cell(quality: Quality, value: float) -> str:

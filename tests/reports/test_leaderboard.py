@@ -6,14 +6,16 @@ import math
 from typing import Any
 
 import pytest
+from conftest import terminal
 from mlflow.entities import Metric, Param, Run, RunData, RunInfo, RunTag
 
 from pipeline.errors import PipelineError
 from pipeline.models import build_model, count_parameters
 from pipeline.models.facts import multiply_adds_per_pixel
-from pipeline.reports.comparison_tables import board, notes_on, records
+from pipeline.reports.comparison_tables import board, importance, notes_on, records
 from pipeline.reports.difference import difference
 from pipeline.reports.leaderboard import EvaluatedRun, Kind, grouped, pareto, read_run, worse_than_nothing
+from pipeline.reports.tables import printed_table
 from pipeline.tracking import names, scores
 
 SUMMARY = {
@@ -173,6 +175,14 @@ def test_the_table_has_a_column_for_what_differs() -> None:
     assert (second[0], second[4], second[6], second[8]) == ("2 *", "", "", "not known")
     assert (second[-5], second[-1]) == ("900", "0.2")
     assert third[0] == "3"  # two others are better with fewer parameters
+
+    # In a terminal, what one came for stays, and the columns of the parameters that differ go last.
+    with terminal(80):
+        narrow, *_, left_out = printed_table(board(kinds), "--format csv prints all", importance(head))
+    assert len(narrow) <= 80
+    shown_heads = [cell.strip() for cell in narrow.strip("|").split("|")]
+    assert shown_heads == ["", "run", "model", "seed", "input", "PSNR", "gain", "SSIM", "run id", "lr"]
+    assert left_out.startswith("To fit 80 characters, left out: verdict, PSNR at 0.001, PSNR at 0.1, parameters,")
 
     # The same for programs.
     rows = records([kinds])

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import pytest
-from conftest import PROJECT, Cli, Trained, without, write_sums
+from conftest import PROJECT, Cli, Trained, terminal, without, write_sums
 from onnx import numpy_helper
 
 from pipeline.files import sha256_file
@@ -217,6 +217,16 @@ def test_the_command_ends_with_that_line_and_that_code(handoff: Path, cli: Cli) 
     table, error, code = report(handoff, "onnxruntime")
     done = cli("verify", handoff)
     assert (done.code, done.out, done.err) == (code, f"{table}\n", f"Error: {error}\n")
+
+
+def test_in_a_terminal_a_check_is_one_line_and_its_result_is_seen(handoff: Path) -> None:
+    whole, _, _ = report(handoff, "onnxruntime")
+    with terminal(80):
+        fitting, _, code = report(handoff, "onnxruntime")
+    *checks, _ = fitting.splitlines()
+    assert (code, max(map(len, checks))) == (0, 80)
+    assert {line[:4] for line in checks[1:]} == {"ok  "}
+    assert [line[:79] for line in checks] == [line[:79] for line in whole.splitlines()[:-1]]
 
 
 def test_a_folder_that_is_not_a_handoff_is_a_usage_error(tmp_path: Path, cli: Cli) -> None:
