@@ -27,25 +27,6 @@ def in_mlflow_run() -> bool:
     return {"MLFLOW_RUN_ID", "MLFLOW_EXPERIMENT_ID"} <= set(os.environ)
 
 
-def without_defaults(arguments: list[str], defaults: dict[str, str]) -> list[str]:
-    """The arguments without those that only repeat a default, because `mlflow run` gives every option.
-
-    Args:
-        arguments: words of a command line.
-        defaults: the default of every option, as text.
-    """
-    kept: list[str] = []
-    pairs = iter(arguments)
-    for argument in pairs:
-        if argument in defaults:
-            value = next(pairs, None)
-            if value != defaults[argument]:
-                kept += [argument, *([] if value is None else [value])]
-        else:
-            kept.append(argument)
-    return kept
-
-
 def stop_with_launcher() -> None:
     """Send this process SIGTERM when the program that started it dies, because `mlflow run` does not do so itself.
 

@@ -34,20 +34,6 @@ def test_mlflow_run(monkeypatch: pytest.MonkeyPatch) -> None:
     assert launcher.in_mlflow_run()
 
 
-@pytest.mark.parametrize(
-    ("given", "kept"),
-    [
-        ("--lr auto --seed 3", "--seed 3"),
-        ("--lr 0.1 --seed 0", "--lr 0.1"),
-        ("extra --lr auto --other auto", "extra --other auto"),
-        ("--seed", "--seed"),  # click says what is missing
-        ("--seed 0 --seed 1", "--seed 1"),
-    ],
-)
-def test_defaults_that_are_given_do_not_count(given: str, kept: str) -> None:
-    assert launcher.without_defaults(given.split(), {"--lr": "auto", "--seed": "0"}) == kept.split()
-
-
 @pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")
 def test_a_process_ends_with_the_one_that_started_it() -> None:
     """Also where a shell stands between them."""

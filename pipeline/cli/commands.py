@@ -16,7 +16,7 @@ import click
 from pipeline import __version__, launcher
 from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
 from pipeline.cli.handoff_commands import HANDOFF_COMMANDS
-from pipeline.cli.help import CommandWithConfig, Group
+from pipeline.cli.help import Group
 from pipeline.cli.look_commands import LOOK_COMMANDS
 from pipeline.cli.options import HANDOFF, TRAIN, with_options
 from pipeline.cli.store_commands import STORE_COMMANDS
@@ -36,7 +36,7 @@ _TRAIN, _COMPARE, _LOOK = "Train", "Compare", "Look around"
 
 @click.group(
     cls=Group,
-    # `mlflow run . -P batch_size=32` is passed on as --batch_size where MLproject does not know the parameter.
+    # `mlflow run . -P batch_size=32` is passed on as --batch_size.
     context_settings={
         "token_normalize_func": lambda text: text.replace("_", "-"),
         "help_option_names": ["-h", "--help"],
@@ -56,7 +56,6 @@ def cli() -> None:
 
 @cli.command(
     "run",
-    cls=CommandWithConfig,
     section=_TRAIN,
     examples=[
         "--variance 0.01",
@@ -145,7 +144,6 @@ def prepare_command(force: bool, **options: Any) -> None:
 
 @cli.command(
     "train",
-    cls=CommandWithConfig,
     section=_TRAIN,
     examples=[
         "--variance 0.01 --epochs 5",

@@ -7,8 +7,6 @@ from typing import Any
 
 import click
 
-from pipeline.launcher import in_mlflow_run, without_defaults
-
 GENERAL = "Options"
 _FEW = 10  # options
 _NAME_WIDTH = 30  # characters; a longer name has its text in the next line
@@ -35,7 +33,7 @@ class GroupedOption(click.Option):
 
     @property
     def default_text(self) -> str:
-        """The default as one would type it, and as MLproject has it."""
+        """The default as one would type it."""
         values = self.default if isinstance(self.default, list) else [self.default]
         return ";".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values)
 
@@ -77,17 +75,6 @@ class Command(click.Command):
             with formatter.section("Examples" if len(self.examples) > 1 else "Example"):
                 for example in self.examples:
                     formatter.write(f"{' ' * formatter.current_indent}{ctx.command_path} {example}".rstrip() + "\n")
-
-
-class CommandWithConfig(Command):
-    """A command with the option `--config`: the file gives defaults, the command line wins."""
-
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        """As click does, but under `mlflow run`, which gives every option, those with their default do not count."""
-        if in_mlflow_run():
-            defaults = {param.opts[0]: param.default_text for param in self.params if isinstance(param, GroupedOption)}
-            args = without_defaults(args, defaults)
-        return super().parse_args(ctx, args)
 
 
 class Group(click.Group):

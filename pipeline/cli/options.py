@@ -340,7 +340,7 @@ def with_options(
             default = (defaults or {}).get(name, option.default)
             if isinstance(
                 option.type, Switch
-            ):  # both `--clip-input` and, as `mlflow run` gives it, `--clip-input false`
+            ):  # both `--clip-input` and, as `mlflow run` gives it, `--clip-input true`
                 extra = {"is_flag": False, "flag_value": "true"}
             if name == "config":
                 extra = {"is_eager": True, "expose_value": False, "callback": _read_config}
@@ -356,7 +356,7 @@ def with_options(
             if name == "variance":
                 extra["callback"] = _flatten_variance if name in several_of else sigma.replace
             command = click.option(
-                flag_of(name),
+                *dict.fromkeys([flag_of(name), f"--{name.replace('_', '-')}"]),
                 name,
                 type=several(option.type) if several and name in several_of else option.type,
                 default=default,

@@ -7,7 +7,6 @@ from typing import Any
 import click
 from click.core import ParameterSource
 
-from pipeline.launcher import in_mlflow_run
 from pipeline.noise import variance_of_sigma
 
 _KEY = "pipeline.sigma"
@@ -18,7 +17,7 @@ _RANKS = {ParameterSource.DEFAULT: 0, ParameterSource.DEFAULT_MAP: 1}
 def remember(context: click.Context, param: click.Parameter, value: Any) -> None:
     """Callback of `--sigma`, which is eager: keep its value for `--variance`."""
     given = [text for texts in value for text in texts] if isinstance(value, tuple) else [value]
-    context.meta[_KEY] = [text for text in given if text], _rank(context, param, value)
+    context.meta[_KEY] = [text for text in given if text], _rank(context, param)
 
 
 def replace(context: click.Context, param: click.Parameter, value: Any) -> Any:
@@ -28,7 +27,7 @@ def replace(context: click.Context, param: click.Parameter, value: Any) -> Any:
         click.UsageError: both were.
     """
     sigmas, rank = context.meta.get(_KEY, ([], 0))
-    own = _rank(context, param, value)
+    own = _rank(context, param)
     if not sigmas or own > rank:
         return value
     if own == rank:
@@ -37,11 +36,7 @@ def replace(context: click.Context, param: click.Parameter, value: Any) -> Any:
     return variances if isinstance(value, list) else variances[0]
 
 
-def _rank(context: click.Context, param: click.Parameter, value: Any) -> int:
+def _rank(context: click.Context, param: click.Parameter) -> int:
     """Whether the value of an option is its default (0), from a config file (1), or typed (2)."""
     source = context.get_parameter_source(param.name or "")
-    # `mlflow run` types every option.
-    defaults = [param.default] if not isinstance(param.default, list) else param.default
-    if in_mlflow_run() and value in (defaults, param.default, tuple((text,) for text in defaults)):
-        return 0
     return _RANKS.get(source, 2) if source else 0

@@ -6,13 +6,14 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from pipeline.config import MAX_CHANNELS, REFERENCE_VARIANCES
+from pipeline.config import MAX_CHANNELS, NUMBERS, REFERENCE_VARIANCES, Config
 from pipeline.errors import PipelineError
 from pipeline.models.facts import multiply_adds_of
-from pipeline.noise import make_noise
+from pipeline.noise import make_noise, parse_variance
 from pipeline.scoring.quality import LEVEL, PSNR, Quality
 from pipeline.tracking import names, scores
 
@@ -84,7 +85,7 @@ def read_run(run: Run) -> EvaluatedRun:
 
 
 def _read(run: Run) -> EvaluatedRun:
-    params, tags, metrics = run.data.params, run.data.tags, run.data.metrics
+    params, tags, metrics = _as_used(run.data.params, run.data.tags), run.data.tags, run.data.metrics
     for name in _SHOWN_PARAMS:
         if name not in params:
             raise KeyError(name)
@@ -116,6 +117,25 @@ def _read(run: Run) -> EvaluatedRun:
         ),
         seconds=metrics[names.TRAIN_SECONDS],
     )
+
+
+def _as_used(params: Mapping[str, str], tags: Mapping[str, str]) -> dict[str, str]:
+    """Parameters as the pipeline logs them: `mlflow run` logs what was typed, such as `1e-2`, in the quotes of a shell.
+
+    Of former versions, it also logged the default of `--variance` where `--sigma` was given.
+    """
+    used = {}
+    for name, text in params.items():
+        text = text[1:-1] if len(text) > 1 and text[0] == text[-1] == "'" else text
+        if isinstance(getattr(Config, name, None), bool):
+            text = text.capitalize()
+        elif name in NUMBERS:
+            with suppress(ValueError):  # it is "auto"
+                text = str(NUMBERS[name].kind(text))
+        used[name] = text
+    if used["noise"] == "gaussian":
+        used["variance"] = str(parse_variance(tags.get(names.VARIANCE, used["variance"])))
+    return used
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from filelock import FileLock
 from mlflow.entities import Run
 from PIL import Image
 
+from pipeline.reports.leaderboard import read_run
 from pipeline.tracking import names
 
 # A stand-in for conda: it knows no environments, makes none, and leaves the current one active. Nothing else of
@@ -93,12 +94,13 @@ def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
     done = mlflow_run(project, "-e", "prepare", "-P", "dataset=digits")
     assert done.code == 0, done.err
     # As a user types it: MLflow logs the text, and the pipeline must not log another.
-    train = ["-e", "train", "-P", "dataset=digits", "-P", "epochs=2", "-P", "variance=1e-2", "-P", "lr=2e-2"]
-    done = mlflow_run(project, *train, "--run-name", "mine")
+    train = ["-e", "train", "-P", "dataset=digits", "-P", "epochs=2", "-P", "sigma=25", "-P", "lr=2e-2"]
+    done = mlflow_run(project, *train, "-P", "clip_input=true", "--run-name", "mine")
     assert done.code == 0, done.err
     done = mlflow_run(project, "-e", "evaluate")
     assert done.code == 0, done.err
-    done = mlflow_run(project, "-e", "export", "-P", "dataset=digits", "-P", "name=small", "-P", "allow_worse=true")
+    export_it = ["-e", "export", "-P", "dataset=digits", "-P", "sigma=25", "-P", "clip_input=true"]
+    done = mlflow_run(project, *export_it, "-P", "name=small", "-P", "allow_worse=true")
     assert done.code == 0, done.err
     assert (project / "artifacts" / "small" / "model.onnx").is_file()
 
@@ -106,9 +108,17 @@ def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
     assert {run.info.status for run in (export, evaluate, train_run, prepare)} == {"FINISHED"}
     assert prepare.inputs.dataset_inputs
     assert train_run.info.run_name == "mine"  # a name that the user gave stays
-    assert train_run.data.params["variance"] == "1e-2"
-    assert train_run.data.tags[names.VARIANCE] == "0.01"
-    assert names.noise_metric("psnr", "0.01") in train_run.data.metrics
+    # What was typed, as it was typed; and of the rest what was used, not a default.
+    params = {
+        name: train_run.data.params[name] for name in ("sigma", "variance", "lr", "clip_input", "model", "channels")
+    }
+    assert params == {
+        **{"sigma": "25", "variance": "0.00961169", "lr": "2e-2", "clip_input": "true"},
+        **{"model": "autoencoder", "channels": "1"},
+    }
+    assert train_run.data.tags[names.VARIANCE] == "0.00961169"
+    assert names.noise_metric("psnr", "0.00961169-clipped") in train_run.data.metrics
+    assert "variance 0.00961169, 100% of the images clipped" in read_run(train_run).noise
     assert train_run.data.tags[names.PARITY] == "passed"
     for run in (evaluate, export):
         assert run.data.tags[names.CONTINUES] == train_run.info.run_id

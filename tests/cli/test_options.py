@@ -107,18 +107,6 @@ def test_a_refused_value_says_what_is_allowed(arguments: tuple[str, ...], messag
     assert message in refused.value.format_message()
 
 
-@pytest.mark.parametrize("command", ["run", "sweep"])
-def test_sigma_wins_over_the_variance_that_mlflow_run_gives_by_default(
-    command: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("MLFLOW_RUN_ID", "0" * 32)
-    monkeypatch.setenv("MLFLOW_EXPERIMENT_ID", "0")
-    assert params(command, "--variance", "0.01", "--sigma", "25")["variance"] in ("0.00961169", ["0.00961169"])
-    assert params(command, "--variance", "0.02", "--sigma", "")["variance"] in ("0.02", ["0.02"])
-    with pytest.raises(click.UsageError, match="leave one of them out"):
-        params(command, "--variance", "0.02", "--sigma", "25")
-
-
 def test_what_is_typed_wins_over_the_strength_in_a_config_file(tmp_path: Path) -> None:
     cases: tuple[tuple[str, tuple[str, ...], str], ...] = (
         ("sigma: 25", (), "0.00961169"),

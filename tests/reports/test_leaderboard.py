@@ -101,6 +101,20 @@ def test_runs_of_former_versions_have_them_by_the_label_of_their_noise() -> None
     assert (run.quality.output, run.quality.input, run.scores["ssim"]) == (30.0, 22.5, 0.9)
 
 
+def test_what_mlflow_run_logged_as_it_was_typed_is_read_as_it_was_used() -> None:
+    typed = {"variance": "1e-2", "lr": "1e-3", "clip_input": "false", "size": "''", "seed": "1", "channels": "auto"}
+    logged = {"variance": "0.01", "lr": "0.001", "clip_input": "False", "size": "", "channels": "auto"}
+    (kinds,) = grouped([read(1, params=typed), read(2, params=logged)])
+    assert [len(kind.runs) for kind in kinds] == [2]  # they differ in the seed alone
+    clipped = read(params={"clip_input": "true"}, metrics=dict.fromkeys(CLIPPED, 31.0))
+    assert "clipped" in clipped.noise
+    # Beside a sigma, former versions logged a default.
+    assert read(tags={names.VARIANCE: "0.1"}).noise == "gaussian noise of variance 0.1"
+
+
+CLIPPED = [names.noise_metric("psnr", f"{level}-clipped") for level in ("0.001", "0.01", "0.1")]
+
+
 @pytest.mark.parametrize(
     ("run", "message"),
     [
