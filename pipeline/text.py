@@ -43,22 +43,29 @@ def shown(text: Path | str) -> str:
     return without_secrets(printable(text))
 
 
-_is_quiet = False
+_is_quiet = _warns = False
 
 
 @contextmanager
-def quietly(is_quiet: bool = True) -> Iterator[None]:
-    """Inside, `say` prints nothing: what is for stderr becomes a warning of Python, the rest is not said."""
-    global _is_quiet
-    before, _is_quiet = _is_quiet, is_quiet or _is_quiet
+def quietly(is_quiet: bool = True, warns: bool = True) -> Iterator[None]:
+    """Inside, nothing is printed to stdout, and there are no bars.
+
+    Args:
+        is_quiet: False changes nothing.
+        warns: what `say` has for stderr becomes a warning of Python; else it goes there.
+    """
+    global _is_quiet, _warns
+    before = _is_quiet, _warns
+    if is_quiet:
+        _is_quiet, _warns = True, warns
     try:
         yield
     finally:
-        _is_quiet = before
+        _is_quiet, _warns = before
 
 
 def is_quiet() -> bool:
-    """Whether nothing is to be printed."""
+    """Whether nothing is to be printed to stdout, and no bars."""
     return _is_quiet
 
 
@@ -69,7 +76,7 @@ def say(*lines: str, err: bool = False) -> None:
         lines: what to print.
         err: on stderr.
     """
-    if _is_quiet:
+    if _warns:
         for line in lines if err else ():
             warnings.warn(shown(line), stacklevel=2)
         return

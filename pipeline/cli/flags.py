@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from pipeline.tracking.console import be_quiet
+from pipeline.text import quietly
 
 
-def _set_quiet(_context: click.Context, _param: click.Parameter, value: bool) -> None:
+def _set_quiet(context: click.Context, _param: click.Parameter, value: bool) -> None:
     if value:
-        be_quiet()
+        context.with_resource(quietly(warns=False))
 
 
 FLAGS = {

@@ -13,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
-from pipeline.text import say, shown
+from pipeline.text import is_quiet, say, shown
 
 _MOST = 10_000  # lines that are kept of what is printed before a run is open
 _ESCAPE = re.compile(r"\x1b\[[0-?]*[ -/]*[@-~]")  # colours, and what moves the cursor
@@ -29,23 +29,11 @@ def kept(words: Sequence[str]) -> Iterator[None]:
     _lines.clear()
     _add(f"{time.strftime('%Y-%m-%d %H:%M:%S %Z')} $ python -m pipeline {shlex.join(words)}")
     streams = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Kept(streams[0]), _Kept(streams[1])
+    sys.stdout, sys.stderr = _Kept(streams[0], True), _Kept(streams[1], False)
     try:
         yield
     finally:
         sys.stdout, sys.stderr = streams
-
-
-def be_quiet() -> None:
-    """From now on, keep what goes to stdout without printing it; and there are no bars."""
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, _Kept):
-            stream.is_quiet, stream.is_hidden = True, stream is sys.stdout
-
-
-def is_quiet() -> bool:
-    """Whether `be_quiet` was called."""
-    return isinstance(sys.stdout, _Kept) and sys.stdout.is_hidden
 
 
 def say_result(line: str, result: str) -> None:
@@ -97,11 +85,10 @@ def _add(line: str) -> None:
 
 
 class _Kept:
-    """A stream whose lines are kept. A line that is overwritten, as bars are, is not."""
+    """A stream whose lines are kept, also what `quietly` hides. A line that is overwritten, as bars are, is not."""
 
-    def __init__(self, stream: IO[str]) -> None:
-        self._stream, self._begun = stream, ""
-        self.is_quiet = self.is_hidden = False
+    def __init__(self, stream: IO[str], is_output: bool) -> None:
+        self._stream, self._begun, self._is_output = stream, "", is_output
 
     def write(self, text: str) -> int:
         with _lock:
@@ -110,10 +97,10 @@ class _Kept:
                 if "\r" not in line.rstrip("\r"):
                     _add(line.rstrip("\r"))
             self._begun = self._begun[max(0, self._begun.rfind("\r")) :]  # of a bar, only the last state
-        return len(text) if self.is_hidden else self._stream.write(text)
+        return len(text) if self._is_output and is_quiet() else self._stream.write(text)
 
     def isatty(self) -> bool:
-        return not self.is_quiet and self._stream.isatty()
+        return not is_quiet() and self._stream.isatty()
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._stream, name)

@@ -118,7 +118,7 @@ def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
     }
     assert train_run.data.tags[names.VARIANCE] == "0.00961169"
     assert names.noise_metric("psnr", "0.00961169-clipped") in train_run.data.metrics
-    assert "variance 0.00961169, 100% of the images clipped" in read_run(train_run).noise
+    assert read_run(train_run).noise == "gaussian noise of variance 0.00961169, clipped to [0, 1]"
     assert train_run.data.tags[names.PARITY] == "passed"
     for run in (evaluate, export):
         assert run.data.tags[names.CONTINUES] == train_run.info.run_id

@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from pipeline.cli.summary import say_end
+from pipeline.text import quietly
 from pipeline.tracking import console
 
 FACTS = {"PSNR out": "29.95 dB", "hand-off": "artifacts/autoencoder-var0.01-seed0", "report": "mlruns/0/report.html"}
@@ -23,8 +24,7 @@ def test_a_long_value_stands_in_a_line_of_its_own(
 
 
 def test_quiet_leaves_the_id(capsys: pytest.CaptureFixture[str]) -> None:
-    with console.kept([]):
-        console.be_quiet()
+    with console.kept([]), quietly(warns=False):
         print("not this")
         say_end("0" * 32, FACTS)
     assert capsys.readouterr().out == f"{'0' * 32}\n"
