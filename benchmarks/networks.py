@@ -15,11 +15,11 @@ import torch
 from torch import nn
 
 from pipeline.config import Config
-from pipeline.data.batches import training_batches, validation_batch
+from pipeline.data.batches import Batch, Batches, training_batches, validation_batch
 from pipeline.data.prepared import PreparedData, load_prepared
 from pipeline.models import Recipe, build_model, count_parameters
 from pipeline.models.facts import multiply_adds_per_pixel
-from pipeline.noise import make_noise
+from pipeline.noise import Noise, make_noise
 from pipeline.reports.tables import markdown_table
 from pipeline.training.loop import Trainer
 
@@ -74,15 +74,23 @@ def main() -> None:
 
 
 def trained(model: nn.Module, data: PreparedData, seconds: float) -> Result:
-    """Train for a time that counts on one thread alone, whatever else the machine does."""
+    """Trained on crops of the training photographs, and scored."""
     batches = training_batches(data.train, CROP, CPU, by_detail=True)
     validation = validation_batch(data.validation, 0, len(data.validation), CPU)
-    trainer = Trainer(model, batches, validation, make_noise(NOISE), RECIPE, epochs=1)
+    images = train_for(seconds, model, batches, validation, make_noise(NOISE), RECIPE)
+    return scored(model.eval(), data, images * CROP**2 / 1e6)
+
+
+def train_for(
+    seconds: float, model: nn.Module, batches: Batches, validation: Batch, noise: Noise, recipe: Recipe
+) -> int:
+    """Train for a time that counts on one thread alone, whatever else the machine does; how many images were seen."""
+    trainer = Trainer(model, batches, validation, noise, recipe, epochs=1)
     generator = torch.Generator().manual_seed(0)
     began, steps = time.process_time(), 0
     spent = 0.0
     while spent < seconds:
-        for batch in batches.epoch(RECIPE.batch_size, generator):
+        for batch in batches.epoch(recipe.batch_size, generator):
             # The rate falls to zero at the end of the time, which the steps so far foretell.
             trainer.steps = max(TRIED, steps + 1, round(steps * seconds / spent) if steps >= TRIED else 10**6)
             trainer.step(batch)
@@ -90,7 +98,7 @@ def trained(model: nn.Module, data: PreparedData, seconds: float) -> Result:
             spent = time.process_time() - began
             if spent >= seconds:
                 break
-    return scored(model.eval(), data, steps * RECIPE.batch_size * CROP**2 / 1e6)
+    return steps * recipe.batch_size
 
 
 @torch.no_grad()
