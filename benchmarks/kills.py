@@ -76,6 +76,8 @@ def main() -> None:
     parser.add_argument("--only", default="", help="only the commands that match this regular expression")
     parser.add_argument("--seed", type=int, default=0, help="of the moments")
     arguments = parser.parse_args()
+    # Whoever was started in the background of a script ignores Ctrl-C, and so would the commands.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     print("| killed | kills | survived |\n|---|---:|---:|", flush=True)
     lost = 0
     with tempfile.TemporaryDirectory() as scratch:
