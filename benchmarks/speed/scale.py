@@ -66,7 +66,7 @@ def compare() -> None:
         _pipeline(folder, "run", "--dataset", "digits", "--batch-size", "16")
         client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
         (run,) = client.search_runs(["0"])
-        samples = Path(folder, "mlruns", "0", run.info.run_id, "artifacts", names.SAMPLES)
+        artifacts = Path(folder, "mlruns", "0", run.info.run_id, "artifacts")
         losses = client.get_metric_history(run.info.run_id, names.loss_metric(names.TRAIN, run.data.params))
         psnr = names.test_metric("psnr")
         for number in range(1, RUNS):
@@ -78,7 +78,8 @@ def compare() -> None:
                 [Param(name, value) for name, value in {**run.data.params, "seed": str(number)}.items()],
                 [RunTag(name, value) for name, value in run.data.tags.items() if not name.startswith("mlflow.")],
             )
-            client.log_artifact(copy.info.run_id, str(samples))
+            for name in (names.SAMPLES, names.EVALUATION):
+                client.log_artifact(copy.info.run_id, str(artifacts / name))
             client.set_terminated(copy.info.run_id)
         times = []
         for _ in range(ROUNDS):

@@ -16,7 +16,7 @@ STRIDES = 8  # in pixels, a multiple of the strides of every model: shifted by t
 @torch.no_grad()
 def multiply_adds_per_pixel(model: nn.Module, channels: int) -> float:
     """Multiply-adds in convolutions per pixel (of all `channels`) of a large image."""
-    side, counts = 128, []
+    side, counts = 64, []
 
     def count(layer: nn.Conv2d, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         places = inputs[0] if isinstance(layer, nn.ConvTranspose2d) else output
@@ -48,14 +48,13 @@ def multiply_adds_of(spec: str, size: str, parameters: int, most_channels: int) 
 
     None if there is none: the model of another version, or an unknown one.
     """
-    with torch.device("meta"):
-        for channels in range(1, most_channels + 1):
-            try:
-                model = build_model(spec, size, channels)
-            except PipelineError:
-                return None
-            if (count := count_parameters(model)) >= parameters:
-                return multiply_adds_per_pixel(model, channels) if count == parameters else None
+    for channels in range(1, most_channels + 1):
+        try:
+            model = build_model(spec, size, channels)  # not on "meta", which imports torch's compiler for seconds
+        except PipelineError:
+            return None
+        if (count := count_parameters(model)) >= parameters:
+            return multiply_adds_per_pixel(model, channels) if count == parameters else None
     return None
 
 

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import onnxruntime
 import pytest
 import torch
-from conftest import Cli
+from conftest import HANG, Cli, environment
 from torch import nn
 
 from pipeline.denoising.tiling import tiled
@@ -70,6 +72,21 @@ def test_the_receptive_field_is_what_the_arithmetic_says() -> None:
     assert receptive_field(build_model("dncnn:depth=5,width=4"), 1) == 11  # 2 * depth + 1
     # The first convolution multiplies by 9 x 4, the three others by 9 x 4 x 4 and the last by 9 x 4.
     assert multiply_adds_per_pixel(build_model("dncnn:depth=5,width=4"), 1) == 36 + 3 * 144 + 36
+
+
+def test_counting_multiply_adds_does_not_import_the_compiler_of_torch() -> None:
+    """Which takes `compare` seconds. Here, other tests may have imported it."""
+    counted = (
+        "import sys; from pipeline.models import build_model, count_parameters; "
+        "from pipeline.models.facts import multiply_adds_of; "
+        "print([multiply_adds_of(name, '', count_parameters(build_model(name)), 1) for name in ('unet', 'resunet')], "
+        "'torch._dynamo' in sys.modules)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", counted], env=environment(), check=True, capture_output=True, text=True, timeout=HANG
+    )
+    wanted = [multiply_adds_per_pixel(build_model(name), 1) for name in ("unet", "resunet")]
+    assert done.stdout == f"{wanted} False\n"
 
 
 @pytest.mark.parametrize("spec", MODELS)
