@@ -35,7 +35,7 @@ def run_report(
     Args:
         description: of the model.
         parity: the gates, all of them passed.
-        figures: PNG files by name; those named in `CAPTIONS` are shown.
+        figures: SVG or PNG files by name; those named in `CAPTIONS` are shown.
         baselines: PSNR of classical denoisers, `{name: {label of the noise: dB}}`.
     """
     config, noise = description.config, description.config.training_noise

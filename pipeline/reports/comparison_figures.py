@@ -2,13 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import math
-import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullFormatter
@@ -104,20 +101,6 @@ def learning_curves(curves: Mapping[str, Sequence[tuple[int, float]]], what: str
     axes.locator_params(axis="x", nbins=5)
     _finish(figure, axes)
     return figure
-
-
-def as_svg(figure: Figure) -> str:
-    """The figure as an element of an HTML page, whose colour and font its text and lines take."""
-    with rc_context({"svg.fonttype": "none"}):
-        content = io.StringIO()
-        figure.savefig(content, format="svg", transparent=True, dpi=200, metadata={"Date": None})
-    text = content.getvalue()
-    text = text[text.index("<svg") :]
-    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", text)
-    text = re.sub(r' id="(?:figure|axes|patch|line2d|text|legend|matplotlib\.axis|xtick|ytick|[A-Z]\w+)_\d+"', "", text)
-    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
-    return re.sub(r"(stroke|fill): #000000", r"\1: currentColor", text)
 
 
 def _figure() -> tuple[Figure, Axes]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import math
 import textwrap
 from collections.abc import Mapping, Sequence
@@ -133,7 +132,7 @@ def loss_curves(points: Sequence[Point], epochs: Sequence[Epoch], best: int, los
         axes.set_yscale("log")
     axes.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     axes.set_xlim(0, epochs[-1].epoch * 1.04)
-    axes.legend()
+    axes.legend(frameon=False)
     axes.grid(alpha=0.3, which="both")
     return figure
 
@@ -164,7 +163,7 @@ def psnr_curve(curve: Mapping[str, Any], *, trained_on: Noise) -> Figure:
         pad=16,
     )
     axes.grid(alpha=0.3)
-    axes.legend()
+    axes.legend(frameon=False)
     return figure
 
 
@@ -197,7 +196,7 @@ def search_history(losses: Sequence[float]) -> Figure:
         axes.yaxis.set_major_formatter("{x:g}")
         axes.yaxis.set_minor_formatter(NullFormatter())
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
-    axes.legend(fontsize=9)
+    axes.legend(fontsize=9, frameon=False)
     axes.grid(alpha=0.3, which="both")
     return figure
 
@@ -228,7 +227,7 @@ def noise_by_brightness(curve: NoiseCurve, line: str) -> Figure:
     axes.set_xlabel("brightness")
     axes.set_ylabel("variance")
     axes.ticklabel_format(axis="y", scilimits=(-3, 3))
-    axes.legend()
+    axes.legend(frameon=False)
     return figure
 
 
@@ -247,13 +246,6 @@ def picture_grid(images: Sequence[np.ndarray], columns: int = 3, titles: Sequenc
         if titles:
             axes.set_title(shown_name(titles[number % len(titles)]), fontsize=9)
     return figure
-
-
-def as_png(figure: Figure) -> bytes:
-    """The figure as a PNG file."""
-    content = io.BytesIO()
-    figure.savefig(content, format="png", dpi=150)
-    return content.getvalue()
 
 
 _Row = tuple[str, torch.Tensor, torch.Tensor | None]

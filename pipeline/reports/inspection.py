@@ -17,7 +17,7 @@ def inspection_page(
         facts: what each is about, and what there is to say.
         faults: why the images cannot be prepared as they are.
         command: that trains on them.
-        pictures: PNG files by their captions.
+        pictures: SVG files by their captions.
     """
     return render(
         TEMPLATES / "inspection.html", title=title, facts=facts, faults=faults, command=command, pictures=pictures

@@ -41,6 +41,7 @@ def _in_markdown(value: Any) -> Any:
     return shown(value) if isinstance(value, str) else value
 
 
-def _data_url(png: bytes) -> str:
-    """A PNG file as text that an HTML page can hold."""
-    return f"data:image/png;base64,{base64.b64encode(png).decode()}"
+def _data_url(image: bytes) -> str:
+    """A PNG or SVG file as text that an HTML page can hold; as an image, SVG runs no scripts."""
+    kind = "svg+xml" if image.startswith(b"<svg") else "png"
+    return f"data:image/{kind};base64,{base64.b64encode(image).decode()}"

@@ -10,6 +10,7 @@ from pipeline.noise import make_noise
 from pipeline.reports import comparison_figures as plots
 from pipeline.reports.image_rows import ImageRow, image_rows
 from pipeline.reports.leaderboard import LEVELS, EvaluatedRun, Kind, pareto
+from pipeline.reports.svg import as_element
 from pipeline.stages.compare_artifacts import read_evaluation, read_samples
 from pipeline.tracking import names, queries
 
@@ -41,7 +42,7 @@ def draw(kinds: Sequence[Kind]) -> tuple[dict[str, str], list[ImageRow]]:
     drawn |= _by_cost([kind for kind in kinds if not math.isnan(kind.psnr)])
     drawn |= _curves([kind.best for kind in kinds])
     samples = {name: found for name, run in shown.items() if (found := read_samples(run.id))}
-    return {name: plots.as_svg(figure) for name, figure in drawn.items()}, image_rows(samples) if samples else []
+    return {name: as_element(figure) for name, figure in drawn.items()}, image_rows(samples) if samples else []
 
 
 def _by_noise(runs: Mapping[str, EvaluatedRun]) -> dict[str, Figure]:

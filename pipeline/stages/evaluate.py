@@ -15,6 +15,7 @@ from pipeline.models import added_modules, count_parameters, other_modules
 from pipeline.noise import Noise
 from pipeline.noise import added_modules as added_noises
 from pipeline.reports import figures
+from pipeline.reports.svg import as_file
 from pipeline.scoring.digit_reader import WEIGHTS
 from pipeline.scoring.evaluation import Evaluation, Summary, evaluate_denoiser, has_other_data, reference_noises
 from pipeline.scoring.metrics import METRICS
@@ -115,13 +116,15 @@ def _log_figures(run: OpenRun, found: Evaluation, own: Noise) -> None:
     sample = found.samples[own.label]
     known = {name: part.numpy() for name, part in zip(names.SAMPLE, sample, strict=True) if part is not None}
     run.log_arrays(known, names.SAMPLES)
-    run.log_figure(figures.denoising_grid(sample, f"Test images, {own.description}"), "denoised")
+    drawn = {"denoised": figures.denoising_grid(sample, f"Test images, {own.description}")}
     if len(found.samples) > 1:
-        run.log_figure(figures.noise_levels(found.samples, trained_on=own.description), "noise_levels")
+        drawn["noise_levels"] = figures.noise_levels(found.samples, trained_on=own.description)
     title = f"The {counted(len(found.worst), 'test image')} {_WORST[Quality.of(found.results[own.label]).metric]}"
-    run.log_figure(figures.denoising_grid(found.worst_sample, f"{title}, {own.description}"), "worst")
+    drawn["worst"] = figures.denoising_grid(found.worst_sample, f"{title}, {own.description}")
     if found.curve:
-        run.log_figure(figures.psnr_curve(found.curve, trained_on=own), "psnr")
+        drawn["psnr"] = figures.psnr_curve(found.curve, trained_on=own)
+    for name, figure in drawn.items():
+        run.log_figure(figure, name, as_file(figure))
 
 
 def _description(config: Config, parameters: int, images: int, found: Evaluation) -> str:

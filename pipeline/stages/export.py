@@ -293,11 +293,12 @@ def _model_tags(description: Description, onnx_digest: str) -> dict[str, str]:
 
 
 def _figures(run: OpenRun) -> dict[str, bytes]:
-    """The figures that the run has, as PNG files by name."""
-    figures = {}
+    """The figures that the run has by name, as SVG files; as PNG files where an earlier version drew them."""
+    figures: dict[str, bytes] = {}
     for name in CAPTIONS:
-        with suppress(PipelineError), run.artifact(names.figure_file(name)) as path:
-            figures[name] = path.read_bytes()
+        for file in (names.figure_file(name), names.drawing_file(name)):
+            with suppress(PipelineError), run.artifact(file) as path:
+                figures[name] = path.read_bytes()
     return figures
 
 

@@ -23,6 +23,7 @@ from pipeline.files import write_file
 from pipeline.noise.estimation import NoiseCurve, curve_of_captures, curve_of_images, curve_of_pairs, noise_sigma
 from pipeline.reports import figures
 from pipeline.reports.inspection import inspection_page
+from pipeline.reports.svg import as_file
 from pipeline.text import printable, say
 from pipeline.tracking import names
 from pipeline.tracking.run import OpenRun
@@ -41,7 +42,7 @@ class Inspection:
     facts: list[tuple[str, str]] = field(default_factory=list)  # what it is about, and what there is to say
     faults: list[str] = field(default_factory=list)  # why `prepare` refuses the folder
     command: str = ""  # that trains on it
-    pictures: dict[str, bytes] = field(default_factory=dict)  # PNG files by their captions
+    pictures: dict[str, bytes] = field(default_factory=dict)  # SVG files by their captions
 
     @property
     def page(self) -> str:
@@ -116,14 +117,14 @@ def _look_at_parts(found: Inspection, config: Config, lines: Sequence[str], part
     found.facts.append(("values", _describe_values(low, high, first.levels)))
     numbers = _some(images)
     some = [first.levels.to_floats(images[number]) for number in numbers]
-    found.pictures["Values of the pixels: 0 is black, 1 is white"] = figures.as_png(figures.value_histogram(some))
+    found.pictures["Values of the pixels: 0 is black, 1 is white"] = as_file(figures.value_histogram(some))
     sigma, curve, source = _noise_of(first, numbers, some)
     found.facts.append(("noise", f"standard deviation {sigma:.4f} for pixels in [0, 1], {source}"))
     if first.noisy is not None and len(curve.brightness):
         line, text = _describe_curve(curve)
         found.facts.append(("by brightness", text))
         caption = "Variance of the noise by brightness, and the line that fits"
-        found.pictures[caption] = figures.as_png(figures.noise_by_brightness(curve, line))
+        found.pictures[caption] = as_file(figures.noise_by_brightness(curve, line))
     found.pictures.update(_pictures(first, numbers))
     is_white = curve.a * float(np.mean([image.mean() for image in some])) < curve.b
     found.command = _command(config, "r2r" if first.layout == "noisy" and is_white and sigma > 0 else "")
@@ -244,11 +245,11 @@ def _pictures(part: Part, numbers: list[int]) -> dict[str, bytes]:
     shown = numbers[:: -(-len(numbers) // _SHOWN)][:_SHOWN]
     images = [part.levels.to_floats(part.images[number]) for number in shown]
     if part.noisy is None or part.clean is None:
-        return {"Some of the images": figures.as_png(figures.picture_grid(images))}
+        return {"Some of the images": as_file(figures.picture_grid(images))}
     clean = [part.levels.to_floats(part.clean[part.scene_of(number)]) for number in shown]
     beside = [image for pair in zip(images, clean, strict=True) for image in pair]
     grid = figures.picture_grid(beside, columns=4, titles=("noisy", "clean"))
-    return {"Some of the noisy images, and to the right of each its clean one": figures.as_png(grid)}
+    return {"Some of the noisy images, and to the right of each its clean one": as_file(grid)}
 
 
 def _command(config: Config, target: str) -> str:

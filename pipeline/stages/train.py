@@ -24,6 +24,7 @@ from pipeline.models import added_modules, batch_norms, build_model, count_param
 from pipeline.noise import Noise
 from pipeline.noise import added_modules as added_noises
 from pipeline.reports import figures
+from pipeline.reports.svg import as_file
 from pipeline.scoring.evaluation import sample
 from pipeline.scoring.score import identity
 from pipeline.signals import Deferred, deferred
@@ -315,7 +316,7 @@ def _log_result(run: OpenRun, config: Config, data: PreparedData, trained: Train
         path = Path(folder) / Path(names.CHECKPOINT).name
         checkpoint.save(path)
         run.log_file(path, str(Path(names.CHECKPOINT).parent))
-        run.log_figure(curves, "loss")
+        run.log_figure(curves, "loss", as_file(curves))
         run.log_metrics(
             {
                 names.BEST_EPOCH: best.epoch,

@@ -201,6 +201,11 @@ def figure_file(name: str) -> str:
     return f"{FIGURES}/{name}.png"
 
 
+def drawing_file(name: str) -> str:
+    """The artifact of a run that holds the same figure as an SVG file."""
+    return f"{FIGURES}/{name}.svg"
+
+
 def choice_tag(trial: str) -> str:
     """The tag of a search that holds what was chosen for a trial, and its run; the prefix of these tags for ""."""
     return f"trial.{trial}"

@@ -177,12 +177,17 @@ class OpenRun:
         say(f"{stage}: not reusing the results of run {self.id}, changed: {changes}")
         return False
 
-    def log_figure(self, figure: Figure, name: str) -> None:
-        """Log a figure as `figures/<name>.png`."""
+    def log_figure(self, figure: Figure, name: str, svg: bytes = b"") -> None:
+        """Log a figure as `figures/<name>.png`, and beside that its SVG file."""
         path = self._spool.new_file(f"{name}.png")
         with writing(path):
             figure.savefig(path, dpi=150)
         self._artifact(path, names.FIGURES)
+        if svg:
+            path = self._spool.new_file(f"{name}.svg")
+            with writing(path):
+                path.write_bytes(svg)
+            self._artifact(path, names.FIGURES)
 
     def log_image(self, pixels: np.ndarray, key: str, step: int) -> None:
         """Add an image, uint8 [H, W] or [H, W, 3], to the step slider called `key`."""

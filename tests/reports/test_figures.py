@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from io import BytesIO
+
 import numpy as np
 import pytest
 import torch
@@ -9,7 +11,6 @@ from matplotlib.figure import Figure
 
 from pipeline.noise import make_noise
 from pipeline.reports.figures import (
-    as_png,
     denoising_grid,
     image_strip,
     loss_curves,
@@ -63,7 +64,7 @@ def test_a_search_by_psnr_has_losses_below_zero(losses: list[float], scale: str)
 def test_the_label_of_a_loss_is_inside_however_wide_its_numbers_are() -> None:
     points = [Point(images, value, 0.1) for images, value in ((50, -1234567.8), (100, -1234567.5))]
     figure = loss_curves(points, [Epoch(1, 100, -1234567.8, -1234567.6, 10.0, True)], 1, "psnr", "clean")
-    as_png(figure)
+    figure.savefig(BytesIO())
     label = figure.axes[0].yaxis.label.get_window_extent()
     assert label.x0 >= 0
     assert label.y0 >= 0

@@ -1,0 +1,38 @@
+"""Figures as SVG: sharp at any size, and in the colours of the page that they are on."""
+
+from __future__ import annotations
+
+import io
+import re
+
+from matplotlib import rc_context
+from matplotlib.figure import Figure
+
+# An image in a page does not inherit the colours of that page; it is told whether they are light or dark.
+_STYLE = (
+    "<style>svg { color: #000; font-family: system-ui, sans-serif } "
+    "@media (prefers-color-scheme: dark) { svg { color: #fff } } text { fill: currentColor }</style>"
+)
+
+
+def as_element(figure: Figure) -> str:
+    """The figure as an element of an HTML page, whose colour and font its text and lines take."""
+    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", _drawn(figure))
+
+
+def as_file(figure: Figure) -> bytes:
+    """The figure as an SVG file, which chooses colours for a light or a dark page by itself."""
+    return re.sub(r"(<svg[^>]*>)", rf"\1{_STYLE}", _drawn(figure), count=1).encode()
+
+
+def _drawn(figure: Figure) -> str:
+    with rc_context({"svg.fonttype": "none"}):
+        content = io.StringIO()
+        figure.savefig(content, format="svg", transparent=True, dpi=200, metadata={"Date": None})
+    text = content.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
+    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text)
+    text = re.sub(r' id="(?:figure|axes|patch|line2d|text|legend|matplotlib\.axis|xtick|ytick|[A-Z]\w+)_\d+"', "", text)
+    text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
+    return re.sub(r"(stroke|fill): #000000", r"\1: currentColor", text)
