@@ -106,7 +106,7 @@ def pack(folder: Path, description: Description, proof: Proof, examples: Example
     count = _write_samples(folder / "samples", examples)
     shutil.copytree(FILES, folder, dirs_exist_ok=True)
     _copy_checks(folder)
-    models = _models(folder, description, proof)
+    models = _models(folder, description, proof, examples.golden_input.shape[-2:])
     (folder / "MODEL_CARD.md").write_text(model_card(description, proof.report, models))
     manifest = _manifest(description, proof, models, count, examples.clean is not None)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
@@ -139,9 +139,9 @@ def _write_golden(folder: Path, noisy: np.ndarray, denoised: np.ndarray) -> None
         (folder / file).write_bytes(tensor.SerializeToString())
 
 
-def _models(folder: Path, description: Description, proof: Proof) -> list[dict[str, Any]]:
-    """What the manifest says of each ONNX file, the float file first. `verify` reads it."""
-    config = description.config
+def _models(folder: Path, description: Description, proof: Proof, size: Sequence[int]) -> list[dict[str, Any]]:
+    """What the manifest says of each ONNX file, the float file first. `verify` reads it. Timed were images of `size`."""
+    config, (height, width) = description.config, size
     entries: list[dict[str, Any]] = [
         {
             "variant": "float32",
@@ -151,6 +151,7 @@ def _models(folder: Path, description: Description, proof: Proof) -> list[dict[s
             "more_test_data": [*_GOLDEN_SIZES],
             "tolerance": FORMS["float32"].tolerance,
             "test_psnr_db": {config.training_noise.label: proof.report.value} if proof.report.metric == "psnr" else {},
+            "images_per_second": f"{1000 / proof.milliseconds:,.3g} of {width}x{height} pixels, on one thread",
         },
         *(_variant_entry(made) for made in proof.variants),
     ]

@@ -28,7 +28,11 @@ _CAPTIONS_WITHOUT_CLEAN = {
 
 
 def run_report(
-    description: Description, parity: Report, figures: Mapping[str, bytes], baselines: Mapping[str, Mapping[str, float]]
+    description: Description,
+    parity: Report,
+    figures: Mapping[str, bytes],
+    baselines: Mapping[str, Mapping[str, float]],
+    place: Mapping[str, str],
 ) -> str:
     """The page, as HTML.
 
@@ -37,6 +41,7 @@ def run_report(
         parity: the gates, all of them passed.
         figures: SVG or PNG files by name; those named in `CAPTIONS` are shown.
         baselines: PSNR of classical denoisers, `{name: {label of the noise: dB}}`.
+        place: where the file is, what it costs, how it is served: texts by what they are about.
     """
     config, noise = description.config, description.config.training_noise
     has_clean = description.quality.metric == PSNR
@@ -62,6 +67,7 @@ def run_report(
         captions=CAPTIONS if has_clean else CAPTIONS | _CAPTIONS_WITHOUT_CLEAN,
         figures=figures,
         parity=parity,
+        place=[["the file", ""], *map(list, place.items())],
         max_abs=MAX_ABS,
         curve=CURVE_VARIANCES,
         recipe=[["recipe", "value"], *recipe],

@@ -117,6 +117,7 @@ def export(
     if register:
         _register(inputs, model_id, register, sha256_file(folder / MODEL), run.facts()["parameters"])
     endings.take_back(run)
+    run.describe(_with_hand_off(run, folder.name))
     return folder
 
 
@@ -258,7 +259,7 @@ def _log(
 ) -> str | None:
     """Log the packed folder, the file as a model, and the report; the id of the model, if the store has it."""
     step, onnx_digest = description.checkpoint.images, sha256_file(folder / MODEL)
-    report = run_report(description, proof.report, _figures(run), _baselines(run))
+    report = run_report(description, proof.report, _figures(run), _baselines(run), _place(description, proof, examples))
     with run.together():
         run.log_onnx(  # which the store must keep byte for byte
             folder / MODEL,
@@ -278,6 +279,33 @@ def _log(
         run.log_model_results(description.config.dataset_name)
         run.log_fingerprint("export", parts)
     return run.model_id()
+
+
+def _serving(run_id: str) -> str:
+    """The command that serves the model of a run."""
+    return f"mlflow models serve -m runs:/{run_id}/{names.DENOISER} --env-manager local --port 5001"
+
+
+def _place(description: Description, proof: Proof, examples: Examples) -> dict[str, str]:
+    """Where the file is, what it costs, and how it is served, for the report."""
+    height, width = examples.golden_input.shape[-2:]
+    return {
+        "folder": f"{description.name}, and the artifact {names.HANDOFF} of the MLflow run",
+        "time for an image": f"{proof.milliseconds:.3g} ms for {width}x{height} pixels, on one thread",
+        "served by": _serving(description.run_id),
+        "champion": "if MLflow's model registry says so: a version that was made from this run, with that alias",
+    }
+
+
+def _with_hand_off(run: OpenRun, folder: str) -> str:
+    """The description of the run, with where the hand-off is, what it costs, and how to serve it."""
+    parts = [part for part in (run.tag(names.NOTE) or "").split("\n\n") if not part.startswith(names.HANDED_OFF)]
+    said = (
+        f"{names.HANDED_OFF}`{folder}`, in the artifact `{names.HANDOFF}`; see `{names.REPORT}`. `{MODEL}` is proved "
+        f"equal to the model, and takes {run.metrics()[names.MILLISECONDS]:.3g} ms for a test image on one thread. "
+        f"Serve it: `{_serving(run.id)}`"
+    )
+    return "\n\n".join([*parts, said])
 
 
 def _model_tags(description: Description, onnx_digest: str) -> dict[str, str]:

@@ -45,6 +45,7 @@ RESUMABLE = "resumable"  # "true" or "false"
 ERROR = "error"  # why it failed, in one line; "" if it was resumed
 # What the description begins with where a run failed, was interrupted, or has a model that is not good enough.
 FAILED, KILLED, REFUSED = "Failed: ", "Killed: ", "No hand-off: "
+HANDED_OFF = "Hand-off: "  # what the paragraph of the description about it begins with
 
 # Tags that tie runs together.
 PARENT = "mlflow.parentRunId"  # id of the run that this one is part of

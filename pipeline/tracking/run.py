@@ -91,14 +91,14 @@ class OpenRun:
         with self.together():
             self.log_text(config.to_json(), names.CONFIG)
             self.log_params(asdict(config))
-            self.log_tags(
+            self.log_tags(  # in the order of the columns of the UI, where those that come first are in sight
                 {
-                    names.DATASET: config.dataset,
                     names.MODEL: config.model_name,
-                    names.NOISE: noise.spec,
                     **({names.VARIANCE: str(noise.variance)} if hasattr(noise, "variance") else {}),
-                    names.TARGET: config.target,
                     names.SEED: str(config.seed),
+                    names.DATASET: config.dataset,
+                    names.NOISE: noise.spec,
+                    names.TARGET: config.target,
                     **git_tags(),
                 }
             )

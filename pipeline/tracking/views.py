@@ -12,8 +12,12 @@ TAG = f"mlflow.sharedViewState.{names.TRAININGS_VIEW}"
 _COLUMNS = {
     "attributes": ("Created",),
     "metrics": (names.test_metric("psnr"), names.test_metric("psnr_gain")),
-    "tags": (names.MODEL, names.VARIANCE, names.NOISE, names.DATASET, names.QUALITY),
+    "tags": (names.MODEL, names.VARIANCE, names.SEED, names.DATASET, names.NOISE, names.QUALITY, names.ERROR),
 }
+
+# The parts of the page of charts, which MLflow would order by name, with what one does not compare runs by at the top.
+_OPEN = names.test_metric("psnr").partition("/")[0], names.VALIDATION
+_CLOSED = names.test_metric("psnr"), names.TRAIN, names.BEST, "parity", "onnxruntime"
 
 
 def trainings() -> str:
@@ -24,5 +28,11 @@ def trainings() -> str:
             "orderByKey": "attributes.`start_time`",
             "orderByAsc": False,
             "selectedColumns": [f"{kind}.`{name}`" for kind, columns in _COLUMNS.items() for name in columns],
+            "compareRunSections": [
+                {"uuid": name, "name": name, "display": name in _OPEN, "isReordered": True}
+                for name in (*_OPEN, *_CLOSED)
+            ],
+            "compareRunCharts": [],  # MLflow adds one for each metric to the part of its name
+            "isAccordionReordered": True,
         }
     )

@@ -126,7 +126,7 @@ def test_limits_that_not_every_model_has() -> None:
 
 def test_the_report_names_the_facts_and_escapes_them() -> None:
     figures = {"loss": b"loss", "denoised": b"denoised", "other": b"other"}
-    page = run_report(describe(lr=0.003), REPORT, figures, {"bm3d": {"0.1": 24.5}})
+    page = run_report(describe(lr=0.003), REPORT, figures, {"bm3d": {"0.1": 24.5}}, {"served by": "mlflow & co"})
     for said in (
         "<title>autoencoder-var0.01-seed0</title>",
         "(autoencoder, 16,385 parameters)",
@@ -134,6 +134,7 @@ def test_the_report_names_the_facts_and_escapes_them() -> None:
         "<td>Digits &amp; &lt;letters&gt;</td>",
         "<td>git commit</td><td>unknown</td>",
         "<td>lr</td><td>0.003</td>",
+        "<td>served by</td><td>mlflow &amp; co</td>",
         "<tr><th>noise</th><th>input</th><th>clipped</th><th>bm3d</th><th>denoised</th><th>SSIM</th>",
         "<td>0.1</td><td>20.01</td><td>22.66</td><td>24.50</td><td>30.12</td><td>0.9635</td><td>99.00%</td>",
         "<td>0.01</td><td>20.01</td><td>22.66</td><td></td><td>30.12</td>",
@@ -144,8 +145,8 @@ def test_the_report_names_the_facts_and_escapes_them() -> None:
 
 
 def test_the_report_names_a_target_that_is_not_the_clean_image() -> None:
-    assert "compared with" not in run_report(describe(), REPORT, {}, {})
-    assert ", compared with a second noisy draw" in run_report(describe(target="noisy2noisy"), REPORT, {}, {})
+    assert "compared with" not in run_report(describe(), REPORT, {}, {}, {})
+    assert ", compared with a second noisy draw" in run_report(describe(target="noisy2noisy"), REPORT, {}, {}, {})
 
 
 def test_the_same_run_gives_the_same_metadata() -> None:

@@ -50,7 +50,7 @@ def artifacts(trained: Trained) -> Path:
     return trained.cwd / "mlruns" / "0" / trained.run_id / "artifacts"
 
 
-def test_the_run_holds_parameters_metrics_and_tags(run: Run) -> None:
+def test_the_run_holds_parameters_metrics_and_tags(run: Run, trained: Trained) -> None:
     assert run.info.status == "FINISHED"
     assert run.info.run_name == "autoencoder-digits-var0.01-seed0"
     assert run.data.params["variance"] == "0.01"
@@ -59,7 +59,13 @@ def test_the_run_holds_parameters_metrics_and_tags(run: Run) -> None:
     assert run.data.tags[names.PARITY] == "passed"
     assert run.data.tags[names.GIT_DIRTY] in ("true", "false")
     assert re.fullmatch("[0-9a-f]{40}", run.data.tags[names.GIT_COMMIT])
-    assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", run.data.tags[names.NOTE])
+    note = run.data.tags[names.NOTE]
+    assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", note)
+    # What comes next, too: where the file is, what it costs, how it is served.
+    said = note.split("\n\n")[-1]
+    assert said.startswith(f"Hand-off: `{trained.handoff.name}`, in the artifact `handoff`")
+    assert f"{run.data.metrics[names.MILLISECONDS]:.3g} ms for a test image" in said
+    assert said.endswith(f"`mlflow models serve -m runs:/{trained.run_id}/denoiser --env-manager local --port 5001`")
 
 
 def test_a_run_has_few_metrics_and_the_rest_in_a_file(run: Run, trained: Trained) -> None:
