@@ -140,7 +140,7 @@ def _write_golden(folder: Path, noisy: np.ndarray, denoised: np.ndarray) -> None
 
 
 def _models(folder: Path, description: Description, proof: Proof, size: Sequence[int]) -> list[dict[str, Any]]:
-    """What the manifest says of each ONNX file, the float file first. `verify` reads it. Timed were images of `size`."""
+    """What the manifest says of each ONNX file, the float file first. `verify` reads it. `size`: of timed images."""
     config, (height, width) = description.config, size
     entries: list[dict[str, Any]] = [
         {

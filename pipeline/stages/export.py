@@ -301,9 +301,8 @@ def _with_hand_off(run: OpenRun, folder: str) -> str:
     """The description of the run, with where the hand-off is, what it costs, and how to serve it."""
     parts = [part for part in (run.tag(names.NOTE) or "").split("\n\n") if not part.startswith(names.HANDED_OFF)]
     said = (
-        f"{names.HANDED_OFF}`{folder}`, in the artifact `{names.HANDOFF}`; see `{names.REPORT}`. `{MODEL}` is proved "
-        f"equal to the model, and takes {run.metrics()[names.MILLISECONDS]:.3g} ms for a test image on one thread. "
-        f"Serve it: `{_serving(run.id)}`"
+        f"{names.HANDED_OFF}`{folder}` (artifact `{names.HANDOFF}`; see `{names.REPORT}`), proved equal to the model, "
+        f"{run.metrics()[names.MILLISECONDS]:.3g} ms for a test image. Serve it: `{_serving(run.id)}`"
     )
     return "\n\n".join([*parts, said])
 

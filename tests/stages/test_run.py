@@ -63,7 +63,7 @@ def test_the_run_holds_parameters_metrics_and_tags(run: Run, trained: Trained) -
     assert re.search(r"16,385 parameters.*\d\d\.\d\d dB PSNR", note)
     # What comes next, too: where the file is, what it costs, how it is served.
     said = note.split("\n\n")[-1]
-    assert said.startswith(f"Hand-off: `{trained.handoff.name}`, in the artifact `handoff`")
+    assert said.startswith(f"Hand-off: `{trained.handoff.name}` (artifact `handoff`;")
     assert f"{run.data.metrics[names.MILLISECONDS]:.3g} ms for a test image" in said
     assert said.endswith(f"`mlflow models serve -m runs:/{trained.run_id}/denoiser --env-manager local --port 5001`")
 
