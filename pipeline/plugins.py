@@ -108,8 +108,9 @@ class Table(UserDict[str, Member]):
 
     def _load(self, name: str, entry: EntryPoint) -> Member:
         what = f"the {self._kind} '{name}' of {_package(entry)} ({entry.value})"
+        found = import_path(entry.value, what)
         try:
-            return self._read(name, import_path(entry.value, what))
+            return self._read(name, found)
         except PipelineError as error:
             raise PipelineError(f"{what}: {error}") from error
 

@@ -46,6 +46,12 @@ class _Use:
     def total(self) -> int:
         return sum(self.bytes.values())
 
+    @property
+    def is_marked(self) -> bool:
+        """Whether it is deleted, and has nothing on this machine: on a server, there is nothing left to do here."""
+        here = self.bytes["hand-offs"] + self.bytes["training states"]
+        return self.run.info.lifecycle_stage == "deleted" and not here
+
     def __str__(self) -> str:
         return f"run {self.run.info.run_id} ({self.run.info.run_name}, {self.run.info.status}, {size_text(self.total)})"
 
@@ -71,17 +77,22 @@ def tidy(data_dir: str, artifacts_dir: str, rule: str, older_than: float, delete
         return
     latest = time.time() * 1000 - older_than * _DAY
     named = [use for use in uses if RULES[rule][1](use.run) and use.run.info.start_time <= latest]
+    on_server = store.database_file() is None
     kept = [use for use in named if use.kept_because]
-    gone = [use for use in named if not use.kept_because]
+    marked = [use for use in named if on_server and use.is_marked and not use.kept_because]
+    gone = [use for use in named if not use.kept_because and use not in marked]
     for use in kept:
         say(f"tidy: keeping {use}: {', '.join(use.kept_because)}")
     for use in gone:
         say(f"tidy: {'removing' if delete else 'would remove'} {use}")
     if delete and gone:
         _remove(gone, data_dir)
+    if marked or (delete and gone and on_server):
+        say("tidy: the server keeps the files of deleted runs and models until `mlflow gc` is run there")
     freed = size_text(sum(use.total for use in gone))
     hint = "" if delete or not gone else "; --delete removes them"
-    say(f"tidy: {counted(len(gone), 'run')}, {freed}{' removed' if delete else ''}{hint}")
+    done = "" if not delete else " marked as deleted" if on_server else " removed"
+    say(f"tidy: {counted(len(gone), 'run')}, {freed}{done}{hint}")
 
 
 def size_text(size: float) -> str:
@@ -180,5 +191,4 @@ def _remove(uses: Sequence[_Use], data_dir: str) -> None:
         for path in (*use.handoffs, run_folder(data_dir, use.run.info.run_id)):
             if path.exists():
                 shutil.rmtree(path)
-    if not remove_runs([use.run.info.run_id for use in uses], [model for use in uses for model in use.models]):
-        say("tidy: the server keeps the files of the runs and models until `mlflow gc` is run there")
+    remove_runs([use.run.info.run_id for use in uses], [model for use in uses for model in use.models])

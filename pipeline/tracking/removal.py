@@ -11,11 +11,10 @@ from mlflow.entities import LifecycleStage
 from pipeline.tracking import store
 
 
-def remove_runs(run_ids: Sequence[str], model_ids: Sequence[str]) -> bool:
+def remove_runs(run_ids: Sequence[str], model_ids: Sequence[str]) -> None:
     """Remove runs and logged models from the store in use.
 
-    Returns:
-        Whether they are gone. On a server they are only marked as deleted: its own `mlflow gc` removes their files.
+    On a server they are only marked as deleted: its own `mlflow gc` removes their files.
 
     Raises:
         PipelineError: the store does not answer.
@@ -32,7 +31,6 @@ def remove_runs(run_ids: Sequence[str], model_ids: Sequence[str]) -> bool:
             _collect(run_ids, model_ids)
 
     store.ask("the runs were not removed as a whole", remove)
-    return store.database_file() is not None
 
 
 def _collect(run_ids: Sequence[str], model_ids: Sequence[str]) -> None:

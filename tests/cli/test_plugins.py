@@ -135,6 +135,7 @@ def test_what_is_broken_says_which_package_it_is(tmp_path: Path, broken: str) ->
     assert prepared.code == 0, prepared
     for (name, message), result in zip(expected.items(), results, strict=True):
         _check_refused(result, message, 1 if name in tried else 2)
+        assert result.err.count("broken-parts") <= 1  # said once
     _check_refused(plain, "it is not a dataclass derived from pipeline.noise.Noise", 2)
     _check_refused(other, "its class attribute name is 'stripes'; it must be 'other'", 2)
     assert (models.code, noises.code) == (0, 0), (models, noises)

@@ -54,6 +54,7 @@ def test_a_run_arrives_with_its_model(trained: Trained, tmp_path: Path) -> None:
         assert len(copy.outputs.model_outputs) == len(run.outputs.model_outputs) == 1
         check_model(theirs, copy.info.run_id, trained, tmp_path)
         check_files(theirs, copy.info.run_id, trained, tmp_path)
+        check_tidy(theirs, tmp_path)
 
 
 def check_model(theirs: mlflow.MlflowClient, copy_id: str, trained: Trained, folder: Path) -> None:
@@ -74,6 +75,19 @@ def check_model(theirs: mlflow.MlflowClient, copy_id: str, trained: Trained, fol
     assert copy_id in description
     assert model.model_id in description
     assert trained.run_id not in description
+
+
+def check_tidy(theirs: mlflow.MlflowClient, folder: Path) -> None:
+    """On a server, a run can only be marked as deleted, and what is marked is not offered again."""
+    failed = theirs.create_run("0").info.run_id
+    theirs.set_terminated(failed, "FAILED")
+    for _ in range(2):
+        done = run_cli("tidy", "--rule", "failed", "--delete", cwd=folder, MLFLOW_TRACKING_URI=theirs.tracking_uri)
+        assert (done.code, done.err) == (0, ""), done
+        assert "the server keeps the files of deleted runs and models until `mlflow gc` is run there" in done.out
+        # The second time, none is left to mark.
+        assert (f"tidy: removing run {failed}" in done.out) == done.out.endswith("1 run, 0 bytes marked as deleted\n")
+    assert done.out.endswith("tidy: 0 runs, 0 bytes marked as deleted\n")
 
 
 def check_files(theirs: mlflow.MlflowClient, copy_id: str, trained: Trained, folder: Path) -> None:
