@@ -10,6 +10,7 @@ from pipeline.reports.image_rows import ImageRow
 from pipeline.reports.rendering import TEMPLATES, render
 
 _DIFFERS = "differs in"
+_SUMMARY = "run", "input", "PSNR", "gain", "verdict"  # what is said of the best run of each kind
 _CAPTIONS = {  # of the plots, which stand side by side
     "psnr": "PSNR by noise level: the best run of every model",
     "ssim": "SSIM by noise level: the best run of every model",
@@ -47,6 +48,19 @@ def _with_few_columns(board: Sequence[Sequence[str]]) -> list[list[str]]:
     return [[*row[:fixed], text] for row, text in zip(texts, [_DIFFERS, *last], strict=True)]
 
 
+def _best(sections: Sequence[Section]) -> list[list[str]]:
+    """A row for the best run of each kind of data and noise; none if there is one kind, or a kind without a PSNR."""
+    heads = [section.board[0] for section in sections]
+    if len(sections) < 2 or not all("PSNR" in head for head in heads):
+        return []
+    columns = [name for name in _SUMMARY if all(name in head for head in heads)]
+    rows = [
+        [section.title, *(section.board[1][head.index(name)] for name in columns)]
+        for section, head in zip(sections, heads, strict=True)
+    ]
+    return [["the best of", *columns], *rows]
+
+
 def comparison_page(sections: Sequence[Section], differences: Sequence[str]) -> str:
     """The page, as HTML.
 
@@ -58,5 +72,6 @@ def comparison_page(sections: Sequence[Section], differences: Sequence[str]) -> 
         TEMPLATES / "comparison.html",
         sections=[replace(section, board=_with_few_columns(section.board)) for section in sections],
         differences=differences,
+        best=_best(sections),
         captions=_CAPTIONS,
     )

@@ -28,7 +28,12 @@ def difference(former: EvaluatedRun, latter: EvaluatedRun, all_runs: Sequence[Ev
     """
     lines = _changes(former, latter)
     if former.group != latter.group:
-        return [*lines, "the data or the noise differ, so the PSNRs cannot be compared"]
+        said = [*lines, "the data or the noise differ, so the PSNRs cannot be compared"]
+        one, other = former.quality.gain, latter.quality.gain
+        change = other - one
+        if math.isnan(change):
+            return said
+        return [*said, f"gain over the clipped input: {one:+.2f} -> {other:+.2f} dB ({change:+.2f})"]
     if math.isnan(former.psnr) or math.isnan(latter.psnr):
         return [*lines, f"{former.quality.text}, and {latter.quality.text}: without a PSNR, they cannot be ranked"]
     change = latter.psnr - former.psnr

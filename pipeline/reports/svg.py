@@ -17,7 +17,7 @@ _STYLE = (
 
 def as_element(figure: Figure) -> str:
     """The figure as an element of an HTML page, whose colour and font its text and lines take."""
-    return re.sub(r' xmlns(:\w+)?="[^"]*"', "", _drawn(figure))
+    return re.sub(r' xmlns(:\w+)?="[^"]*"| (?:width|height)="[\d.]+pt"', "", _drawn(figure))
 
 
 def as_file(figure: Figure) -> bytes:
@@ -32,7 +32,6 @@ def _drawn(figure: Figure) -> str:
     text = content.getvalue()
     text = text[text.index("<svg") :]
     text = re.sub(r"<metadata>.*?</metadata>|<!--.*?-->", "", text, flags=re.DOTALL)
-    text = re.sub(r' (?:width|height)="[\d.]+pt"', "", text)
     text = re.sub(r' id="(?:figure|axes|patch|line2d|text|legend|matplotlib\.axis|xtick|ytick|[A-Z]\w+)_\d+"', "", text)
     text = re.sub(r"font-family: [^;\"]*;? ?", "", text)
     return re.sub(r"(stroke|fill): #000000", r"\1: currentColor", text)

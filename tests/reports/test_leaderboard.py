@@ -266,6 +266,13 @@ def test_psnrs_with_other_noise_are_not_subtracted() -> None:
         "noise: gaussian -> poisson:peak=30",
         "the data or the noise differ, so the PSNRs cannot be compared",
     ]
+    strong = {"test/psnr_clipped/0.01": 15.0}
+    lines = difference(
+        read(1, metrics={"test/psnr_clipped/0.01": 22.0}),
+        read(2, tags={names.TEST_IMAGES_SHA256: "2"}, metrics=strong),
+        [],
+    )
+    assert lines[-1] == "gain over the clipped input: +8.00 -> +15.00 dB (+7.00)"
 
 
 @pytest.mark.parametrize(("gain", "size"), [(0.3, "more"), (0.2, "no more")])

@@ -60,6 +60,20 @@ def test_the_comparison_page() -> None:
     assert page.count('<td data-head="run id">ab12</td>') == 2
 
 
+def test_several_kinds_begin_with_the_best_of_each() -> None:
+    head = ["", "run", "input", "PSNR", "gain", "run id"]
+    rows = [["1", f"run{number}", "22.70", f"{number}.10", "+7.50", "ab"] for number in (1, 2)]
+    others = ["2", "other", "", "", "", ""]
+    sections = [Section(f"noise {number}", [head, row, others], [], {}, []) for number, row in enumerate(rows)]
+    page = comparison_page(sections, [])
+    first = page.partition("<h2>noise 0</h2>")[0]
+    assert re.findall("<td data-head.*?>(.*?)</td>", first) == [
+        *("noise 0", "run1", "22.70", "1.10", "+7.50"),
+        *("noise 1", "run2", "22.70", "2.10", "+7.50"),
+    ]
+    assert "The best of each" not in comparison_page(sections[:1], [])
+
+
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_column_of_a_comparison_is_cut_off(width: int, tmp_path: Path, browser: Any) -> None:
     psnrs = [f"PSNR at {level}" for level in (0.001, 0.1)]

@@ -48,5 +48,6 @@ def test_an_element_takes_the_colours_of_the_page_and_no_code_from_a_name() -> N
 def test_a_file_is_light_or_dark_like_the_page_around_it(name: str) -> None:
     svg = as_file(DRAWN[name]()).decode()
     assert ElementTree.fromstring(svg).tag == "{http://www.w3.org/2000/svg}svg"
+    assert re.match('<svg[^>]* width="[0-9.]+pt"', svg)  # it is no larger than it was drawn
     assert svg.count("prefers-color-scheme: dark") == 1
     assert not re.search("#000000|#ffffff", svg)  # else they are unseen on a page of the same colour
