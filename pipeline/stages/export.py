@@ -117,7 +117,8 @@ def export(
     if register:
         _register(inputs, model_id, register, sha256_file(folder / MODEL), run.facts()["parameters"])
     endings.take_back(run)
-    run.describe(_with_hand_off(run, folder.name))
+    if (text := _with_hand_off(run, folder.name)) != run.tag(names.NOTE):
+        run.describe(text)
     return folder
 
 
