@@ -255,6 +255,8 @@ def _pictures(part: Part, numbers: list[int]) -> dict[str, bytes]:
 def _command(config: Config, target: str) -> str:
     given = {name: getattr(config, name) for name in ("noisy", "group", "channels", "white", "black")}
     options = {name: value for name, value in given.items() if value != getattr(Config, name)}
+    if config.dataset not in DATASETS:
+        options["model"] = "resunet"  # the default, a small autoencoder, is for digits
     if target:
         options["target"] = target
     return shlex.join(["python", "-m", "pipeline", "run", "--dataset", config.dataset, *_words(options)])

@@ -50,7 +50,7 @@ def test_pairs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert found["layout"].startswith("pairs: 40 noisy with 40 clean; 8 bits: white 255")
     assert found["images"] == "40 of 64x64, 8 bits"
     check_curve(found)
-    assert found["train with"] == f"python -m pipeline run --dataset {tmp_path / 'set'}"
+    assert found["train with"] == f"python -m pipeline run --dataset {tmp_path / 'set'} --model resunet"
 
 
 def test_bursts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -117,7 +117,7 @@ def test_floats_with_another_white_get_the_command_that_fits(cli: Cli, tmp_path:
     np.save(tmp_path / "set" / "stack.npy", (crops(10) * 4000).astype(np.float32))
     done = cli("inspect", "set")
     assert done.code == 1
-    assert "train with: python -m pipeline run --dataset set --white 4095\n" in done.out
+    assert "train with: python -m pipeline run --dataset set --white 4095 --model resunet\n" in done.out
     assert cli("prepare", "--dataset", "set", "--white", 4095).code == 0
 
 
