@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import onnx
 
 from .folder import MODEL, SUMS, sha256_file, verify
-from .gates import printable
+from .gates import Gate, printable
 from .runtimes import RUNTIMES, is_installed
 
 EXIT_CODE = 3  # if a check failed
@@ -33,10 +35,7 @@ def report(folder: Path, choice: str) -> tuple[str, str, int]:
     if choice != "all" and missing:
         return "", f"{choice} is not installed; run: pip install {RUNTIMES[choice].package}", 1
     gates = verify(folder, runtimes)
-    rows = [(gate.gate, gate.where, gate.value, gate.limit, "ok" if gate.passed else "FAILED") for gate in gates]
-    rows = [("check", "where", "found", "allowed", ""), *rows]
-    widths = [min(64, max(len(row[column]) for row in rows)) for column in range(5)]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    lines = _lines(gates)
     lines += [f"not run: {name} is not installed (pip install {RUNTIMES[name].package})" for name in missing]
     failures, name = [gate for gate in gates if not gate.passed], printable(str(folder))
     if failures:
@@ -46,6 +45,18 @@ def report(folder: Path, choice: str) -> tuple[str, str, int]:
     done = f"{len(gates)} checks passed, in {', '.join(runtimes)}"
     lines.append(f"verify: {name}: {done}; SHA-256 of {MODEL}: {sha256_file(folder / MODEL)}")
     return "\n".join(lines), "", 0
+
+
+def _lines(gates: Sequence[Gate]) -> list[str]:
+    """A line for each check, under a head; in a terminal, cut at its width."""
+    rows = [("ok" if gate.passed else "FAILED", gate.gate, gate.where, gate.value, gate.limit) for gate in gates]
+    rows = [("", "check", "where", "found", "allowed"), *rows]
+    widths = [min(64, max(len(row[column]) for row in rows)) for column in range(5)]
+    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+    if not sys.stdout.isatty():
+        return lines
+    room = shutil.get_terminal_size().columns
+    return [line if len(line) <= room else f"{line[: room - 1]}…" for line in lines]
 
 
 def main(description: str, folder: Path) -> None:
