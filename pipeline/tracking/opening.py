@@ -41,9 +41,7 @@ def start_run(config: Config, parent: str | None = None, trial: str = "") -> Ite
         if trial:
             run.log_tags({names.TRIAL: trial})
         run.log_config(config)
-        run.log_dict(describe_environment(), names.ENVIRONMENT)
-        if diff := source_diff():
-            run.log_text(without_secrets(diff), names.SOURCE_DIFF)
+        _log_surroundings(run)
         yield run
 
 
@@ -187,7 +185,15 @@ def resume_run(run_id: str, data_dir: str) -> Iterator[OpenRun]:
     with _open(run_id, data_dir, ends=True) as run:
         client.update_run(run_id, "RUNNING")
         endings.take_back(run)
+        _log_surroundings(run)  # they may have changed, and it may have been killed before they were logged
         yield run
+
+
+def _log_surroundings(run: OpenRun) -> None:
+    """The machine, the packages, and what was changed in the source."""
+    run.log_dict(describe_environment(), names.ENVIRONMENT)
+    if diff := source_diff():
+        run.log_text(without_secrets(diff), names.SOURCE_DIFF)
 
 
 @contextmanager

@@ -67,6 +67,8 @@ def test_killed_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> N
 
     assert kill_while_training(folder, *TRAIN, "--force", seconds=0) == -signal.SIGKILL
     killed = runs(folder)[0]
+    environment = folder / "mlruns" / "0" / killed.info.run_id / "artifacts" / names.ENVIRONMENT
+    environment.unlink(missing_ok=True)  # as if the kill had come before it was logged
     states = folder / "data" / "runs" / killed.info.run_id / "states"
     newest = max(states.glob("*.pt"))
     damaged = states / f"999999-{newest.name.split('-', 1)[1]}"
@@ -80,6 +82,7 @@ def test_killed_and_resumed_it_is_the_same_training(folder: Path, cli: Cli) -> N
 
     resumed = next(run for run in runs(folder) if run.info.run_id == killed.info.run_id)
     assert resumed.info.status == "FINISHED"
+    assert environment.is_file()
     assert weights(resumed) == weights(untouched)
     assert histories(folder, resumed) == histories(folder, untouched)
     check_curve(mlflow.MlflowClient(f"sqlite:///{folder / 'mlflow.db'}"), resumed.info.run_id, EPOCHS)
