@@ -282,8 +282,9 @@ def _outcome(project: Path) -> dict[str, Any]:
                 "artifacts": _shown(Path(run.info.artifact_uri).rglob("*"), Path(run.info.artifact_uri), run_id),
             }
         )
-    models = client.search_logged_models(["0"])
-    (run_id, *_) = [run.info.run_id for run in runs if run.info.status == "FINISHED"] or [""]
+    over = [run.info.run_id for run in runs if run.info.status == "FINISHED"]
+    models = [model for model in client.search_logged_models(["0"]) if model.source_run_id in over]
+    (run_id, *_) = over or [""]
     return {
         "runs": finished,
         "models": [(str(model.status), len([*Path(model.artifact_location).rglob("*")])) for model in models],

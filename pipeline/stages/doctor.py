@@ -242,7 +242,7 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
             yield Problem(f"{path} was left empty", partial(_remove_empty, path))
     trained = {run.info.run_id for run in queries.all_runs(f"tags.{names.WEIGHTS} != ''")}
     for path in (folders.data / "runs").glob("*/states/"):
-        if path.parent.name in trained and not in_use(path.parent):
+        if path.parent.name in trained and not in_use(path.parent) and not is_empty(path.parent):
             yield Problem(f"{path} belongs to a training that is over", partial(_remove, path))
 
 

@@ -85,6 +85,12 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert f"has lost its artifact {names.CHECKPOINT}" in done.out
     assert "states belongs to a training that is over: fixed, removed" in done.out
 
+    # Of an empty folder, nothing is removed twice.
+    (folder / "data" / "runs" / run.info.run_id / "states").mkdir(parents=True)
+    done = cli("doctor", "--fix")
+    assert f"{run.info.run_id} was left empty: fixed, removed" in done.out
+    assert "states belongs to" not in done.out
+
 
 def test_folders_of_others_and_those_that_are_in_use_stay(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
