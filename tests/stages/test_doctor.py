@@ -86,7 +86,9 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert "states belongs to a training that is over: fixed, removed" in done.out
 
     # Of an empty folder, nothing is removed twice.
-    (folder / "data" / "runs" / run.info.run_id / "states").mkdir(parents=True)
+    of_run = folder / "data" / "runs" / run.info.run_id
+    shutil.rmtree(of_run)
+    (of_run / "states").mkdir(parents=True)
     done = cli("doctor", "--fix")
     assert f"{run.info.run_id} was left empty: fixed, removed" in done.out
     assert "states belongs to" not in done.out
