@@ -36,7 +36,7 @@ from pipeline.tracking import names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
-from pipeline.training.devices import choose_device
+from pipeline.training.devices import advice_on_load, choose_device
 from pipeline.training.distributed import LostError, Team, end_at_signals, join, leave_signals_to_process_0
 from pipeline.training.loop import Epoch, Observer, Point, Position, Trained, Trainer
 from pipeline.training.progress import ProgressDisplay
@@ -113,11 +113,14 @@ def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
         Stopped: a signal came. The state after the step in which it came is saved.
     """
     states = States(run.folder / "states", config)
+    device = choose_device(config.device)
     try:
-        with join(choose_device(config.device)) as team:
+        with join(device) as team:
             if run.tag(names.WEIGHTS):
                 say(f"train: reusing what run {run.id} has trained")
             else:
+                if device.type == "cpu" and (advice := advice_on_load()):
+                    say(f"train: {advice}", err=True)
                 _train(config, run, states, state_every, team)
     except LostError as lost:
         raise LostError(f"{lost}; resume with: --resume {run.id}") from lost
