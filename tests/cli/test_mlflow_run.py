@@ -114,7 +114,7 @@ def test_the_entry_points_one_by_one(project: Path, digits: np.ndarray) -> None:
     }
     assert params == {
         **{"sigma": "25", "variance": "0.00961169", "lr": "2e-2", "clip_input": "true"},
-        **{"model": "autoencoder", "channels": "1"},
+        **{"model": "autoencoder", "channels": "auto"},
     }
     assert train_run.data.tags[names.VARIANCE] == "0.00961169"
     assert names.noise_metric("psnr", "0.00961169-clipped") in train_run.data.metrics
