@@ -137,7 +137,7 @@ def test_the_command_has_the_levels_that_floats_need(
     images[0, 0, :2] = 0, 1
     np.save(tmp_path / "set" / "stack.npy", change(images).astype(np.float32))
     done = cli("inspect", "set")
-    assert f"run --dataset set {' '.join(map(str, options))}\n" in done.out
+    assert f"run --dataset set {' '.join(map(str, options))} --model resunet\n" in done.out
     assert cli("prepare", "--dataset", "set", *options).code == 0
 
 
@@ -145,11 +145,11 @@ def test_the_command_mends_what_is_wrong(cli: Cli, tmp_path: Path) -> None:
     save(tmp_path / "set" / "gray.png", crops(1)[0])
     for number, clean in enumerate(crops(9)):
         save(tmp_path / "set" / f"{number}.png", clean[..., None].repeat(3, axis=2))
-    assert "run --dataset set --channels 1\n" in cli("inspect", "set").out
+    assert "run --dataset set --channels 1 --model resunet\n" in cli("inspect", "set").out
     assert cli("prepare", "--dataset", "set", "--channels", 1).code == 0
     for number, clean in enumerate(crops(9)):
         save(tmp_path / "dark" / f"{number}.tif", clean, white=1023)
-    assert "run --dataset dark --white 1023\n" in cli("inspect", "dark", "--white", 255).out
+    assert "run --dataset dark --white 1023 --model resunet\n" in cli("inspect", "dark", "--white", 255).out
 
 
 def test_the_parts_of_a_dataset_are_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
