@@ -88,13 +88,14 @@ class OpenRun:
         """
         # A parameter that `mlflow run` logged keeps the text that the user typed ("1e-2"); tags are canonical.
         noise = config.training_noise
+        unclipped = getattr(noise, "noise", noise)
         with self.together():
             self.log_text(config.to_json(), names.CONFIG)
             self.log_params(asdict(config))
             self.log_tags(  # in the order of the columns of the UI, where those that come first are in sight
                 {
                     names.MODEL: config.model_name,
-                    **({names.VARIANCE: str(noise.variance)} if hasattr(noise, "variance") else {}),
+                    **({names.VARIANCE: str(unclipped.variance)} if hasattr(unclipped, "variance") else {}),
                     names.SEED: str(config.seed),
                     names.DATASET: config.dataset,
                     names.NOISE: noise.spec,
