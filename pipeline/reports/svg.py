@@ -21,12 +21,16 @@ def as_element(figure: Figure) -> str:
 
 
 def as_file(figure: Figure) -> bytes:
-    """The figure as an SVG file, which chooses colours for a light or a dark page by itself."""
-    return re.sub(r"(<svg[^>]*>)", rf"\1{_STYLE}", _drawn(figure), count=1).encode()
+    """The figure as an SVG file, which chooses colours for a light or a dark page by itself.
+
+    The same figure is the same file. Elsewhere the names of its parts, which are hashes, have a salt of chance, so that
+    those of two figures on one page differ.
+    """
+    return re.sub(r"(<svg[^>]*>)", rf"\1{_STYLE}", _drawn(figure, salt="file"), count=1).encode()
 
 
-def _drawn(figure: Figure) -> str:
-    with rc_context({"svg.fonttype": "none"}):
+def _drawn(figure: Figure, salt: str | None = None) -> str:
+    with rc_context({"svg.fonttype": "none", "svg.hashsalt": salt}):
         content = io.StringIO()
         figure.savefig(content, format="svg", transparent=True, dpi=200, metadata={"Date": None})
     text = content.getvalue()

@@ -51,3 +51,8 @@ def test_a_file_is_light_or_dark_like_the_page_around_it(name: str) -> None:
     assert re.match('<svg[^>]* width="[0-9.]+pt"', svg)  # it is no larger than it was drawn
     assert svg.count("prefers-color-scheme: dark") == 1
     assert not re.search("#000000|#ffffff", svg)  # else they are unseen on a page of the same colour
+
+
+def test_the_same_figure_is_the_same_file() -> None:
+    """Else a command that was killed and repeated would leave another run than one that nothing disturbed."""
+    assert as_file(DRAWN["psnr"]()) == as_file(DRAWN["psnr"]())
