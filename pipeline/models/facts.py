@@ -48,13 +48,16 @@ def multiply_adds_of(spec: str, size: str, parameters: int, most_channels: int) 
 
     None if there is none: the model of another version, or an unknown one.
     """
-    for channels in range(1, most_channels + 1):
-        try:
-            model = build_model(spec, size, channels)  # not on "meta", which imports torch's compiler for seconds
-        except PipelineError:
-            return None
-        if (count := count_parameters(model)) >= parameters:
-            return multiply_adds_per_pixel(model, channels) if count == parameters else None
+    # On "meta" no weights take memory, however wide a config in a shared store says that a model is; but that imports
+    # torch's compiler, for seconds, which is not needed for a size from the table.
+    with torch.device("meta" if ":" in spec else "cpu"):
+        for channels in range(1, most_channels + 1):
+            try:
+                model = build_model(spec, size, channels)
+            except PipelineError:
+                return None
+            if (count := count_parameters(model)) >= parameters:
+                return multiply_adds_per_pixel(model, channels) if count == parameters else None
     return None
 
 

@@ -324,9 +324,10 @@ def _figures(run: OpenRun) -> dict[str, bytes]:
     """The figures that the run has by name, as SVG files; as PNG files where an earlier version drew them."""
     figures: dict[str, bytes] = {}
     for name in CAPTIONS:
-        for file in (names.figure_file(name), names.drawing_file(name)):
+        for file in (names.drawing_file(name), names.figure_file(name)):
             with suppress(PipelineError), run.artifact(file) as path:
                 figures[name] = path.read_bytes()
+                break
     return figures
 
 

@@ -15,7 +15,7 @@ from torch import nn
 
 from pipeline.denoising.tiling import tiled
 from pipeline.handoff.onnx_file import export_onnx
-from pipeline.models import MODELS, build_model, count_parameters
+from pipeline.models import MODELS, build_model, count_parameters, facts
 from pipeline.models.facts import halo, multiply_adds_per_pixel, receptive_field
 from pipeline.models.resunet import noise_level
 
@@ -87,6 +87,20 @@ def test_counting_multiply_adds_does_not_import_the_compiler_of_torch() -> None:
     )
     wanted = [multiply_adds_per_pixel(build_model(name), 1) for name in ("unet", "resunet")]
     assert done.stdout == f"{wanted} False\n"
+
+
+def test_counting_multiply_adds_takes_no_memory_for_a_model_that_is_too_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The config of a run in a shared store may name a model of any width."""
+    devices = []
+
+    def build(spec: str, size: str, channels: int) -> nn.Module:
+        model = build_model(spec, size, channels)
+        devices.append(next(model.parameters()).device.type)
+        return model
+
+    monkeypatch.setattr(facts, "build_model", build)
+    assert facts.multiply_adds_of("unet:width=400", "", 1, 1) is None
+    assert devices == ["meta"]
 
 
 @pytest.mark.parametrize("spec", MODELS)
