@@ -139,14 +139,14 @@ def _write_int8(original: Original, path: Path) -> None:
     proto = onnx.load(original.path)
     convolutions = [node.name for node in proto.graph.node if node.op_type == "Conv"]
     images = _middles(original.train[:_CALIBRATION_IMAGES])
-    batches = [{INPUT: noisy.numpy()} for _, noisy in noisy_inputs(images, original.noise)]
+    one_by_one = (one for _, noisy in noisy_inputs(images, original.noise) for one in noisy.split(1))
 
     class Reader(quantization.CalibrationDataReader):
         def __init__(self) -> None:
-            self.batches = iter(batches)
+            self.inputs = ({INPUT: one.numpy()} for one in one_by_one)
 
         def get_next(self) -> dict[str, np.ndarray] | None:
-            return next(self.batches, None)
+            return next(self.inputs, None)
 
     logging.disable(logging.WARNING)  # it recommends a pre-processing that the exporter has done, and logs its steps
     try:
@@ -171,11 +171,12 @@ def _write_int8(original: Original, path: Path) -> None:
 
 
 def _middles(part: Part) -> Part:
-    """The middle of every image: all activations for all images are in memory at once."""
+    """The middle of every image, all of one size, which the quantizer needs; all activations for all are in memory."""
+    height, width = (min(_CALIBRATION_SIDE, *(image.shape[axis] for image in part.images)) for axis in (1, 2))
 
     def cut(image: np.ndarray) -> np.ndarray:
-        top, left = (max(0, (side - _CALIBRATION_SIDE) // 2) for side in image.shape[1:])
-        return image[:, top : top + _CALIBRATION_SIDE, left : left + _CALIBRATION_SIDE]
+        top, left = (image.shape[1] - height) // 2, (image.shape[2] - width) // 2
+        return image[:, top : top + height, left : left + width]
 
     clean, noisy = (None if images is None else as_images([*map(cut, images)]) for images in (part.clean, part.noisy))
     return replace(part, clean=clean, noisy=noisy)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,7 +17,7 @@ from conftest import Cli, Trained
 from onnx import numpy_helper
 from PIL import Image
 
-from pipeline.data.images import Part
+from pipeline.data.images import Part, as_images
 from pipeline.handoff.variants import VARIANTS, Original, make_variants
 from pipeline.noise import make_noise
 from pipeline.tracking import names
@@ -93,6 +94,16 @@ def test_right_variants_pass(original: Original) -> None:
     assert [file.name for file in made] == list(VARIANTS)
     assert [gate for file in made for gate in file.gates if not gate.passed] == []
     assert all(len(file.gates) > 5 and file.speed > 0 and file.loss["0.01"] < 0.1 for file in made)
+
+
+@pytest.mark.parametrize("sizes", [[(64, 64)], [(20, 30), (100, 64), (70, 70)]])
+def test_int8_files_are_made_from_images_of_any_sizes(
+    sizes: list[tuple[int, int]], original: Original, digits: np.ndarray
+) -> None:
+    cycled = zip(itertools.cycle(sizes), digits[:260], strict=False)
+    images = [np.tile(digit, (4, 4))[np.newaxis, :height, :width] for (height, width), digit in cycled]
+    (made,) = make_variants(["int8"], replace(original, train=Part(as_images(images))))
+    assert made.loss["0.01"] < 0.1
 
 
 @pytest.mark.parametrize(
