@@ -200,13 +200,13 @@ def _train(config: Config, run: OpenRun, states: States, state_every: float, tea
     trainer = make_trainer(config, data, team, weights)
     _log_start(run, config, data, trainer, team)
     _warn_of_few_steps(config, trainer)
+    slider = _Slider(trainer, data.test, config.training_noise)
     if state:
         _load_state(trainer, state, states)
         seen = f" after {counted(state['seen'], 'image')} of it" if state["seen"] else ""
         say(f"train: resuming with epoch {state['epoch']}{seen}")
     elif logged[names.TRAIN]:
         say(f"train: {run.folder} holds no state of this training: starting again from the first epoch")
-    slider = _Slider(trainer, data.test, config.training_noise)
     display = ProgressDisplay(config.epochs, len(trainer.batches))
     with display, deferred() as signals:
         trained = trainer.run(_RunObserver(run, losses, logged, slider, display, states, state_every, signals))
@@ -239,6 +239,8 @@ class _Slider:
     def __init__(self, trainer: Trainer, test: Part, noise: Noise) -> None:
         self._trainer = trainer
         self._clean, self._noisy, _ = sample(test, noise, identity)
+        self._trainer.model.eval()
+        self.start = self.strip()  # before the first step
 
     @property
     def title(self) -> str:
@@ -257,7 +259,7 @@ class _RunObserver(Observer):
 
     run: OpenRun
     losses: dict[str, str]  # the names of the metrics of the training and the validation loss
-    logged: dict[str, set[int]]  # the steps of each of them that were logged before an interruption
+    logged: dict[str, set[int]]  # the steps of each of them that are logged, perhaps before an interruption
     slider: _Slider
     display: ProgressDisplay
     states: States
@@ -272,9 +274,12 @@ class _RunObserver(Observer):
         if point.images in self.logged[names.TRAIN]:
             return
         with self.run.together():
+            if not self.logged[names.TRAIN]:
+                self.run.log_image(self.slider.start, self.slider.title, 0)  # where MLflow's slider opens
             self.run.log_image(self.slider.strip(), self.slider.title, point.images)
             scores = {self.losses[names.TRAIN]: point.loss, names.LEARNING_RATE: point.learning_rate}
             self.run.log_metrics(scores, step=point.images)
+        self.logged[names.TRAIN].add(point.images)
 
     def epoch(self, epoch: Epoch) -> None:
         self.display.epoch(epoch)
