@@ -42,7 +42,7 @@ def share_warned(model: Model, images: list[np.ndarray], spec: str, variance: st
         if eight_bits:
             noisy = np.rint(255 * noisy.clip(0, 1)).astype(np.uint8)
         (denoised,) = model.denoise([noisy], noisy.dtype)
-        warned += model.is_strange(noisy, denoised, noisy.dtype)
+        warned += sum(model.are_strange([noisy], [denoised], noisy.dtype))
     return f"{warned:,} of {len(images):,}"
 
 

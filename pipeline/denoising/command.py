@@ -237,8 +237,11 @@ def _write_batch(
 ) -> None:
     """Write what has become of the pictures of a batch."""
     model, dtype, has_noise = batch.model, batch.dtype, batch.noisy is not batch.clean
-    for (job, picture), before, noisy, after in zip(batch.found, batch.clean, batch.noisy, denoised, strict=True):
-        if model.is_strange(noisy, after, dtype):
+    strange = model.are_strange(batch.noisy, denoised, dtype)
+    for (job, picture), before, noisy, after, is_strange in zip(
+        batch.found, batch.clean, batch.noisy, denoised, strange, strict=True
+    ):
+        if is_strange:
             if strict:
                 outcome.skip(job, ADVICE)
                 continue

@@ -78,7 +78,7 @@ def _warn(models: list[Model], images: np.ndarray, denoised: np.ndarray) -> None
     dim = Dim()
     for number, model in enumerate(models):
         name, one = _name(number, len(images)), slice(number, number + 1)
-        if model.is_strange(images[one], denoised[one], images.dtype):
+        if any(model.are_strange([images[one]], [denoised[one]], images.dtype)):
             warnings.warn(f"{name}: {ADVICE}", stacklevel=3)
         if not model.levels.is_known(images.dtype):
             dim.look_at(name, images[one])

@@ -49,43 +49,50 @@ class Limits:
 
     def are_exceeded(
         self, noisy: np.ndarray, denoised: np.ndarray, to_floats: Callable[[np.ndarray], np.ndarray] = np.asarray
-    ) -> bool:
-        """Whether the model has removed more from a picture than noise of the kind that it was trained on.
+    ) -> np.ndarray:
+        """Whether the model has removed more from pictures than noise of the kind that it was trained on: bool [B].
 
         Args:
-            noisy: [1, C, H, W], any type.
+            noisy: [B, ..., H, W], any type.
             denoised: of the same shape, of any strength other than 0.
             to_floats: makes float32 on the [0, 1] scale of parts of both.
         """
-        correlation, error = _correlation(noisy, denoised, to_floats)
-        floats = to_floats(np.array([noisy.min(), noisy.max()]))
-        limit = self.clipped if floats.min() >= 0 and floats.max() <= 1 else self.unclipped
+        correlation, error = _correlations(noisy, denoised, to_floats)
+        lowest, highest = (to_floats(of(noisy, axis=_all_but_first(noisy))) for of in (np.min, np.max))
+        limit = np.where((lowest >= 0) & (highest <= 1), self.clipped, self.unclipped)
         return correlation - _CERTAIN * error > limit
 
 
 def _highest(noisy: np.ndarray, denoised: np.ndarray) -> float:
-    found = np.array([_correlation(noisy[i : i + 1], denoised[i : i + 1])[0] for i in range(len(noisy))])
+    found = np.array([_correlations(noisy[i : i + 1], denoised[i : i + 1])[0][0] for i in range(len(noisy))])
     return float(max(found.max(), found.mean() + _SPREAD * found.std()))
 
 
-def _correlation(
+def _all_but_first(images: np.ndarray) -> tuple[int, ...]:
+    return tuple(range(1, images.ndim))
+
+
+def _correlations(
     noisy: np.ndarray, denoised: np.ndarray, to_floats: Callable[[np.ndarray], np.ndarray] = np.asarray
-) -> tuple[float, float]:
+) -> tuple[np.ndarray, np.ndarray]:
     """Of what was removed, with the same one pixel to the right and one below; and its standard error for white noise.
 
-    Nothing is subtracted first: what is removed has no mean, unless it is more than noise. 0 if at most `LEAST` was
-    removed (its root mean square).
+    Nothing is subtracted first: what is removed has no mean, unless it is more than noise. 0 where at most `LEAST` was
+    removed (its root mean square). Both float64 [B].
     """
-    power, products, pairs = 0.0, 0.0, 0
-    height = noisy.shape[-2]
+    axes, height, pairs = _all_but_first(noisy), noisy.shape[-2], 0
+    power, products = np.zeros(len(noisy)), np.zeros(len(noisy))
     for top in range(0, height, _ROWS):
         part = slice(top, min(top + _ROWS + 1, height))  # with the first row of the next part
         removed = to_floats(noisy[..., part, :]) - to_floats(denoised[..., part, :])
-        right, below = removed[..., :_ROWS, 1:] * removed[..., :_ROWS, :-1], removed[..., 1:, :] * removed[..., :-1, :]
-        power += float(np.square(removed[..., :_ROWS, :]).sum(dtype=np.float64))
-        products += float(right.sum(dtype=np.float64) + below.sum(dtype=np.float64))
-        pairs += right.size + below.size
-    power /= noisy.size
-    if not pairs or power <= LEAST**2:
-        return 0.0, 0.0
-    return products / pairs / power, pairs**-0.5
+        power += np.square(removed[..., :_ROWS, :]).sum(axes, dtype=np.float64)
+        for one, other in (
+            (removed[..., :_ROWS, 1:], removed[..., :_ROWS, :-1]),
+            (removed[..., 1:, :], removed[..., :-1, :]),
+        ):
+            products += (one * other).sum(axes, dtype=np.float64)
+            pairs += one[0].size
+    power /= noisy[0].size
+    is_seen = (power > LEAST**2) & (pairs > 0)
+    correlation = np.divide(products, pairs * power, out=np.zeros(len(noisy)), where=is_seen)
+    return correlation, np.where(is_seen, max(pairs, 1) ** -0.5, 0)

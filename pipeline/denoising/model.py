@@ -93,17 +93,20 @@ class Model:
             for picture, pixels in zip(pictures, self.denoise(inputs, inputs[0].dtype), strict=True)
         ]
 
-    def is_strange(self, noisy: np.ndarray, denoised: np.ndarray, dtype: np.dtype) -> bool:
-        """Whether a picture does not look like what the model was trained on, see `pipeline.denoising.familiarity`.
+    def are_strange(
+        self, noisy: Sequence[np.ndarray], denoised: Sequence[np.ndarray], dtype: np.dtype
+    ) -> Sequence[bool]:
+        """Which pictures do not look like what the model was trained on, see `pipeline.denoising.familiarity`.
 
         Args:
-            noisy: what went into `denoise`, [1, C, H, W].
+            noisy: what went into `denoise`.
             denoised: what came out.
             dtype: of the pixels that the levels are those of.
         """
-        return self.familiar is not None and self.familiar.are_exceeded(
-            noisy, denoised, self.levels.of(dtype).to_floats
-        )
+        if self.familiar is None:
+            return [False] * len(noisy)
+        before, after = (of[0][np.newaxis] if len(of) == 1 else np.stack(of) for of in (noisy, denoised))
+        return self.familiar.are_exceeded(before, after, self.levels.of(dtype).to_floats).tolist()
 
     def _run(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Images of the model's channels, or of one, denoised with the strength and the quality that are asked for."""
@@ -215,6 +218,8 @@ def open_model(
         raise ArgumentError(f"--model: {error}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
+    # Threads that wait for work would keep a core busy, which reading and writing files needs.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         (noisy,) = session.get_inputs()

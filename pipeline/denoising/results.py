@@ -14,6 +14,7 @@ class Results:
 
     def __init__(self, folder: Path) -> None:
         self._list = folder / _LIST
+        self._folders: set[Path] = set()  # that are there
         self._written = set(self._list.read_text(errors="replace").split()) if self._list.is_file() else set()
 
     def is_foreign(self, path: Path) -> bool:
@@ -30,7 +31,9 @@ class Results:
         Raises:
             OSError: it cannot be written; what was there before is still there.
         """
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if path.parent not in self._folders:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._folders.add(path.parent)
         digest = sha256_bytes(data)
         if digest not in self._written:  # the list first: a file that is not in it would never be replaced
             self._written.add(digest)

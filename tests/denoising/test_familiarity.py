@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -57,6 +55,14 @@ def test_limits_are_those_of_the_test_images_with_and_without_clipping() -> None
     assert str(Limits.parse(str(limits))) == str(limits)
     assert not limits.are_exceeded(dark[:1], np.zeros_like(dark[:1]))
     assert not limits.are_exceeded(dark[:1].clip(0, 1), np.zeros_like(dark[:1]))
+
+
+def test_pictures_are_judged_one_by_one() -> None:
+    limits, clean = Limits(0.05, 0.2), np.full((3, 1, 40, 50), 0.5, np.float32)
+    noisy = clean + noise(*clean.shape)
+    noisy[2] = 0.9  # brighter all over
+    clean[0] = noisy[0]
+    assert limits.are_exceeded(noisy, clean).tolist() == [False, False, True]
 
 
 def test_what_cannot_be_seen_or_has_no_neighbours_is_no_reason_to_warn() -> None:
@@ -121,8 +127,8 @@ def test_the_model_in_mlflow_warns_of_the_same_images(
     images = np.concatenate([images, 1 - images, images + noise(*images.shape)]).astype(np.float32)
     with caplog.at_level(logging.WARNING, "mlflow.denoiser"):
         served.predict({"noisy": images})
-    judge: Callable[[Any], bool] = lambda image: opened.is_strange(image, opened.run(image), image.dtype)  # noqa: E731
-    strange = [number for number in range(len(images)) if judge(images[number : number + 1])]
+    judged = opened.are_strange(images, opened.run(images), images.dtype)
+    strange = [number for number, is_strange in enumerate(judged) if is_strange]
     warned = {int(record.getMessage().split()[1]) - 1 for record in caplog.records}
     assert sorted(warned) == strange
     assert set(range(40, 80)) <= set(strange)
