@@ -16,7 +16,7 @@ import torch
 from pipeline.data.images import EIGHT_BITS, Images, Levels, Part, take
 from pipeline.errors import PipelineError
 
-EVALUATION_BATCH = 500  # images; larger batches gain nothing on CPU
+EVALUATION_BATCH = 125  # images of 28x28: larger batches leave the cache, and are up to half as fast on a CPU
 
 
 @dataclass(frozen=True)
