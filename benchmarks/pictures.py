@@ -127,14 +127,24 @@ CASES = (
     Case("cat, sigma 25", photo("chelsea"), sigma(25)),
     Case("cat, grain", halved("chelsea"), GRAIN),
     Case("cat, JPEG 25", halved("chelsea"), quality=25),
+    Case("coffee, 10 photons", photo("coffee"), "poisson:peak=10"),
+    Case("coffee, 30 photons", photo("coffee"), "poisson:peak=30"),
+    Case("coffee, 100 photons", photo("coffee"), "poisson:peak=100"),
+    Case("cat, 10 photons", photo("chelsea"), "poisson:peak=10"),
+    Case("face, dead pixels", photo("astronaut"), "salt-pepper:amount=0.04"),
+    Case("face, sigma 3", photo("astronaut"), sigma(3)),
+    Case("cat, sigma 3", photo("chelsea"), sigma(3)),
     Case("retina, sigma 50", photo("retina"), sigma(50)),
     Case("tissue, sensor", photo("immunohistochemistry"), "sensor:shot=0.01"),
     Case("night sky, sigma 10", photo("hubble_deep_field"), sigma(10)),
     Case("night sky, shot noise", photo("hubble_deep_field"), "poisson-gaussian:shot=0.01,read=0.0005"),
     Case("screenshot, sigma 25", screenshot, sigma(25)),
+    Case("screenshot, sigma 3", screenshot, sigma(3)),
+    Case("letters, sigma 3", text, sigma(3)),
     Case("letters, sigma 25", text, sigma(25)),
     Case("letters, sigma 50", text, sigma(50)),
     Case("letters, JPEG 30", text, quality=30),
+    Case("line drawing, sigma 3", drawing, sigma(3)),
     Case("line drawing, sigma 25", drawing, sigma(25)),
     Case("camera, gray, sigma 50", photo("camera"), sigma(50)),
     Case("faded page, gray, sigma 12", faded, sigma(12)),
@@ -185,6 +195,7 @@ FIGURES: dict[str, tuple[Crop, ...]] = {
     ),
 }
 HEIGHT, WIDTH, GAP = 120, 290, 6  # pixels: of a crop, and between crops
+DARK = 60 / BYTE  # in every channel
 FIRST = "cat, sigma 25"  # the picture in the README,
 BOX, SIZE = (0, 20, 451, 245), (1200, 600)  # what is shown of it, and how large
 
@@ -209,6 +220,14 @@ def score(case: Case, folder: Path) -> list[str]:
     clean = np.atleast_3d(case.clean())
     errors = [float(np.square(read(case, folder / name) - clean).mean()) for name in ("noisy", "denoised")]
     return [case.name, *(f"{psnr_of_error(error):.2f}" if error else "same" for error in errors)]
+
+
+def shadows(case: Case, folder: Path) -> list[str]:
+    """The mean level, of 255, of the parts of a picture that are dark: clean, before and after."""
+    clean = np.atleast_3d(case.clean())
+    dark = clean.max(axis=2) < DARK
+    pictures = [clean, *(read(case, folder / name) for name in ("noisy", "denoised"))]
+    return [case.name, *(f"{BYTE * pixels[dark].mean():.1f}" for pixels in pictures)]
 
 
 def draw(crops: Sequence[Crop], folder: Path, path: Path) -> None:
@@ -250,6 +269,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
         files = [folder / "noisy" / case.file for case in CASES if case.white == white]
         denoise("", files, folder / "denoised", white=TWELVE if white == TWELVE else None)
     print(markdown_table([["picture", "before", "after"], *(score(case, folder) for case in CASES)]))
+    photons = (shadows(case, folder) for case in CASES if case.noise.startswith("poisson:"))
+    print("\n" + markdown_table([["shadows", "clean", "before", "after"], *photons]))
     if options.figures:
         for name, crops in FIGURES.items():
             draw(crops, folder, options.figures / name)
