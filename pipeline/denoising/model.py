@@ -218,8 +218,6 @@ def open_model(
         raise ArgumentError(f"--model: {error}") from error
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
-    # Threads that wait for work would keep a core busy, which reading and writing files needs.
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     try:
         session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
         (noisy,) = session.get_inputs()
