@@ -92,16 +92,17 @@ def _files(title: str, model: Path, folder: Path) -> str:
         "    with Image.open(path) as image: pixels = np.asarray(image)\n"
         "    Image.fromarray(pixels).save(Path(sys.argv[2]) / path.name)\n"
     )
-    source, target = folder / "in", folder / "out"
-    shutil.rmtree(target, ignore_errors=True)
-    target.mkdir()
+    source, copies, target = folder / "in", folder / "copies", folder / "out"
+    for path in (copies, target):
+        shutil.rmtree(path, ignore_errors=True)
+        path.mkdir()
 
     def run(*command: object) -> Callable[[], object]:
         return partial(subprocess.run, [sys.executable, *map(str, command)], check=True, capture_output=True)
 
     times = _in_turn(
         {
-            "copy": run("-c", plain, source, target),
+            "copy": run("-c", plain, source, copies),
             "denoise": run("-m", "pipeline", "denoise", "--model", model, source, "--output", target),
         },
         FILE_ROUNDS,
