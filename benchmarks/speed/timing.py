@@ -35,8 +35,8 @@ def in_processes(module: str, sides: Sequence[str], rounds: int) -> dict[str, li
 def ratio(above: Sequence[float], below: Sequence[float]) -> str:
     """Median of the ratios of two sides round by round, with the smallest and the largest of several."""
     ratios = [one / other for one, other in zip(above, below, strict=True)]
-    spread = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
-    return f"{statistics.median(ratios):.2f}{spread}"
+    between = f" ({min(ratios):.2f} to {max(ratios):.2f})" if len(ratios) > 1 else ""
+    return f"{statistics.median(ratios):.2f}{between}"
 
 
 def spread(values: Sequence[float], digits: int = 2) -> str:
