@@ -127,7 +127,7 @@ def test_the_model_in_mlflow_warns_of_the_same_images(
     images = np.concatenate([images, 1 - images, images + noise(*images.shape)]).astype(np.float32)
     with caplog.at_level(logging.WARNING, "mlflow.denoiser"):
         served.predict({"noisy": images})
-    judged = opened.are_strange(images, opened.run(images), images.dtype)
+    judged = opened.are_strange([*images], [*opened.run(images)], images.dtype)
     strange = [number for number, is_strange in enumerate(judged) if is_strange]
     warned = {int(record.getMessage().split()[1]) - 1 for record in caplog.records}
     assert sorted(warned) == strange
