@@ -11,7 +11,7 @@ from torch.nn import functional
 from pipeline.models.residual import remove_noise
 
 
-class _ResidualBlock(nn.Module):
+class ResidualBlock(nn.Module):
     """x + conv(relu(conv(x))), initially the identity, which makes high learning rates possible."""
 
     def __init__(self, width: int, bias: bool) -> None:
@@ -54,7 +54,7 @@ class ResUNet(nn.Module):
         self.noise_map = noise_map
         self.stem = nn.Conv2d(channels + noise_map, width, 3, padding=1, bias=bias)
         *sides, middle = (
-            [_ResidualBlock(size, bias) for _ in range(count)] for size, count in zip(widths, self.blocks, strict=True)
+            [ResidualBlock(size, bias) for _ in range(count)] for size, count in zip(widths, self.blocks, strict=True)
         )
         # The blocks of all scales in one list each.
         self.encoder = nn.ModuleList(block for side in sides for block in side)
@@ -62,9 +62,7 @@ class ResUNet(nn.Module):
         self.middle = nn.Sequential(*middle)
         self.up = nn.ModuleList(nn.ConvTranspose2d(2 * size, size, 2, stride=2, bias=bias) for size in widths[-2::-1])
         self.decoder = nn.ModuleList(
-            _ResidualBlock(widths[scale], bias)
-            for scale in range(scales - 2, -1, -1)
-            for _ in range(self.blocks[scale])
+            ResidualBlock(widths[scale], bias) for scale in range(scales - 2, -1, -1) for _ in range(self.blocks[scale])
         )
         self.head = nn.Conv2d(width, channels, 3, padding=1, bias=bias)
         nn.init.zeros_(self.head.weight)

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+from torch.optim.swa_utils import PARAM_LIST, AveragedModel, get_ema_multi_avg_fn
 
 from pipeline.data.batches import EVALUATION_BATCH, Batch, Batches
 from pipeline.data.images import MAX_PSNR
@@ -166,8 +166,7 @@ class Trainer:
 
         self._average: AveragedModel | None = None
         if recipe.ema:
-            average = get_ema_multi_avg_fn(recipe.ema)
-            self._average = AveragedModel(self.model, multi_avg_fn=average, use_buffers=True).eval()
+            self._average = AveragedModel(self.model, multi_avg_fn=self._into_average, use_buffers=True).eval()
 
         self._steps_done = 0
         self._best: Best | None = None
@@ -180,6 +179,14 @@ class Trainer:
     def result(self) -> nn.Module:
         """What the training has come to: the model, or the average of its weights if the recipe asks for it."""
         return self.model if self._average is None else self._average.module
+
+    def _into_average(self, averages: PARAM_LIST, weights: PARAM_LIST, count: torch.Tensor | int) -> None:
+        """The decay rises to that of the recipe, as in TensorFlow's `ExponentialMovingAverage` with `num_updates`.
+
+        Else a training of fewer steps than it remembers would come to an average of untrained weights.
+        """
+        decay = min(self._recipe.ema, (1 + self._steps_done) / (10 + self._steps_done))
+        get_ema_multi_avg_fn(decay)(averages, weights, count)
 
     def _start_epoch(self, epoch: int) -> None:
         self._epoch = epoch  # the current one, from 1

@@ -144,12 +144,19 @@ def test_the_average_of_the_weights_is_what_is_kept(images: Part) -> None:
     kept = training.run(Weights()).best.state_dict
     remember()
     average = steps[0]
-    for weights in steps[1:]:
-        average = {name: 0.9 * average[name] + 0.1 * weights[name] for name in average}
+    for step, weights in enumerate(steps[1:], start=1):
+        decay = min(0.9, (1 + step) / (10 + step))
+        average = {name: decay * average[name] + (1 - decay) * weights[name] for name in average}
     for name, tensor in average.items():
         assert torch.allclose(kept[name], tensor, atol=1e-6), name
         assert not torch.equal(tensor, training.model.state_dict()[name])
     assert training.validate().loss == pytest.approx(training.run().best.validation_loss)
+
+
+def test_an_average_that_remembers_more_than_the_training_is_of_trained_weights(images: Part) -> None:
+    plain, averaged = (trainer(images, ema=ema, epochs=6).run().best.validation_loss for ema in (0, 0.9999))
+    untrained = trainer(images).validate().loss
+    assert averaged < (plain + untrained) / 2, (plain, averaged, untrained)
 
 
 def test_a_diverging_training_says_where(images: Part) -> None:
