@@ -101,8 +101,17 @@ def _start(gradient: torch.Tensor) -> State:
     state: State = {"step": 0, "mean": torch.zeros_like(gradient), "square": torch.zeros_like(gradient)}
     for side in _sides(gradient):
         state[f"covariance {side}"] = _covariance(gradient, side)
-        state[f"basis {side}"] = torch.linalg.eigh(state[f"covariance {side}"])[1]
+        state[f"basis {side}"] = _eigenvectors(state[f"covariance {side}"])
     return state
+
+
+def _eigenvectors(covariance: torch.Tensor) -> torch.Tensor:
+    try:
+        # Of gradients that are small, and zero for the most part, as in a trained network, LAPACK does not find them in
+        # 32 bits: it gives up, or finds NaN.
+        return torch.linalg.eigh(covariance.cpu().double())[1].to(covariance)  # not every device has 64 bits
+    except torch.linalg.LinAlgError:  # not finite: that the training diverges, the loss will show
+        return torch.eye(len(covariance)).to(covariance)
 
 
 def _sides(gradient: torch.Tensor) -> list[int]:

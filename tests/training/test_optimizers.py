@@ -52,6 +52,32 @@ def test_soap_is_plain_adam_on_vectors() -> None:
     assert torch.allclose(ours, theirs, atol=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(20))
+def test_soap_starts_from_gradients_that_are_small_and_mostly_zero(seed: int) -> None:
+    """As those of a trained network: of some, LAPACK does not find the eigenvectors in 32 bits."""
+    generator = torch.Generator().manual_seed(seed)
+    gradient = torch.zeros(128, 1152)
+    sizes = torch.logspace(-9, -4, 40)[:, None]
+    gradient[torch.randperm(128, generator=generator)[:40]] = torch.randn(40, 1152, generator=generator) * sizes
+    weight = torch.nn.Parameter(torch.zeros(128, 1152))
+    optimizer = SOAP([weight], 0.01, (0.9, 0.9))
+    for _ in range(2):
+        weight.grad = gradient.clone()
+        optimizer.step()
+    moved = weight.detach()
+    assert torch.isfinite(moved).all()
+    assert (moved * gradient).sum() < 0, "not downhill"
+
+
+def test_soap_leaves_it_to_the_loss_to_say_that_a_gradient_is_not_finite() -> None:
+    weight = torch.nn.Parameter(torch.zeros(3, 5))
+    optimizer = SOAP([weight], 0.01, (0.9, 0.9))
+    for _ in range(2):
+        weight.grad = torch.full((3, 5), torch.nan)
+        optimizer.step()
+    assert weight.isnan().all()
+
+
 @pytest.mark.parametrize("shape", [(3, 5), (4, 2, 3, 3), (1, 8, 3, 3), (8, 1, 3, 3), (6,), (1,), (2, 30)])
 def test_soap_resumes_from_its_state_bit_for_bit(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(soap, "_LARGEST_SIDE", 20)  # the last shape has a larger side, without a basis
