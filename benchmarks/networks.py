@@ -77,16 +77,20 @@ def trained(model: nn.Module, data: PreparedData, seconds: float) -> Result:
     """Trained on crops of the training photographs, and scored."""
     batches = training_batches(data.train, CROP, CPU, by_detail=True)
     validation = validation_batch(data.validation, 0, len(data.validation), CPU)
-    images = train_for(seconds, model, batches, validation, make_noise(NOISE), RECIPE)
+    model, images = train_for(seconds, model, batches, validation, make_noise(NOISE), RECIPE)
     return scored(model.eval(), data, images * CROP**2 / 1e6)
 
 
 def train_for(
-    seconds: float, model: nn.Module, batches: Batches, validation: Batch, noise: Noise, recipe: Recipe
-) -> int:
-    """Train for a time that counts on one thread alone, whatever else the machine does; how many images were seen."""
-    trainer = Trainer(model, batches, validation, noise, recipe, epochs=1)
-    generator = torch.Generator().manual_seed(0)
+    seconds: float, model: nn.Module, batches: Batches, validation: Batch, noise: Noise, recipe: Recipe, seed: int = 0
+) -> tuple[nn.Module, int]:
+    """Train for a time that counts on one thread alone, whatever else the machine does.
+
+    Returns:
+        What the training has come to, and how many images it has seen.
+    """
+    trainer = Trainer(model, batches, validation, noise, recipe, epochs=1, seed=seed)
+    generator = torch.Generator().manual_seed(seed)
     began, steps = time.process_time(), 0
     spent = 0.0
     while spent < seconds:
@@ -98,7 +102,7 @@ def train_for(
             spent = time.process_time() - began
             if spent >= seconds:
                 break
-    return steps * recipe.batch_size
+    return trainer.result, steps * recipe.batch_size
 
 
 @torch.no_grad()

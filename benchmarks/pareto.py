@@ -93,7 +93,7 @@ def trained(spec: str, size: str, seconds: float, folder: Path) -> list[File]:
     model = build_model(spec, size)
     recipe = MODELS[parse_model(spec, size)[0]].best
     validation = validation_batch(Part(images[TRAINED:]), 0, 1, CPU)
-    seen = train_for(seconds, model, WholeImages(train), validation, NOISE, recipe)
+    model, seen = train_for(seconds, model, WholeImages(train), validation, NOISE, recipe)
     model = model.to(memory_format=torch.contiguous_format).eval()
     name = f"{spec} {size}".strip()
     path = folder / f"{len(list(folder.iterdir()))}.onnx"
