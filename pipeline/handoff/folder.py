@@ -104,7 +104,8 @@ def pack(folder: Path, description: Description, proof: Proof, examples: Example
         _write_golden(folder / _GOLDEN_8_BITS, to_integers(examples.golden_input), examples.golden_output_8_bits)
 
     count = _write_samples(folder / "samples", examples)
-    shutil.copytree(FILES, folder, dirs_exist_ok=True)
+    # pip compiles these scripts too when it installs the package.
+    shutil.copytree(FILES, folder, dirs_exist_ok=True, ignore=shutil.ignore_patterns("__pycache__"))
     _copy_checks(folder)
     models = _models(folder, description, proof, examples.golden_input.shape[-2:])
     (folder / "MODEL_CARD.md").write_text(model_card(description, proof.report, models))

@@ -19,7 +19,7 @@ from test_card import describe
 
 from pipeline.data.images import Levels, Part
 from pipeline.data.prepared import PreparedData
-from pipeline.handoff.folder import make_examples, pack
+from pipeline.handoff.folder import FILES, make_examples, pack
 from pipeline.handoff.parity import check
 from pipeline.handoff.proof import Proof, check_packed, prove
 from pipeline.models import build_model
@@ -109,6 +109,11 @@ def _write_again(folder: Path) -> None:
     proto = onnx.load(folder / "model.onnx")
     proto.producer_name = "another"
     onnx.save(proto, folder / "model.onnx")
+
+
+def test_no_compiled_script_is_packed(packed: tuple[Path, Proof]) -> None:
+    assert list(FILES.rglob("*.pyc")), "conftest compiles them, as pip does"
+    assert not list(packed[0].rglob("*.pyc"))
 
 
 @pytest.mark.parametrize(
