@@ -42,6 +42,7 @@ OF_OTHER_TOOLS = {  # options that the pages name and that are not those of the 
         "--kills",
         "--only",
         "--rounds",
+        "--seconds",
         "--short",
         "--upgrade",
     ),
