@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from PIL import Image
 from pipeline.config import Config
 from pipeline.data.batches import Batches, RandomCrops, WholeImages, training_batches, validation_batch
 from pipeline.data.images import Part
+from pipeline.data.sources import photos as installed
 from pipeline.data.sources.photos import Photos
 from pipeline.errors import PipelineError
 from pipeline.stages.prepare import prepare
@@ -24,8 +26,16 @@ from pipeline.stages.prepare import prepare
 CPU = torch.device("cpu")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def nothing_installed() -> Iterator[None]:
+    """Whatever packages of wallpapers this machine has."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(installed, "_INSTALLED", ())
+        yield
+
+
 @pytest.fixture(scope="module")
-def photos() -> list[np.ndarray]:
+def photos(nothing_installed: None) -> list[np.ndarray]:
     """Real photographs in colour, uint8 [3, H, W], of several sizes."""
     parts = Photos(Path("nowhere")).divide(3, Path())
     assert parts.test is not None
