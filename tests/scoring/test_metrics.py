@@ -68,7 +68,7 @@ def test_psnr_keeps_the_type_and_a_nan() -> None:
     errors = np.array([0.01, 0.0, math.nan], np.float32)
     found = psnr_of_error(errors)
     assert found.dtype == np.float32
-    assert found[:2].tolist() == [20, 100]
+    assert found[:2].tolist() == pytest.approx([20, 100], rel=1e-6)  # the last bit depends on the processor
     assert np.isnan(found[2])
 
 
