@@ -12,10 +12,10 @@ from pathlib import Path
 
 import numpy as np
 
+from pipeline.data.filling import filled
 from pipeline.data.finding import find_images
 from pipeline.data.image_files import FORMATS, MAX_PIXELS, Picture, read_picture
 from pipeline.data.images import Levels, psnr_of_error
-from pipeline.data.transparency import filled
 from pipeline.denoising.familiarity import ADVICE
 from pipeline.denoising.levels import Dim
 from pipeline.denoising.model import BATCH_PIXELS, Model, batches, with_hidden
@@ -221,7 +221,7 @@ def _batches(pictures: Iterable[tuple[Network, Job, Picture]], variance: float, 
     for network, found in groupby(pictures, key=lambda found: found[0]):
         model = network.model
         for batch in batches((job, picture) for _, job, picture in found):
-            clean = [filled(picture.pixels, picture.alpha) for _, picture in batch]
+            clean = [filled(picture.pixels, picture.hidden, with_noise=True) for _, picture in batch]
             noisy = clean
             if variance:
                 levels = model.levels.of(clean[0].dtype)

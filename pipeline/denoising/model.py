@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
 
+from pipeline.data.filling import filled, flat_areas
 from pipeline.data.image_files import Picture
 from pipeline.data.images import Levels
-from pipeline.data.transparency import filled
 from pipeline.denoising.familiarity import Limits
 from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.strength import with_strength
@@ -67,7 +67,7 @@ class Model:
 
         A model of gray images, or in colour, takes images of any other number of channels, too: each channel is an
         image of its own. What is gray goes through a model in colour as equal red, green and blue, whose results are
-        averaged.
+        averaged. What is exactly flat stays as it is, see `pipeline.data.filling`.
 
         Args:
             inputs: pixels, all of one shape [N, C, H, W], of the type `dtype` or float32.
@@ -75,19 +75,19 @@ class Model:
                 white, or float32, not clipped.
         """
         images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
-        if self.strength == 0 and images.dtype == dtype:
+        if images.dtype != dtype:  # noise was added
+            denoised = self._run_channels(images, dtype)
+        elif self.strength == 0:
             denoised = images
-        elif images.shape[1] == self.channels:
-            denoised = self._run(images, dtype)
-        elif images.shape[1] == 3 and (images == images[:, :1]).all():  # gray that is stored in colour: once is enough
-            denoised = np.repeat(self._run(images[:, :1], dtype), 3, axis=1)
         else:
-            denoised = self._run(images.reshape(-1, 1, *images.shape[-2:]), dtype).reshape(images.shape)
+            flat = flat_areas(images)  # without noise: they stay
+            denoised = self._run_channels(filled(images, flat, with_noise=True), dtype)
+            np.copyto(denoised, images, where=flat[:, np.newaxis])
         return np.split(denoised, len(inputs))
 
     def denoise_pictures(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
         """The pixels of denoised pictures of one shape and type. What is transparent stays as it is, unseen."""
-        inputs = [filled(picture.pixels, picture.alpha) for picture in pictures]
+        inputs = [filled(picture.pixels, picture.hidden, with_noise=True) for picture in pictures]
         return [
             with_hidden(picture, pixels)
             for picture, pixels in zip(pictures, self.denoise(inputs, inputs[0].dtype), strict=True)
@@ -107,6 +107,14 @@ class Model:
             return [False] * len(noisy)
         before, after = (of[0][np.newaxis] if len(of) == 1 else np.stack(of) for of in (noisy, denoised))
         return self.familiar.are_exceeded(before, after, self.levels.of(dtype).to_floats).tolist()
+
+    def _run_channels(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
+        """Images of any number of channels, denoised."""
+        if images.shape[1] == self.channels:
+            return self._run(images, dtype)
+        if images.shape[1] == 3 and (images == images[:, :1]).all():  # gray that is stored in colour: once is enough
+            return np.repeat(self._run(images[:, :1], dtype), 3, axis=1)
+        return self._run(images.reshape(-1, 1, *images.shape[-2:]), dtype).reshape(images.shape)
 
     def _run(self, images: np.ndarray, dtype: np.dtype) -> np.ndarray:
         """Images of the model's channels, or of one, denoised with the strength and the quality that are asked for."""
@@ -153,9 +161,9 @@ def _with_margins(run: Callable[[np.ndarray], np.ndarray], images: np.ndarray) -
 
 def with_hidden(picture: Picture, pixels: np.ndarray) -> np.ndarray:
     """Denoised pixels of a picture, but as they were where it is transparent."""
-    if picture.alpha is None:
+    if picture.hidden is None:
         return pixels
-    return np.where((picture.alpha > 0)[:, np.newaxis], pixels, picture.pixels)
+    return np.where(picture.hidden[:, np.newaxis], picture.pixels, pixels)
 
 
 @contextmanager

@@ -9,11 +9,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from pipeline.data.filling import flat_areas, noise_deviation
 from pipeline.data.image_files import Picture
+from pipeline.data.images import Levels
 from pipeline.denoising.model import Model, located_model, open_model
 from pipeline.errors import PipelineError, counted
 
 RELEASED = {1: "photo-gray", 3: "photo-color"}  # hand-off folders that come with the repository, by channels
+_GRAY_NOISE = 0.95  # the noise of the channels' mean, relative to that of each: 0.58 if they have noise of their own
+_LEAST_NOISE = 2 / 255  # a standard deviation: with less, nothing can be said
 FOLDER = Path(__file__).parents[2] / "artifacts"  # of a clone; elsewhere if only the package is installed
 
 
@@ -46,11 +52,16 @@ class Networks:
         """The model for a picture.
 
         Of the released ones, that for photographs in colour or that for gray ones. Two channels, the four inks of a
-        printer, or more are so many gray images.
+        printer, or more are so many gray images. So is what has colours, but the same noise in all of them: a gray
+        picture with a coloured mark, a toned one, a JPEG whose colours were stored coarsely. The model for colour was
+        trained on noise that differs between channels, and would leave it.
         """
         if self.named:
             return self.named
-        return self.released[3 if picture.pixels.shape[1] == 3 and not is_gray(picture) else 1]
+        if picture.pixels.shape[1] != 3 or is_gray(picture):
+            return self.released[1]
+        levels = self.released[3].model.levels.of(picture.pixels.dtype)
+        return self.released[1 if has_gray_noise(picture, levels) else 3]
 
     def count(self, network: Network, picture: Picture) -> None:
         """Note that a picture went through a model."""
@@ -68,6 +79,18 @@ def is_gray(picture: Picture) -> bool:
     """Whether it has one channel, or red, green and blue that are equal."""
     pixels = picture.pixels
     return pixels.shape[1] == 1 or (pixels.shape[1] == 3 and bool((pixels == pixels[:, :1]).all()))
+
+
+def has_gray_noise(picture: Picture, levels: Levels) -> bool:
+    """Whether the first page of a picture in colour has the same noise in all channels, up to a factor."""
+    pixels = picture.pixels[0]
+    visible = ~flat_areas(picture.pixels[:1])[0]
+    if picture.hidden is not None:
+        visible &= ~picture.hidden[0]
+    mean = pixels.mean(axis=0, keepdims=True, dtype=np.float32)
+    each = noise_deviation(pixels, visible).mean()
+    least = _LEAST_NOISE * (levels.white - levels.black)
+    return bool(each >= least and noise_deviation(mean, visible)[0] >= _GRAY_NOISE * each)
 
 
 @contextmanager

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from pipeline.data.transparency import filled
+from pipeline.data.filling import filled
 from pipeline.errors import PipelineError
 
 # Large images are denoised in tiles, but a small file must not claim more memory than machines have.
@@ -28,9 +28,14 @@ class Picture:
     left_out: tuple[str, ...] = ()  # what `encode` leaves out, in words
 
     @property
+    def hidden(self) -> np.ndarray | None:
+        """Which pixels nobody sees, because they are transparent: bool [N, H, W]; None if nothing is."""
+        return None if self.alpha is None else self.alpha == 0
+
+    @property
     def upright(self) -> np.ndarray:
         """The pixels as they are seen: upright, inks as red, green and blue, and nothing of what is transparent."""
-        pixels = filled(self.pixels, self.alpha)
+        pixels = filled(self.pixels, self.hidden)
         return turned(_without_inks(pixels) if self.is_cmyk else pixels, self.orientation)
 
 
