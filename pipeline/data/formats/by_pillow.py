@@ -75,12 +75,14 @@ def read_by_pillow(file: BinaryIO, form: str, max_pixels: int) -> Picture:
         frames, durations = [], []
         for number in range(count):
             image.seek(number)
-            durations.append(image.info.get("duration", 0))
             frames.append(_planes(image))
+            durations.append(image.info.get("duration", 0))  # WebP and AVIF say it of a frame that is loaded
         orientation, cmyk = _orientation(image), image.mode == "CMYK"
         chunks, options, left_out = _said(file, image)
         if count > 1:
-            options |= {"duration": durations, "loop": image.info.get("loop", 0)}
+            options |= {"duration": durations}
+        if count > 1 and "loop" in image.info:  # without it, a GIF file plays once
+            options |= {"loop": image.info["loop"]}
         if count > 1 and image.info.get("default_image"):  # shown by what cannot play animations, and no part of it
             options |= {"default_image": True, "duration": durations[1:]}
     pixels, alpha = _alike(frames, has_palette)
