@@ -82,8 +82,8 @@ def _warn(models: list[Model], images: np.ndarray, denoised: np.ndarray) -> None
             warnings.warn(f"{name}: {ADVICE}", stacklevel=3)
         if not model.levels.is_known(images.dtype):
             dim.look_at(name, images[one])
-    if dim.warning:
-        warnings.warn(dim.warning.removeprefix("warning: "), stacklevel=3)
+    for line in dim.warnings:
+        warnings.warn(line.removeprefix("warning: "), stacklevel=3)
 
 
 def _name(number: int, count: int) -> str:
