@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -196,3 +197,19 @@ def test_an_animation_keeps_its_times_and_how_often_it_plays(form: str, options:
                 times.append(image.info["duration"])
         assert times == [50, 50, 100, 100, 150, 150]
         assert after.info.get("loop") == before.info.get("loop")  # a GIF file that does not say it plays once
+
+
+def test_gray_levels_where_there_were_fewer_are_said() -> None:
+    bits = Image.fromarray(GRAY > 99)
+    said = "1 bit per pixel (it has 8, for gray levels)"
+    for form in ("PNG", "TIFF", "BMP", "PPM"):
+        copy, left_out = again(saved(bits, form))
+        assert left_out == (said,), form
+        with Image.open(io.BytesIO(copy)) as image:
+            assert image.mode == "L"
+    assert again(saved(bits, "TIFF", compression="group4"))[1] == (said,)
+    rows = b"".join(b"\0" + bytes(25) for _ in range(40))
+    parts = [struct.pack(">IIBBBBB", 50, 40, 4, 0, 0, 0, 0), zlib.compress(rows), b""]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, (b"IHDR", b"IDAT", b"IEND"), parts))
+    assert again(png)[1] == ("4 bits per pixel (it has 8, for gray levels)",)
+    assert again(saved(Image.fromarray(GRAY), "PNG"))[1] == ()

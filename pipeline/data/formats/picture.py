@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.data.transparency import filled
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 
 # Large images are denoised in tiles, but a small file must not claim more memory than machines have.
 MAX_PIXELS = 2**30
@@ -32,6 +32,11 @@ class Picture:
         """The pixels as they are seen: upright, inks as red, green and blue, and nothing of what is transparent."""
         pixels = filled(self.pixels, self.alpha)
         return turned(_without_inks(pixels) if self.is_cmyk else pixels, self.orientation)
+
+
+def in_eight(bits: int) -> tuple[str, ...]:
+    """What `encode` leaves out of gray pixels that are stored with so many bits."""
+    return (f"{counted(bits, 'bit')} per pixel (it has 8, for gray levels)",) if bits < 8 else ()
 
 
 def _without_inks(pixels: np.ndarray) -> np.ndarray:
