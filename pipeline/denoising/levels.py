@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.config import check_levels
 from pipeline.data.images import Levels
 from pipeline.data.levels import share_outside, white_of_bits
 from pipeline.errors import PipelineError
@@ -22,6 +23,10 @@ class ChosenLevels:
     black: float | None = None
     trained: Levels | None = None  # ... and what the model says of pixels
     trained_type: str = ""  # of this type
+
+    def __post_init__(self) -> None:
+        if self.white is not None and self.black is not None:
+            check_levels(self.white, self.black)
 
     def of(self, dtype: np.dtype) -> Levels:
         """Those of pictures of a type."""
@@ -47,7 +52,7 @@ class ChosenLevels:
         levels = self.of(pixels.dtype)
         if levels.white <= levels.black:
             raise PipelineError(
-                f"its white, {levels.white:g}, is not above its black, {levels.black:g}; pass --white N"
+                f"its white, {levels.white:,g}, is not above its black, {levels.black:,g}; pass --white N"
             )
         darkest, brightest = float(pixels.min()), float(pixels.max())
         if pixels.dtype.kind == "u":

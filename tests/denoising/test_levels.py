@@ -63,7 +63,9 @@ def test_a_white_below_the_brightest_pixel_names_the_picture(twelve: np.ndarray,
     )
     assert not (tmp_path / "out").exists()
     done = denoised(cli, tmp_path, "twelve.png", "--white", 100, "--black", 100)
-    assert "its white, 100, is not above its black, 100" in done.err
+    assert (done.code, done.err) == (2, "Error: --white 100 is not above --black 100\n")  # it is wrong for any picture
+    done = denoised(cli, tmp_path, "twelve.png", "--black", 65535)
+    assert (done.code, "its white, 65,535, is not above its black, 65,535; pass --white N" in done.err) == (1, True)
 
 
 def test_floats_that_lie_elsewhere_are_refused_until_white_and_black_are_given(
