@@ -96,8 +96,8 @@ def checked(pixels: np.ndarray, what: str = "it") -> np.ndarray:
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     raise PipelineError(
-        f"{what} holds {pixels.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale, or with --white on "
-        "any other: convert it to one of them, such as with array.astype('float32')"
+        f"{what} holds {pixels.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale, or on any other "
+        "whose white is given: convert it to one of them, such as with array.astype('float32')"
     )
 
 
