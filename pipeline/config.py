@@ -9,7 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar, Final, Literal, NamedTuple
 
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError, PipelineError
 from pipeline.files import parse_json
 from pipeline.models import RECIPES, Recipe, check_model, recipe_of, short_name
 from pipeline.noise import Noise, make_noise, parse_variance
@@ -302,8 +302,20 @@ def _is_unicode(text: str) -> bool:
     return True
 
 
+def check_levels(white: float, black: float) -> None:
+    """Make sure that what was given as white is above what was given as black.
+
+    Raises:
+        ArgumentError: it is not.
+    """
+    if white <= black:
+        raise ArgumentError(f"--white {white:g} is not above --black {black:g}")
+
+
 def _check_together(config: Config) -> None:
     """Raise a `PipelineError` for values that do not go together."""
+    if config.white != AUTO:
+        check_levels(float(config.white), config.black)
     if 0 < config.crop < SMALLEST_CROP:
         raise PipelineError(
             f"--crop {config.crop} is too small; allowed: 0 for whole images, or at least {SMALLEST_CROP} pixels"

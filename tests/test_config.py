@@ -54,6 +54,7 @@ def test_it_survives_being_stored() -> None:
         ({"data_dir": "a\0b"}, "is not valid text"),
         ({"start": "\ud800"}, "is not valid text"),
         ({"crop": 31}, "--crop 31 is too small"),
+        ({"white": 10, "black": 20}, "--white 10 is not above --black 20"),
         ({"target": "sure", "loss": "psnr"}, "takes no estimate below 0"),
     ],
 )

@@ -17,6 +17,7 @@ from pipeline.data.formats.arrays import read_npy, read_npz
 from pipeline.data.formats.by_pillow import read_by_pillow
 from pipeline.data.formats.picture import MAX_PIXELS, Picture
 from pipeline.errors import PipelineError
+from pipeline.files import open_file
 
 __all__ = ["FORMATS", "HEAD", "MAX_PIXELS", "SUFFIXES", "Picture", "format_of", "read_picture"]
 
@@ -81,7 +82,7 @@ def read_picture(source: Path | BinaryIO, max_pixels: int = MAX_PIXELS) -> Pictu
             does not name the file.
     """
     try:
-        with source.open("rb") if isinstance(source, Path) else nullcontext(source) as file:
+        with open_file(source) if isinstance(source, Path) else nullcontext(source) as file:
             form = format_of(file.read(HEAD))
             file.seek(0)
             picture = _reader(form)(file, max_pixels)

@@ -128,8 +128,8 @@ def _report(outcome: Outcome, networks: str, files: int, output: Path) -> None:
     Raises:
         PipelineError: some files were skipped.
     """
-    if outcome.dim.warning:
-        say(outcome.dim.warning, err=True)
+    for warning in outcome.dim.warnings:
+        say(warning, err=True)
     for what, names in outcome.left_out.items():
         more = f" (and {len(names) - 1:,} more)" if len(names) > 1 else ""
         say(f"denoise: not in the result: {what}: {names[0]}{more}", err=True)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import groupby
+from numbers import Integral, Real
 from pathlib import Path
 
 import numpy as np
 
-from pipeline.config import NUMBERS, STRENGTH
+from pipeline.config import NUMBERS, STRENGTH, Interval
 from pipeline.data.axes import to_batch
 from pipeline.data.image_files import Picture
 from pipeline.denoising.familiarity import ADVICE
@@ -20,6 +24,12 @@ from pipeline.errors import ArgumentError, PipelineError
 from pipeline.spec import unknown
 
 _QUALITIES = ("fast", "best")
+_ALLOWED = {
+    "strength": STRENGTH,
+    "white": NUMBERS["white"],
+    "black": NUMBERS["black"],
+    "threads": Interval(int, 0, 1024),
+}
 
 
 @dataclass(frozen=True)
@@ -51,16 +61,21 @@ class Denoiser:
         Raises:
             PipelineError: it is no such array, or its values are not those of a noisy image.
         """
-        images, back = to_batch(array, self.channels)
+        with _naming_arguments():
+            images, back = to_batch(array, self.channels)
+            denoised, models = self._denoise(images)
+        _warn(models, images, denoised)
+        return back(denoised)
+
+    def _denoise(self, images: np.ndarray) -> tuple[np.ndarray, list[Model]]:
+        """Denoised images [N, C, H, W], and the model of each."""
         models = [self._model_of(images, number) for number in range(len(images))]
         parts, start = [], 0
         for _, same in groupby(models, key=id):
             stop = start + len([*same])
             parts += models[start].denoise([images[start:stop]], images.dtype)
             start = stop
-        denoised = parts[0] if len(parts) == 1 else np.concatenate(parts)
-        _warn(models, images, denoised)
-        return back(denoised)
+        return parts[0] if len(parts) == 1 else np.concatenate(parts), models
 
     def _model_of(self, images: np.ndarray, number: int) -> Model:
         """The model for an image, which can denoise it."""
@@ -82,8 +97,8 @@ def _warn(models: list[Model], images: np.ndarray, denoised: np.ndarray) -> None
             warnings.warn(f"{name}: {ADVICE}", stacklevel=3)
         if not model.levels.is_known(images.dtype):
             dim.look_at(name, images[one])
-    if dim.warning:
-        warnings.warn(dim.warning.removeprefix("warning: "), stacklevel=3)
+    for line in dim.warnings:
+        warnings.warn(_in_python(line.removeprefix("warning: ")), stacklevel=3)
 
 
 def _name(number: int, count: int) -> str:
@@ -112,13 +127,38 @@ def load(
     Raises:
         PipelineError: the model cannot be used, or an argument is not allowed.
     """
-    if isinstance(strength, bool) or not isinstance(strength, int | float) or not STRENGTH.admit(strength):
-        raise ArgumentError(f"--strength: {strength!r} is not {STRENGTH}")
-    if quality not in _QUALITIES:
-        raise unknown("--quality", str(quality), _QUALITIES)
-    for name, value in (("white", white), ("black", black)):
-        if value is not None and not NUMBERS[name].admit(value):
-            raise ArgumentError(f"--{name}: {value!r} is not {NUMBERS[name]}")
-    options = {"strength": strength, "best": quality == "best", "white": white, "black": black, "threads": threads}
-    with open_networks(str(model), **options) as networks:
-        return Denoiser(networks)  # which is in memory
+    numbers = {"strength": strength, "white": white, "black": black, "threads": threads}
+    with _naming_arguments():
+        for name, value in numbers.items():
+            if value is not None or name not in ("white", "black"):
+                _check_number(name, value)
+        if quality not in _QUALITIES:
+            raise unknown("--quality", str(quality), _QUALITIES)
+        with open_networks(str(model), best=quality == "best", **numbers) as networks:
+            return Denoiser(networks)  # which is in memory
+
+
+def _check_number(name: str, value: object) -> None:
+    """Raise an `ArgumentError` if an argument of `load` is no number that it may be."""
+    kind = Integral if _ALLOWED[name].kind is int else Real
+    if isinstance(value, bool) or not isinstance(value, kind) or not _ALLOWED[name].admit(float(value)):
+        raise ArgumentError(f"--{name}: {value!r} is not {_ALLOWED[name]}")
+
+
+@contextmanager
+def _naming_arguments() -> Iterator[None]:
+    """Errors name arguments instead of the options of the command line."""
+    try:
+        yield
+    except PipelineError as error:
+        raise type(error)(_in_python(str(error))) from error
+
+
+def _in_python(text: str) -> str:
+    """A message for the command line, with `white=4095` for `--white 4095`, and `white` for `--white`."""
+    return re.sub(r"--(white|black) (-?[\d.]+|N\b)|--(model|strength|quality|white|black|threads)\b", _argument, text)
+
+
+def _argument(found: re.Match[str]) -> str:
+    name, value, alone = found.groups()
+    return f"{name}={value}" if name else alone

@@ -6,10 +6,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from pipeline.config import check_levels
 from pipeline.data.images import Levels
 from pipeline.data.levels import share_outside, white_of_bits
 from pipeline.errors import PipelineError
 
+_NAMED = 2  # other pictures that a warning names; it counts the rest
 _USED = 8  # less than this part of the range of a type is hardly meant to be all of it
 
 
@@ -21,6 +23,10 @@ class ChosenLevels:
     black: float | None = None
     trained: Levels | None = None  # ... and what the model says of pixels
     trained_type: str = ""  # of this type
+
+    def __post_init__(self) -> None:
+        if self.white is not None and self.black is not None:
+            check_levels(self.white, self.black)
 
     def of(self, dtype: np.dtype) -> Levels:
         """Those of pictures of a type."""
@@ -46,7 +52,7 @@ class ChosenLevels:
         levels = self.of(pixels.dtype)
         if levels.white <= levels.black:
             raise PipelineError(
-                f"its white, {levels.white:g}, is not above its black, {levels.black:g}; pass --white N"
+                f"its white, {levels.white:,g}, is not above its black, {levels.black:,g}; pass --white N"
             )
         darkest, brightest = float(pixels.min()), float(pixels.max())
         if pixels.dtype.kind == "u":
@@ -76,28 +82,28 @@ class ChosenLevels:
 class Dim:
     """Pictures that use little of the range of their type: perhaps their white is not its end."""
 
-    names: list[str] = field(default_factory=list)
-    brightest: float = 0.0  # pixel of the first one
-    dtype: np.dtype = field(default_factory=lambda: np.dtype(np.uint8))
+    _found: dict[tuple[np.dtype, str], list[tuple[str, float]]] = field(default_factory=dict)
 
     def look_at(self, name: str, pixels: np.ndarray) -> None:
-        """Take a picture into account."""
-        brightest = float(pixels.max())
-        if brightest < Levels.of_type(pixels.dtype).white / _USED:
-            if not self.names:
-                self.brightest, self.dtype = brightest, pixels.dtype
-            self.names.append(name)
+        """Take a picture into account. One that is black all over says nothing of its white."""
+        brightest, white = float(pixels.max()), Levels.of_type(pixels.dtype).white
+        if 0 < brightest < white / _USED:
+            if pixels.dtype == np.uint16:
+                bits = white_of_bits(brightest)
+                advice = f"if white is {bits:,}, pass --white {bits}"
+            else:
+                advice = f"if white is less than {white:g}, pass its value: --white N"
+            self._found.setdefault((pixels.dtype, advice), []).append((name, brightest))
 
     @property
-    def warning(self) -> str:
-        """One line; "" if there are none."""
-        if not self.names:
-            return ""
-        white = self.brightest
-        if self.dtype.kind == "u":
-            white = white_of_bits(white)
-        others = f" (and {len(self.names) - 1:,} more are as dim)" if len(self.names) > 1 else ""
-        return (
-            f"warning: {self.names[0]}: its brightest pixel is {self.brightest:,g} of "
-            f"{Levels.of_type(self.dtype).white:,g}{others}; if white is {white:,g}, pass --white {white:g}"
-        )
+    def warnings(self) -> list[str]:
+        """One line for each thing to do."""
+        return [self._line(dtype, advice, found) for (dtype, advice), found in self._found.items()]
+
+    def _line(self, dtype: np.dtype, advice: str, found: list[tuple[str, float]]) -> str:
+        (name, brightest), *others = found
+        text = f"warning: {name}: its brightest pixel is {brightest:,g} of {Levels.of_type(dtype).white:,g}"
+        if others:
+            more = f" and {len(others) - _NAMED:,} more" if len(others) > _NAMED else ""
+            text += f" (dim, too: {', '.join(other for other, _ in others[:_NAMED])}{more})"
+        return f"{text}; {advice}"

@@ -23,7 +23,7 @@ class Results:
         Raises:
             OSError: it cannot be read.
         """
-        return path.exists() and (path.is_dir() or sha256_file(path) not in self._written)
+        return path.exists() and (not path.is_file() or sha256_file(path) not in self._written)
 
     def write(self, path: Path, data: bytes) -> None:
         """Write a file that is complete or not there, whatever is there now.

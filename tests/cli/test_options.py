@@ -7,17 +7,19 @@ from pathlib import Path
 from typing import Any
 
 import click
+import numpy as np
 import pytest
+from conftest import PROJECT, Cli, write_digits
 
-from pipeline.cli.commands import cli
+from pipeline.cli.commands import cli as commands
 from pipeline.cli.options import OPTIONS, TRAIN
 from pipeline.config import AUTO, OF_DATA, RECIPE, Config
 from pipeline.trials.space import Bounds
 
 
 def params(command: str, *arguments: str) -> dict[str, Any]:
-    parent = click.Context(cli, **cli.context_settings)
-    with cli.commands[command].make_context(command, list(arguments), parent) as context:
+    parent = click.Context(commands, **commands.context_settings)
+    with commands.commands[command].make_context(command, list(arguments), parent) as context:
         return context.params
 
 
@@ -139,3 +141,22 @@ def test_the_help_names_every_form_of_the_file_and_every_runtime() -> None:
 
     for option, table in (("variant", VARIANTS), ("runtime", RUNTIMES)):
         assert ", ".join(table) in OPTIONS[option].help
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("inspect", "images"),
+        ("prepare", "--dataset", "images"),
+        ("train", "--dataset", "images"),
+        ("run", "--dataset", "images"),
+        ("sweep", "--dataset", "images"),
+        ("evaluate", "--dataset", "images", "--model", PROJECT / "artifacts" / "mnist-blind"),
+        ("denoise", "images", "--output", "out"),
+    ],
+)
+def test_black_above_white_is_a_wrong_option_everywhere(words: tuple[str, ...], tmp_path: Path, cli: Cli) -> None:
+    write_digits(tmp_path / "images", np.zeros((1, 28, 28), np.uint8))
+    done = cli(*words, "--white", "10", "--black", "20")
+    assert (done.code, done.err) == (2, "Error: --white 10 is not above --black 20\n")
+    assert [path.name for path in tmp_path.iterdir()] == ["images"]

@@ -32,7 +32,7 @@ def test_white_and_black_are_checked(tmp_path: Path) -> None:
         write(tmp_path / "mine" / f"{index}.png", picture(index, capture=100 * index, dtype=np.uint16))
     assert "--white 900: 8.png has brighter pixels" not in refusal(tmp_path / "mine", white=900)
     assert "--white 900: 9.png has brighter pixels, up to 10" in refusal(tmp_path / "mine", white=900)
-    assert "--black 2000 is not below white" in refusal(tmp_path / "mine", white=2000, black=2000)
+    assert "--black 5000 is not below white, which is 4095" in refusal(tmp_path / "mine", black=5000)
     data = prepared(tmp_path / "mine", white=2000, black=50)
     assert data.levels == Levels(2000, 50)
     assert data.manifest["levels"] == {"white": 2000, "black": 50}

@@ -13,10 +13,11 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
+from conftest import PROJECT
 from PIL import Image, ImageOps
 
 from pipeline.data.formats.picture import stored, turned
-from pipeline.data.image_files import Picture, read_picture
+from pipeline.data.image_files import FORMATS, Picture, read_picture
 from pipeline.errors import PipelineError
 
 RANDOM = np.random.default_rng(0)
@@ -324,6 +325,11 @@ def test_what_pillow_reads_by_another_program_is_not_opened(tmp_path: Path, monk
         with pytest.raises(PipelineError, match="it is not in a known image format"):
             read_picture(tmp_path / name)
     assert not (tmp_path / "started").exists()
+
+
+def test_the_page_lists_the_formats_that_are_read() -> None:
+    page = (PROJECT / "docs" / "own-images.md").read_text().replace("`", "").replace("\n", " ")
+    assert f"{FORMATS}, and no others" in page
 
 
 def test_every_bad_file_says_what_is_wrong(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import zlib
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +178,38 @@ def test_colours_of_a_palette_keep_their_bits() -> None:
         wanted = colormap if kind == np.uint16 else colormap >> 8
         assert pixels.dtype == kind
         np.testing.assert_array_equal(pixels[0], wanted[:, GRAY])
+
+
+@pytest.mark.parametrize("form", ["GIF", "PNG", "WEBP", "AVIF"])
+@pytest.mark.parametrize("options", [{"loop": 0}, {"loop": 3}, {}])
+def test_an_animation_keeps_its_times_and_how_often_it_plays(form: str, options: dict[str, int]) -> None:
+    frames = [Image.fromarray(np.roll(COLOUR, number, axis=0)) for number in range(3)]
+    content = io.BytesIO()
+    frames[0].save(content, form, save_all=True, append_images=frames[1:], duration=[50, 100, 150], **options)
+    content.seek(0)
+    picture = read_picture(content)
+    times = []
+    with Image.open(content) as before, Image.open(io.BytesIO(picture.encode(picture.pixels))) as after:
+        for number in range(3):
+            for image in (before, after):
+                image.seek(number)
+                image.load()
+                times.append(image.info["duration"])
+        assert times == [50, 50, 100, 100, 150, 150]
+        assert after.info.get("loop") == before.info.get("loop")  # a GIF file that does not say it plays once
+
+
+def test_gray_levels_where_there_were_fewer_are_said() -> None:
+    bits = Image.fromarray(GRAY > 99)
+    said = "1 bit per pixel (it has 8, for gray levels)"
+    for form in ("PNG", "TIFF", "BMP", "PPM"):
+        copy, left_out = again(saved(bits, form))
+        assert left_out == (said,), form
+        with Image.open(io.BytesIO(copy)) as image:
+            assert image.mode == "L"
+    assert again(saved(bits, "TIFF", compression="group4"))[1] == (said,)
+    rows = b"".join(b"\0" + bytes(25) for _ in range(40))
+    parts = [struct.pack(">IIBBBBB", 50, 40, 4, 0, 0, 0, 0), zlib.compress(rows), b""]
+    png = b"\x89PNG\r\n\x1a\n" + b"".join(map(chunk, (b"IHDR", b"IDAT", b"IEND"), parts))
+    assert again(png)[1] == ("4 bits per pixel (it has 8, for gray levels)",)
+    assert again(saved(Image.fromarray(GRAY), "PNG"))[1] == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from conftest import PROJECT
+from PIL import Image
 
 from pipeline.config import Config
 from pipeline.data.images import Part
@@ -81,3 +83,14 @@ def test_a_dataset_is_one_source_and_one_entry(
     assert np.array_equal(data.test.images, digits[20:24, np.newaxis])
     assert data.test_labels is not None
     assert data.manifest["origin"] == "the first test digits of MNIST"
+
+
+def test_what_is_no_regular_file_is_named_and_not_waited_for(tmp_path: Path) -> None:
+    for name in ("a.png", "b.png"):
+        Image.fromarray(np.eye(28, dtype=np.uint8)).save(tmp_path / name)
+    os.mkfifo(tmp_path / "pipe.png")
+    source = ImageFolder(tmp_path)
+    with pytest.raises(PipelineError, match=r"pipe\.png: it cannot be read: it is not a regular file"):
+        source.divide(1, tmp_path)
+    with pytest.raises(PipelineError, match=r"cannot read .*pipe\.png: it is not a regular file"):
+        source.inputs()

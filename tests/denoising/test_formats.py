@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import struct
 import zlib
 from pathlib import Path
@@ -172,3 +173,26 @@ def test_what_is_no_image_is_left_out_and_said(colour: np.ndarray, tmp_path: Pat
     (tmp_path / "none").mkdir()
     done = cli("denoise", "--model", HANDOFF, tmp_path / "none", "--output", tmp_path / "o")
     assert (done.code, done.err.startswith(f"Error: no images in {tmp_path / 'none'} (PNG, JPEG, TIFF")) == (1, True)
+
+
+def test_what_is_no_regular_file_is_skipped_and_not_waited_for(
+    colour: np.ndarray, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cli: Cli
+) -> None:
+    (tmp_path / "in").mkdir()
+    Image.fromarray(colour).save(tmp_path / "in" / "a.png")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    (tmp_path / "in" / "link.png").symlink_to("/dev/zero")
+    monkeypatch.chdir(tmp_path)  # the name of a socket must be short
+    with socket.socket(socket.AF_UNIX) as end:
+        end.bind("in/socket.png")
+        done = cli("denoise", "--model", HANDOFF, "in", "--output", "out")
+    assert done.code == 1
+    assert done.out.endswith("denoise: 1 of 4 files, in out\n")
+    for name in ("pipe", "link", "socket"):
+        assert f"skipped in/{name}.png: it cannot be read: it is not a regular file\n" in done.err
+    done = cli("denoise", "--model", HANDOFF, "in/pipe.png", "--output", "out", "--strength", 0)
+    assert (done.code, "in/pipe.png: it cannot be read: it is not a regular file" in done.err) == (1, True)
+    os.mkfifo(tmp_path / "out" / "b.png")
+    Image.fromarray(colour).save(tmp_path / "b.png")
+    done = cli("denoise", "--model", HANDOFF, "b.png", "--output", "out")
+    assert (done.code, "out/b.png would be overwritten" in done.err) == (2, True)

@@ -63,7 +63,9 @@ def test_a_white_below_the_brightest_pixel_names_the_picture(twelve: np.ndarray,
     )
     assert not (tmp_path / "out").exists()
     done = denoised(cli, tmp_path, "twelve.png", "--white", 100, "--black", 100)
-    assert "its white, 100, is not above its black, 100" in done.err
+    assert (done.code, done.err) == (2, "Error: --white 100 is not above --black 100\n")  # it is wrong for any picture
+    done = denoised(cli, tmp_path, "twelve.png", "--black", 65535)
+    assert (done.code, "its white, 65,535, is not above its black, 65,535; pass --white N" in done.err) == (1, True)
 
 
 def test_floats_that_lie_elsewhere_are_refused_until_white_and_black_are_given(
@@ -125,16 +127,21 @@ def test_a_model_that_knows_its_levels_applies_them_to_its_own_type(
     assert "its brightest pixel is 4,096, but white is 4,095 in the images that the model was trained on" in done.err
 
 
-def test_what_is_dim_is_said_once() -> None:
+def test_what_is_dim_is_said_once_for_each_thing_to_do() -> None:
     dim = Dim()
     dim.look_at("full", np.full((1, 1, 9, 9), 60_000, np.uint16))
-    assert dim.warning == ""
-    dim.look_at("a", np.full((1, 1, 9, 9), 1000, np.uint16))
-    dim.look_at("b", np.full((1, 1, 9, 9), 20, np.uint8))
-    assert dim.warning == (
-        "warning: a: its brightest pixel is 1,000 of 65,535 (and 1 more are as dim); "
-        "if white is 1,023, pass --white 1023"
-    )
-    dim = Dim()
-    dim.look_at("c", np.full((1, 1, 9, 9), 0.0625, np.float32))
-    assert dim.warning == "warning: c: its brightest pixel is 0.0625 of 1; if white is 0.0625, pass --white 0.0625"
+    dim.look_at("black", np.zeros((1, 1, 9, 9), np.uint16))
+    assert dim.warnings == []
+    for name, value in {"a": 1000, "twelve": 4095, "b": 300, "c": 1023, "d": 257, "e": 900}.items():
+        dim.look_at(name, np.full((1, 1, 9, 9), value, np.uint16))
+    dim.look_at("photons", np.full((1, 1, 9, 9), 20, np.uint8))
+    dim.look_at("floats", np.full((1, 1, 9, 9), 0.0625, np.float32))
+    dim.look_at("others", np.full((1, 1, 9, 9), 0.03, np.float32))
+    assert dim.warnings == [
+        "warning: a: its brightest pixel is 1,000 of 65,535 (dim, too: b, c and 2 more); "
+        "if white is 1,023, pass --white 1023",
+        "warning: twelve: its brightest pixel is 4,095 of 65,535; if white is 4,095, pass --white 4095",
+        "warning: photons: its brightest pixel is 20 of 255; if white is less than 255, pass its value: --white N",
+        "warning: floats: its brightest pixel is 0.0625 of 1 (dim, too: others); "
+        "if white is less than 1, pass its value: --white N",
+    ]

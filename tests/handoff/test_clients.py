@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import runpy
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +14,14 @@ import numpy as np
 import onnx
 import onnxruntime
 import pytest
-from conftest import Cli, Trained, wait_for
+import tifffile
+from conftest import PROJECT, Cli, Trained, wait_for
 from demo_server import serve_demo
-from onnx import numpy_helper
+from onnx import helper, numpy_helper
 from PIL import Image
+from small_models import write_identity, write_mean
+
+from pipeline.data.formats.deep_png import encode_deep
 
 needs_npm = pytest.mark.skipif(not shutil.which("npm"), reason="not run: npm is not installed")
 
@@ -43,6 +48,82 @@ def test_the_python_example(trained: Trained, tmp_path: Path) -> None:
         assert np.array_equal(np.asarray(image), wanted(trained))
 
 
+@pytest.fixture
+def example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Any]:
+    """The example for Python beside a model that returns what it is given, or takes colour: for a file, the result."""
+
+    def run(
+        image: Image.Image | Path, channels: int = 1, pixel_type: str = "uint8", white: int = 255, **options: Any
+    ) -> Any:
+        folder = tmp_path / f"{channels}{pixel_type}{white}"
+        if not folder.exists():
+            write_identity(folder) if channels == 1 else write_mean(folder, channels)
+            proto = onnx.load(folder / "model.onnx")
+            facts = {prop.key: prop.value for prop in proto.metadata_props}
+            helper.set_model_props(proto, facts | {"black": "0", "white": str(white), "pixel_type": pixel_type})
+            onnx.save(proto, folder / "model.onnx")
+            (folder / "examples").mkdir()
+            shutil.copy(PROJECT / "pipeline/handoff/files/examples/python.py", folder / "examples")
+        source = image
+        if isinstance(image, Image.Image):
+            source = tmp_path / "noisy"
+            image.save(source, **{"format": "PNG", **options})
+        monkeypatch.setattr(sys, "argv", ["python.py", str(source), str(tmp_path / "denoised.png")])
+        runpy.run_path(str(folder / "examples" / "python.py"))
+        with Image.open(tmp_path / "denoised.png") as found:
+            return np.asarray(found).copy()
+
+    return run
+
+
+def test_the_python_example_keeps_what_it_takes(example: Callable[..., Any]) -> None:
+    random = np.random.default_rng(0)
+    gray, deep = random.integers(0, 256, (20, 30), np.uint8), random.integers(0, 65536, (20, 30), np.uint16)
+    colour = random.integers(0, 256, (20, 30, 3), np.uint8)
+    for array in (gray, colour, deep):  # deep: white is not that of a training on 8 bits
+        assert np.array_equal(example(Image.fromarray(array)), array)
+    twelve = deep >> 4
+    assert np.array_equal(example(Image.fromarray(twelve), pixel_type="uint16", white=4095), twelve)
+    with pytest.raises(SystemExit, match=r"noisy: it has a pixel of 65\d+, and white is 4095 in the images"):
+        example(Image.fromarray(deep), pixel_type="uint16", white=4095)
+    for array, form in [(array, form) for array in (gray, colour, deep) for form in ("PNG", "TIFF")]:
+        exif = Image.Exif()
+        exif[0x0112] = 6  # to be turned to the right
+        found = example(Image.fromarray(array), format=form, exif=exif)
+        assert np.array_equal(found, np.rot90(array, -1)), form
+    assert example(Image.fromarray(gray), channels=3).shape == gray.shape
+    assert example(Image.fromarray(deep), channels=3).dtype == np.uint16
+    assert example(Image.fromarray(colour), channels=3).shape == colour.shape
+    preview = {"format": "MPO", "save_all": True, "append_images": [Image.fromarray(colour[:9])]}
+    assert example(Image.fromarray(colour), **preview).shape == colour.shape
+
+
+def test_the_python_example_refuses_what_it_would_ruin(example: Callable[..., Any], tmp_path: Path) -> None:
+    gray = Image.fromarray(np.eye(20, dtype=np.uint8) * np.uint8(255))
+    pages = {"save_all": True, "append_images": [gray.rotate(90)]}
+    for image, options, said in (
+        (gray.convert("F"), {"format": "TIFF"}, "it has pixels of the kind F; this example takes 8 bits"),
+        (gray.convert("I"), {"format": "TIFF"}, "it has pixels of the kind I;"),
+        (gray.convert("CMYK"), {"format": "TIFF"}, "it has pixels of the kind CMYK;"),
+        (gray.convert("LA"), {}, "it has transparency;"),
+        (gray, {"format": "TIFF", **pages}, "it holds 2 pictures; this example takes files with one"),
+        (gray, {"format": "PNG", **pages}, "it holds 2 pictures;"),
+        (gray, {"format": "WEBP", **pages}, "it holds 2 pictures;"),
+        (gray, {"format": "PPM"}, "it cannot be read; this example takes PNG, JPEG, TIFF"),
+    ):
+        with pytest.raises(SystemExit, match=f"noisy: {said}"):
+            example(image, **options)
+    deep = np.zeros((20, 20, 3), np.uint16)
+    tifffile.imwrite(tmp_path / "deep.tif", deep, photometric="rgb")
+    tifffile.imwrite(tmp_path / "zip.tif", deep, photometric="rgb", compression="zlib")
+    (tmp_path / "deep.png").write_bytes(encode_deep(None, b"", deep.transpose(2, 0, 1)[np.newaxis]))
+    for name in ("deep.tif", "zip.tif", "deep.png"):
+        with pytest.raises(SystemExit, match=f"{name}: it has 16 bits per colour; this example takes 8 bits"):
+            example(tmp_path / name)
+    with pytest.raises(SystemExit, match=r"nowhere\.png: No such file"):
+        example(tmp_path / "nowhere.png")
+
+
 @needs_npm
 def test_the_node_example(trained: Trained, tmp_path: Path) -> None:
     folder = Path(shutil.copytree(trained.handoff, tmp_path / "received"))
@@ -61,6 +142,13 @@ def test_the_node_example(trained: Trained, tmp_path: Path) -> None:
         found = np.asarray(image)
     assert found.shape == (28, 28)
     assert np.abs(found.astype(int) - wanted(trained)).max() <= 1
+    deep = np.zeros((28, 28), np.uint16)
+    for array in (deep, np.zeros((28, 28, 2), np.uint8), np.zeros((28, 28, 3), np.uint8)):  # depth, alpha, colour
+        Image.fromarray(array).save(tmp_path / "other.png")
+        command[2:] = [tmp_path / "other.png", tmp_path / "none.png"]
+        done = subprocess.run(command, cwd=tmp_path, timeout=120, capture_output=True, text=True)
+        assert (done.returncode, "this example takes 8 bits in gray, without" in done.stderr) == (1, True), done
+    assert not (tmp_path / "none.png").exists()
 
 
 @pytest.fixture(scope="module")

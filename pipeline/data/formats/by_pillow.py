@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageFile
 
 from pipeline.data.formats.deep_png import encode_deep, is_deep, read_deep
-from pipeline.data.formats.picture import MAX_PIXELS, Picture, check_finite, check_size, joined
+from pipeline.data.formats.picture import MAX_PIXELS, Picture, check_finite, check_size, in_eight, joined
 from pipeline.data.formats.said import kept_chunks, kept_segments, with_chunks
 from pipeline.errors import PipelineError
 
@@ -71,16 +71,19 @@ def read_by_pillow(file: BinaryIO, form: str, max_pixels: int) -> Picture:
             chunks, left_out = kept_chunks(file)
             return Picture(pixels, alpha, form, partial(encode_deep, alpha, chunks), orientation, left_out=left_out)
         _check_depth(image)
+        few = in_eight(_gray_bits(image))
         has_palette = (image.mode in ("P", "PA") or form == "GIF") and "icc_profile" not in image.info
         frames, durations = [], []
         for number in range(count):
             image.seek(number)
-            durations.append(image.info.get("duration", 0))
             frames.append(_planes(image))
+            durations.append(image.info.get("duration", 0))  # WebP and AVIF say it of a frame that is loaded
         orientation, cmyk = _orientation(image), image.mode == "CMYK"
         chunks, options, left_out = _said(file, image)
         if count > 1:
-            options |= {"duration": durations, "loop": image.info.get("loop", 0)}
+            options |= {"duration": durations}
+        if count > 1 and "loop" in image.info:  # without it, a GIF file plays once
+            options |= {"loop": image.info["loop"]}
         if count > 1 and image.info.get("default_image"):  # shown by what cannot play animations, and no part of it
             options |= {"default_image": True, "duration": durations[1:]}
     pixels, alpha = _alike(frames, has_palette)
@@ -88,7 +91,14 @@ def read_by_pillow(file: BinaryIO, form: str, max_pixels: int) -> Picture:
     if form == "BMP" and alpha is not None and alpha.min() == alpha.max():
         alpha = None  # many programs leave it at 0, and mean nothing by it
     encode = partial(_encode, form, alpha, cmyk, options, chunks)
-    return Picture(pixels, alpha, form, encode, orientation, cmyk, left_out)
+    return Picture(pixels, alpha, form, encode, orientation, cmyk, few + left_out)
+
+
+def _gray_bits(image: ImageFile.ImageFile) -> int:
+    """Of a pixel in an image that is not loaded, if it is gray and they are fewer than 8; else 8."""
+    if image.mode == "1":
+        return 1
+    return {"L;2": 2, "L;4": 4}.get(str(image.tile[0].args) if image.tile else "", 8)
 
 
 def _said(file: BinaryIO, image: ImageFile.ImageFile) -> tuple[bytes, dict[str, Any], tuple[str, ...]]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from pipeline.data.filling import filled
-from pipeline.errors import PipelineError
+from pipeline.errors import PipelineError, counted
 
 # Large images are denoised in tiles, but a small file must not claim more memory than machines have.
 MAX_PIXELS = 2**30
@@ -37,6 +37,11 @@ class Picture:
         """The pixels as they are seen: upright, inks as red, green and blue, and nothing of what is transparent."""
         pixels = filled(self.pixels, self.hidden)
         return turned(_without_inks(pixels) if self.is_cmyk else pixels, self.orientation)
+
+
+def in_eight(bits: int) -> tuple[str, ...]:
+    """What `encode` leaves out of gray pixels that are stored with so many bits."""
+    return (f"{counted(bits, 'bit')} per pixel (it has 8, for gray levels)",) if bits < 8 else ()
 
 
 def _without_inks(pixels: np.ndarray) -> np.ndarray:
@@ -96,8 +101,8 @@ def checked(pixels: np.ndarray, what: str = "it") -> np.ndarray:
     if pixels.dtype.kind == "u" and pixels.dtype.itemsize <= 2:
         return pixels.astype(pixels.dtype.newbyteorder("="), copy=False)
     raise PipelineError(
-        f"{what} holds {pixels.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale, or with --white on "
-        "any other: convert it to one of them, such as with array.astype('float32')"
+        f"{what} holds {pixels.dtype}; allowed are uint8, uint16, and floats on the [0, 1] scale, or on any other "
+        "whose white is given: convert it to one of them, such as with array.astype('float32')"
     )
 
 

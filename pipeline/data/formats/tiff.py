@@ -18,7 +18,7 @@ import tifffile
 from PIL import Image, UnidentifiedImageError
 
 from pipeline.data.formats.by_pillow import pillow_array
-from pipeline.data.formats.picture import Picture, check_finite, check_size, checked, stored
+from pipeline.data.formats.picture import Picture, check_finite, check_size, checked, in_eight, stored
 from pipeline.data.formats.tiff_writing import SMALLER_COPIES, Page, Stack, encode_tiff
 from pipeline.errors import PipelineError
 
@@ -60,7 +60,9 @@ def read_tiff(file: BinaryIO, max_pixels: int) -> Picture:
     orientation = int(pages[0].tags.valueof(_ORIENTATION, 1))
     is_cmyk = stacks[0].photometric == _KINDS.SEPARATED and pixels.shape[1] == 4 and pixels.dtype.kind == "u"
     encode = partial(encode_tiff, stacks, byteorder, is_big, alpha)
-    left_out = [name for stack in stacks for page in stack.pages for name in page.left_out]
+    is_gray = stacks[0].photometric in (_KINDS.MINISWHITE, _KINDS.MINISBLACK)
+    left_out = [*in_eight(pages[0].bitspersample if is_gray else 8)]
+    left_out += [name for stack in stacks for page in stack.pages for name in page.left_out]
     left_out += [SMALLER_COPIES] if has_others else []
     return Picture(pixels, alpha, "TIFF", encode, orientation, is_cmyk, tuple(dict.fromkeys(left_out)))
 

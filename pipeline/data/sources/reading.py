@@ -22,7 +22,7 @@ from pipeline.data.image_files import read_picture
 from pipeline.data.images import SMALLEST_SIDE
 from pipeline.data.sources import Channels
 from pipeline.errors import PipelineError, counted
-from pipeline.files import sha256_bytes, sha256_file
+from pipeline.files import open_file, sha256_bytes, sha256_file
 from pipeline.text import printable
 
 _THREADS = 8  # at most; decoders of images and SHA-256 let other threads run
@@ -131,7 +131,8 @@ class _Kept:
 def _read(path: Path, channels: Channels, kept: _Kept) -> Callable[[mmap.mmap], ImageFile] | str:
     """What makes the result for a file, given the content of `kept`; or what is wrong with the file."""
     try:
-        data = path.read_bytes()
+        with open_file(path) as file:
+            data = file.read()
     except OSError as error:
         return f"it cannot be read: {error.strerror}"
     try:

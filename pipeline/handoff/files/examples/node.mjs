@@ -1,4 +1,4 @@
-// Denoise a PNG file: node node.mjs noisy.png denoised.png
+// Denoise a PNG file of 8 bits: node node.mjs noisy.png denoised.png
 // Needs `npm install onnxruntime-web pngjs` in a folder above this one.
 
 import { readFileSync, writeFileSync } from "node:fs";
@@ -8,6 +8,11 @@ import pngjs from "pngjs";
 const session = await ort.InferenceSession.create(readFileSync(new URL("../model.onnx", import.meta.url)));
 const { channels } = JSON.parse(readFileSync(new URL("../manifest.json", import.meta.url)));
 const image = pngjs.PNG.sync.read(readFileSync(process.argv[2])); // red, green, blue and alpha of each pixel
+if (image.depth > 8 || image.alpha || (image.color && channels === 1)) {
+  const allowed = channels === 1 ? "gray" : "gray or colour";
+  console.error(`${process.argv[2]}: this example takes 8 bits in ${allowed}, without transparency.`);
+  process.exit(1);
+}
 const size = image.width * image.height;
 const noisy = new Float32Array(channels * size); // all red, then all green, then all blue; or all gray
 for (let c = 0; c < channels; c++)
