@@ -37,6 +37,7 @@ def describe(config: Config, asked: Asked) -> None:
     data = None if asked.force else prepare.find_prepared(config)
     because = ", because of --force" if asked.force else ""
     if data is None:
+        prepare.check_images(config)
         say(f"prepare: would run{because}: {prepared_folder(config)}")
     elif not asked.resumed:
         config = settle(config, data)
