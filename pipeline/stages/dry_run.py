@@ -52,7 +52,7 @@ def describe(config: Config, asked: Asked) -> None:
     else:
         why = because or (": no run has trained this" if data else ", unless a run has trained on the same data")
         say(f"train: would run as {config.run_name}{why}")
-    say("evaluate: would run", f"export: would write {folder}")
+    say("evaluate: would run", _written(folder, asked.resumed))
 
 
 def _say_config(config: Config, is_settled: bool) -> None:
@@ -85,4 +85,11 @@ def _describe_rest(config: Config, data: PreparedData, run_id: str, folder: Path
     elif is_scored and export.is_done(config, run, folder, asked.variants):
         say(f"export: {folder} would be reused")
     else:
-        say(f"export: would write {folder}")
+        say(_written(folder, run_id))
+
+
+def _written(folder: Path, run_id: str) -> str:
+    """That a hand-off would be written, and whose it would replace. `run_id`: of the run; "" if it is not made yet."""
+    former = export.run_of(folder)
+    instead = "" if former in ("", run_id) else f", instead of that of run {former}"
+    return f"export: would write {folder}{instead}"
