@@ -11,10 +11,8 @@ from typing import Any
 
 from pipeline.data.image_files import Picture
 from pipeline.denoising.model import Model, located_model, open_model
+from pipeline.denoising.released import FOLDER, RELEASED
 from pipeline.errors import PipelineError, counted
-
-RELEASED = {1: "photo-gray", 3: "photo-color"}  # hand-off folders that come with the repository, by channels
-FOLDER = Path(__file__).parents[2] / "artifacts"  # of a clone; elsewhere if only the package is installed
 
 
 @dataclass(frozen=True)
