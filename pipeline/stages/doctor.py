@@ -210,7 +210,8 @@ def _end(run: MlflowRun) -> str:
     parts = queries.search_runs(run.info.experiment_id, f"tags.`{names.PARENT}` = '{run_id}'")
     is_resumable = names.SEED in run.data.tags or bool(parts)  # a training with its config, or a sweep with its trials
     endings.settle(run, is_resumable)
-    return "marked as KILLED; " + (f"continue it with: --resume {run_id}" if is_resumable else "it had not begun")
+    how = endings.resumption(run.data.tags.get, run_id)
+    return "marked as KILLED; " + (f"continue it with: {how}" if is_resumable else "it had not begun")
 
 
 def _fail(run_id: str) -> str:

@@ -144,7 +144,7 @@ def test_a_trial_that_dies_is_killed_and_the_sweep_goes_on_until_it_is_stopped(f
     out, err = process.communicate(timeout=HANG)
     assert "trial 1 of 3: autoencoder-digits-var0.001-seed0: exit code -9" in out
     (parent,), children = runs(folder)
-    said = f"Stopped by SIGTERM; resume with: --resume {parent.info.run_id}"
+    said = f"Stopped by SIGTERM; resume with: the same command and --resume {parent.info.run_id}"
     assert (process.returncode, err.splitlines()[-1]) == (143, said), err
     assert parent.info.status == "KILLED"
     assert sorted(run.info.status for run in children) == ["KILLED", "KILLED", "KILLED"]
