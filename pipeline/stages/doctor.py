@@ -142,10 +142,9 @@ def _check_disk(folders: Folders) -> Iterator[Problem]:
 
 def _check_store(folders: Folders) -> Iterator[Problem]:
     """The store answers; a database is not damaged, and has the schema of this MLflow."""
-    database = store.database_file()
-    if database is not None and not database.exists():
+    if not store.is_there():
         return  # the first run makes it
-    if database is not None:
+    if (database := store.database_file()) is not None:
         try:
             with open_database(database) as connection:
                 (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()

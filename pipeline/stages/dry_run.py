@@ -65,8 +65,7 @@ def _say_config(config: Config, is_settled: bool) -> None:
 
 def _find_trained(config: Config) -> str | None:
     """The run whose training would be reused, if any; says what is different about a similar one."""
-    database = store.database_file()
-    if database is not None and not database.exists():
+    if not store.is_there():
         return None
     try:
         store.experiment_id()

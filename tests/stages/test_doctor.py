@@ -236,7 +236,7 @@ def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
 
 
-CONNECT = "from pipeline.tracking.store import connect; connect()"
+CONNECT = "from pipeline.tracking.store import connect; connect(create=True)"
 KILLED_WHILE_CONNECTING = f"""
 import logging, os, signal
 
