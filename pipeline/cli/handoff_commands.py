@@ -26,8 +26,9 @@ class _HandOff(click.Path):
         try:
             return super().convert(path_of(os.fspath(value)), param, ctx)
         except click.BadParameter as error:
-            error.message = error.message.removesuffix(".") + hint(os.fspath(value))
-            raise
+            if not (meant := hint(os.fspath(value))):
+                raise
+            raise click.BadParameter(error.message.removesuffix(".") + meant, ctx, param) from error
 
 
 _FOLDER = _HandOff(exists=True, file_okay=False, path_type=Path)
