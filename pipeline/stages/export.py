@@ -114,8 +114,7 @@ def export(
             _check_packed(new, proof)
             model_id = _log(run, new, description, proof, examples, parts)
         _print(folder, proof, config.training_noise.label)
-    if former not in ("", run.id):
-        say(f"export: {folder}: replaces that of run {former}")
+    _say_replaced(folder, former, run.id)
     if register:
         _register(inputs, model_id, register, sha256_file(folder / MODEL), run.facts()["parameters"])
     endings.take_back(run)
@@ -136,6 +135,12 @@ def run_of(folder: Path) -> str:
         return str(read_json(folder / MANIFEST).get("mlflow_run_id", ""))
     except PipelineError:
         return ""
+
+
+def _say_replaced(folder: Path, former: str, run_id: str) -> None:
+    """Say whose hand-off was in the place of that of the run `run_id`, if it was another run's."""
+    if former not in ("", run_id):
+        say(f"export: {folder}: replaces that of run {former}")
 
 
 def check_variants(variants: Sequence[str], data: PreparedData) -> None:
