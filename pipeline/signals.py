@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
@@ -63,12 +63,12 @@ def deferred() -> Iterator[Deferred]:
 
 
 @contextmanager
-def noting(text: str) -> Iterator[None]:
-    """Have the message of a signal say something more."""
+def noting(text: Callable[[], str]) -> Iterator[None]:
+    """Have the message of a signal say something more, as it is known then."""
     try:
         yield
     except Stopped as stopped:
-        stopped.add_note(text)
+        stopped.add_note(text())
         raise
 
 

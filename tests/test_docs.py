@@ -76,6 +76,11 @@ def _calls(marker: str) -> list[tuple[str, str]]:
     ]
 
 
+def test_the_page_names_the_commands_that_are_entry_points() -> None:
+    (names,) = re.findall(r"entry points of `mlflow run` too, [^:]*: (.*?)\.", _text("docs/command-line.md"), re.DOTALL)
+    assert {*re.findall(r"`(\w+)`", names), "main"} == {*ENTRY_POINTS}
+
+
 def test_the_pages_are_found() -> None:
     assert {"README.md", "CONTRIBUTING.md", "docs/architecture.md"} <= set(PAGES)
     assert len(_calls("-m pipeline")) > 20

@@ -14,6 +14,7 @@ from typing import Any, Literal, NoReturn
 import click
 
 from pipeline import __version__, launcher
+from pipeline.cli import sigma
 from pipeline.cli.exits import MEANINGS, ExitCode, fail, run_to_exit
 from pipeline.cli.handoff_commands import HANDOFF_COMMANDS
 from pipeline.cli.help import Group
@@ -219,9 +220,9 @@ def evaluate_command(
         raise click.UsageError("--noisy, --white and --black are those of the images of --dataset, which is not given")
     if not dataset and (file or protocol):
         raise click.UsageError(f"{'--model' if file else '--protocol'} needs images to score on: --dataset FOLDER")
-    is_asked = noise != AUTO or variance != Config.variance or clip_input
+    is_asked = noise != AUTO or sigma.is_given(click.get_current_context()) or clip_input
     if protocol and is_asked:
-        raise click.UsageError("--protocol sets the noise; leave out --noise, --variance and --clip-input")
+        raise click.UsageError("--protocol sets the noise; leave out --noise, --variance, --sigma and --clip-input")
     also = make_noise("gaussian" if noise == AUTO else noise, variance, clip_input)
     noises = {also.label: also} if is_asked else {}
     if file:

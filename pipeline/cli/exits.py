@@ -133,7 +133,12 @@ def _message(error: BaseException, debug: bool) -> str:
             return f"{error.message}{hint} Allowed: {', '.join(known)}"
         case click.ClickException():
             return error.format_message()
-        case PipelineError() | OSError() | RuntimeError(args=["Could not determine home directory."]):
+        case (
+            PipelineError()
+            | OSError()
+            | ModuleNotFoundError()
+            | RuntimeError(args=["Could not determine home directory."])
+        ):
             return one_line(error)
         case _:
             return one_line(error) + ("" if debug else " (--debug shows the traceback)")

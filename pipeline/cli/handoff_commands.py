@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -11,10 +13,25 @@ from pipeline.cli.help import Command
 from pipeline.cli.options import with_options
 from pipeline.cli.types import Number
 from pipeline.config import STRENGTH
+from pipeline.denoising.released import hint, path_of
 from pipeline.text import say
 
 _SECTION = "Use a hand-off"  # the heading in the list of commands
-_FOLDER = click.Path(exists=True, file_okay=False, path_type=Path)
+
+
+class _HandOff(click.Path):
+    """A hand-off folder, or the name of a released model."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        try:
+            return super().convert(path_of(os.fspath(value)), param, ctx)
+        except click.BadParameter as error:
+            if not (meant := hint(os.fspath(value))):
+                raise
+            raise click.BadParameter(error.message.removesuffix(".") + meant, ctx, param) from error
+
+
+_FOLDER = _HandOff(exists=True, file_okay=False, path_type=Path)
 
 
 @click.command("verify", cls=Command, section=_SECTION, examples=["artifacts/mnist-blind --runtime all"])
@@ -46,8 +63,8 @@ def verify_command(folder: Path, runtime: str) -> None:
     "--model",
     "file",
     default="",
-    help="Hand-off folder, or MLflow model such as models:/NAME@champion; by default the one for photographs, in "
-    "colour or gray, that fits each image.",
+    help="Hand-off folder, photo-color, photo-gray, or MLflow model such as models:/NAME@champion; by default the one "
+    "for photographs, in colour or gray, that fits each image.",
 )
 @click.option("--output", required=True, type=click.Path(file_okay=False, path_type=Path), help="Folder for results.")
 @click.option(

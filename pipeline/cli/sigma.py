@@ -36,6 +36,11 @@ def replace(context: click.Context, param: click.Parameter, value: Any) -> Any:
     return variances if isinstance(value, list) else variances[0]
 
 
+def is_given(context: click.Context) -> bool:
+    """Whether the command is told how strong the noise is, be it as its options have it by default."""
+    return any(_rank(context, param) for param in context.command.params if param.name in ("sigma", "variance"))
+
+
 def _rank(context: click.Context, param: click.Parameter) -> int:
     """Whether the value of an option is its default (0), from a config file (1), or typed (2)."""
     source = context.get_parameter_source(param.name or "")

@@ -104,11 +104,11 @@ class TrainingPlan:
 @contextmanager
 def open_parent(name: str, resume: str, data_dir: str) -> Iterator[OpenRun]:
     """The run whose children are the trials of a sweep: a new one called `name`, or the one to resume."""
-    from pipeline.tracking import opening
+    from pipeline.tracking import endings, opening
 
     run_id = resumed_run(resume)
     opened = opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir)
-    with opened as run, noting(f"resume with: --resume {run.id}"):
+    with opened as run, noting(lambda: f"resume with: {endings.resumption(run.tag, run.id)}"):
         yield run
     console.say_result("", run.id)
 

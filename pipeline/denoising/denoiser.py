@@ -117,8 +117,8 @@ def load(
     """Open a hand-off, to denoise arrays with it. Needs no torch.
 
     Args:
-        model: a hand-off folder, its .onnx file, or an MLflow model URI; "" for the released model for photographs, in
-            colour or gray, that fits each image.
+        model: a hand-off folder, its .onnx file, the name of a released model, or an MLflow model URI; "" for the
+            released model for photographs, in colour or gray, that fits each image.
         strength: share of the noise found that is removed, from 0 to 1.5.
         quality: "fast", or "best": the mean over all turns and flips, which takes eight times as long.
         white, black: the pixel values that stand for 1 and 0, if not the model's or those of the type.

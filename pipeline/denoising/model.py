@@ -18,6 +18,7 @@ from pipeline.data.image_files import Picture
 from pipeline.data.images import Levels
 from pipeline.denoising.familiarity import Limits
 from pipeline.denoising.levels import ChosenLevels
+from pipeline.denoising.released import hint, path_of
 from pipeline.denoising.strength import with_strength
 from pipeline.denoising.tiling import tile_side, tiled
 from pipeline.denoising.trial import check_model
@@ -168,7 +169,10 @@ def with_hidden(picture: Picture, pixels: np.ndarray) -> np.ndarray:
 
 @contextmanager
 def located_model(model: str) -> Iterator[Path]:
-    """The path of the .onnx file that `model` means: a hand-off folder, an .onnx file, or an MLflow model URI.
+    """The path of the .onnx file that `model` means.
+
+    Args:
+        model: a hand-off folder, an .onnx file, the name of a released model, or an MLflow model URI.
 
     Raises:
         ArgumentError: there is no such file.
@@ -180,11 +184,12 @@ def located_model(model: str) -> Iterator[Path]:
         with model_file(model) as path:
             yield path
         return
-    path = Path(model)
+    path = path_of(model)
     path = path / _MODEL if path.is_dir() else path
     if not path.is_file():
         raise ArgumentError(
             f"--model {model}: {path} does not exist; give a hand-off folder, its .onnx file, or an MLflow model URI"
+            f"{hint(model)}"
         )
     sums = path.with_name(_SUMS)
     if sums.is_file() and f"{sha256_file(path)}  {path.name}\n" not in sums.read_text(errors="replace"):

@@ -15,12 +15,11 @@ from pipeline.data.filling import flat_areas, noise_deviation
 from pipeline.data.image_files import Picture
 from pipeline.data.images import Levels
 from pipeline.denoising.model import Model, located_model, open_model
+from pipeline.denoising.released import FOLDER, RELEASED
 from pipeline.errors import PipelineError, counted
 
-RELEASED = {1: "photo-gray", 3: "photo-color"}  # hand-off folders that come with the repository, by channels
 _GRAY_NOISE = 0.95  # the noise of the channels' mean, relative to that of each: 0.58 if they have noise of their own
 _LEAST_NOISE = 2 / 255  # a standard deviation: with less, nothing can be said
-FOLDER = Path(__file__).parents[2] / "artifacts"  # of a clone; elsewhere if only the package is installed
 
 
 @dataclass(frozen=True)

@@ -142,10 +142,9 @@ def _check_disk(folders: Folders) -> Iterator[Problem]:
 
 def _check_store(folders: Folders) -> Iterator[Problem]:
     """The store answers; a database is not damaged, and has the schema of this MLflow."""
-    database = store.database_file()
-    if database is not None and not database.exists():
+    if not store.is_there():
         return  # the first run makes it
-    if database is not None:
+    if (database := store.database_file()) is not None:
         try:
             with open_database(database) as connection:
                 (answer,) = connection.execute("PRAGMA quick_check(1)").fetchone()
@@ -210,7 +209,8 @@ def _end(run: MlflowRun) -> str:
     parts = queries.search_runs(run.info.experiment_id, f"tags.`{names.PARENT}` = '{run_id}'")
     is_resumable = names.SEED in run.data.tags or bool(parts)  # a training with its config, or a sweep with its trials
     endings.settle(run, is_resumable)
-    return "marked as KILLED; " + (f"continue it with: --resume {run_id}" if is_resumable else "it had not begun")
+    how = endings.resumption(run.data.tags.get, run_id)
+    return "marked as KILLED; " + (f"continue it with: {how}" if is_resumable else "it had not begun")
 
 
 def _fail(run_id: str) -> str:

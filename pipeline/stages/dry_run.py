@@ -37,6 +37,7 @@ def describe(config: Config, asked: Asked) -> None:
     data = None if asked.force else prepare.find_prepared(config)
     because = ", because of --force" if asked.force else ""
     if data is None:
+        prepare.check_images(config)
         say(f"prepare: would run{because}: {prepared_folder(config)}")
     elif not asked.resumed:
         config = settle(config, data)
@@ -51,7 +52,7 @@ def describe(config: Config, asked: Asked) -> None:
     else:
         why = because or (": no run has trained this" if data else ", unless a run has trained on the same data")
         say(f"train: would run as {config.run_name}{why}")
-    say("evaluate: would run", f"export: would write {folder}")
+    say("evaluate: would run", _written(folder, asked.resumed))
 
 
 def _say_config(config: Config, is_settled: bool) -> None:
@@ -64,8 +65,7 @@ def _say_config(config: Config, is_settled: bool) -> None:
 
 def _find_trained(config: Config) -> str | None:
     """The run whose training would be reused, if any; says what is different about a similar one."""
-    database = store.database_file()
-    if database is not None and not database.exists():
+    if not store.is_there():
         return None
     try:
         store.experiment_id()
@@ -84,4 +84,11 @@ def _describe_rest(config: Config, data: PreparedData, run_id: str, folder: Path
     elif is_scored and export.is_done(config, run, folder, asked.variants):
         say(f"export: {folder} would be reused")
     else:
-        say(f"export: would write {folder}")
+        say(_written(folder, run_id))
+
+
+def _written(folder: Path, run_id: str) -> str:
+    """That a hand-off would be written, and whose it would replace. `run_id`: of the run; "" if it is not made yet."""
+    former = export.run_of(folder)
+    instead = "" if former in ("", run_id) else f", instead of that of run {former}"
+    return f"export: would write {folder}{instead}"

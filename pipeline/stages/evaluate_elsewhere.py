@@ -88,7 +88,7 @@ def _alone(own: Noise, part: Part, other: Config) -> dict[str, Noise]:
     if own.is_recorded and part.noisy is None:
         raise ArgumentError(
             f"--dataset {other.dataset}: the images are clean, and the model was trained on images with noise of their "
-            "own; say which noise to add, such as --noise gaussian --variance 0.01, or --protocol awgn"
+            "own; say which noise to add, such as --variance 0.01, or --protocol awgn"
         )
     return {own.label: own}
 

@@ -12,7 +12,7 @@ from pipeline.config import Config
 from pipeline.data.sources import open_source
 from pipeline.denoising.levels import ChosenLevels
 from pipeline.denoising.model import Model, located_model, open_model
-from pipeline.errors import PipelineError
+from pipeline.errors import ArgumentError
 from pipeline.noise import Noise, make_noise
 from pipeline.scoring import awgn
 from pipeline.scoring.score import Denoiser
@@ -39,9 +39,9 @@ def evaluate_file(model: str, other: Config, noises: Mapping[str, Noise], protoc
                 part, noises = awgn.ordered(part), awgn.noises()
             elif not noises:
                 if part.noisy is None:
-                    raise PipelineError(
+                    raise ArgumentError(
                         f"--dataset {other.dataset}: the images are clean, and a file does not say which noise to add; "
-                        "give --protocol awgn, or one such as --noise gaussian --variance 0.01"
+                        "give --protocol awgn, or one such as --variance 0.01"
                     )
                 recorded = make_noise("recorded")
                 noises = {recorded.label: recorded}

@@ -95,7 +95,7 @@ def export(
     check_variants(variants, inputs.data)
     _check_quality(inputs, wanted)
     parts = _fingerprint(inputs, variants)
-    model_id = run.tag(names.MODEL_ID)
+    model_id, former = run.tag(names.MODEL_ID), run_of(folder)
     is_done = not force and run.is_done("export", parts)
     if is_done and _is_whole(folder, digest(parts)) and (model_id or not register):
         say(f"export: reusing {folder}, verified")
@@ -114,6 +114,7 @@ def export(
             _check_packed(new, proof)
             model_id = _log(run, new, description, proof, examples, parts)
         _print(folder, proof, config.training_noise.label)
+    _say_replaced(folder, former, run.id)
     if register:
         _register(inputs, model_id, register, sha256_file(folder / MODEL), run.facts()["parameters"])
     endings.take_back(run)
@@ -126,6 +127,20 @@ def is_done(config: Config, run: OpenRun, folder: Path, variants: Sequence[str])
     """Whether `export` would reuse what is in `folder`; says what has changed if not."""
     parts = _fingerprint(_read(config, run), variants)
     return run.is_done("export", parts) and _is_whole(folder, digest(parts))
+
+
+def run_of(folder: Path) -> str:
+    """The ID of the run whose hand-off is in `folder`; "" if there is none."""
+    try:
+        return str(read_json(folder / MANIFEST).get("mlflow_run_id", ""))
+    except PipelineError:
+        return ""
+
+
+def _say_replaced(folder: Path, former: str, run_id: str) -> None:
+    """Say whose hand-off was in the place of that of the run `run_id`, if it was another run's."""
+    if former not in ("", run_id):
+        say(f"export: {folder}: replaces that of run {former}")
 
 
 def check_variants(variants: Sequence[str], data: PreparedData) -> None:

@@ -16,7 +16,7 @@ from pipeline.data.finding import find_images
 from pipeline.data.images import Images, Levels, Part, describe_sizes
 from pipeline.data.levels import suggested_levels, white_of_bits
 from pipeline.data.prepared import PARTS, PreparedData
-from pipeline.data.sources import DATASETS, open_source
+from pipeline.data.sources import DATASETS, Division, open_source
 from pipeline.data.sources.reading import ImageFile, read_files
 from pipeline.errors import PipelineError, counted
 from pipeline.files import write_file
@@ -24,6 +24,7 @@ from pipeline.noise.estimation import NoiseCurve, curve_of_captures, curve_of_im
 from pipeline.reports import figures
 from pipeline.reports.inspection import inspection_page
 from pipeline.reports.svg import as_file
+from pipeline.stages.prepare import split
 from pipeline.text import printable, say
 from pipeline.tracking import names
 from pipeline.tracking.run import OpenRun
@@ -67,7 +68,7 @@ def inspect(config: Config, output: Path) -> bool:
             found.faults.append(str(error))
             _look_at_files(found, config, Path(scratch))
         else:
-            found.faults += [division.fault] if division.fault else []
+            found.faults += _faults(division, config)
             parts = dict(zip(PARTS, (division.train, division.validation, division.test), strict=True))
             _look_at_parts(found, config, division.lines, {name: part for name, part in parts.items() if part})
     for name, text in found.facts:
@@ -80,6 +81,16 @@ def inspect(config: Config, output: Path) -> bool:
     write_file(path, found.page.encode())
     say(f"inspect: {path}")
     return not found.faults
+
+
+def _faults(division: Division, config: Config) -> list[str]:
+    """Why `prepare` refuses images that can be read."""
+    faults = [division.fault] if division.fault else []
+    try:
+        split(division, config)
+    except PipelineError as error:
+        faults.append(str(error))
+    return faults
 
 
 def page_of(data: PreparedData, config: Config) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any, NoReturn
 
 import numpy as np
@@ -53,6 +55,21 @@ def find_prepared(config: Config) -> PreparedData | None:
         PipelineError: there is no such dataset, or it does not take the options.
     """
     return _reuse(config, open_source(config))
+
+
+def check_images(config: Config) -> None:
+    """Make sure that `prepare` would take the images of a folder, by reading them. Writes nothing.
+
+    Raises:
+        PipelineError: what `prepare` would end with.
+    """
+    if config.dataset in DATASETS:  # is known to be good, and may not be downloaded yet
+        return
+    with tempfile.TemporaryDirectory() as scratch:
+        division = open_source(config).divide(config.channels, Path(scratch))
+        if division.fault:
+            raise PipelineError(f"{config.dataset}: {division.fault}")
+        split(division, config)
 
 
 def _prepare(config: Config, force: bool) -> PreparedData:

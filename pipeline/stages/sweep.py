@@ -57,6 +57,7 @@ class _Result:
     parameters: int  # of the network
     seconds: float  # that its training took
     is_worse: bool  # than doing nothing, at the noise of its training
+    own: str  # label of that noise
 
     def quality(self, level: str) -> Quality:
         """On the test images with noise of this level."""
@@ -72,8 +73,10 @@ def _read_groups(finished: Mapping[Trial, str]) -> dict[str, list[_Result]]:
             report = read_evaluation(store.download(run_id, names.EVALUATION, folder), run_id)
             data = client.get_run(run_id).data
             is_worse = data.tags.get(names.QUALITY) == "worse"  # runs of early versions do not say
-            result = _Result(report, int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS], is_worse)
-            groups[trial.group].append(result)
+            parameters, seconds = int(data.params[names.PARAMETERS]), data.metrics[names.TRAIN_SECONDS]
+            label = trial.config.training_noise.label
+            own = label if label in report["results"] else next(iter(report["results"]))  # once it was named otherwise
+            groups[trial.group].append(_Result(report, parameters, seconds, is_worse, own))
     return groups
 
 
@@ -125,19 +128,33 @@ def _log_curves(run: OpenRun, groups: Mapping[str, Sequence[_Result]]) -> None:
 def _rows(groups: Mapping[str, Sequence[_Result]], levels: Sequence[str]) -> list[list[str]]:
     """A table, its head first."""
     first = next(iter(groups.values()))[0]
+    has_others = any(group[0].own not in levels for group in groups.values())  # such trials have a noise of their own
+    more = ["noise of its training"] if has_others else []
     rows = [
-        ["", *levels, "seeds", "parameters", "training"],
-        [INPUT, *(_cell(first.quality(level), first.quality(level).input) for level in levels), "", "", ""],
+        ["", *levels, *more, "seeds", "parameters", "training"],
+        [
+            INPUT,
+            *(_cell(first.quality(level), first.quality(level).input) for level in levels),
+            *("" for _ in more),
+            "",
+            "",
+            "",
+        ],
     ]
     for name, group in groups.items():
-        cells = []
-        for level in levels:
-            mean, deviation = _spread([result.quality(level).output for result in group])
-            quality = group[0].quality(level)
-            cells.append(_cell(quality, mean) + (f" ± {_cell(quality, deviation)}" if len(group) > 1 else ""))
+        cells = [_mean(group, level) for level in levels]
+        if has_others:
+            cells.append(f"{group[0].own}: {_mean(group, group[0].own)}")
         seconds = statistics.mean(result.seconds for result in group)
         rows.append([name, *cells, str(len(group)), f"{group[0].parameters:,}", f"{seconds:.0f} s"])
     return rows
+
+
+def _mean(group: Sequence[_Result], level: str) -> str:
+    """Over the seeds, on images with noise of this level; with the standard deviation, if there are several."""
+    mean, deviation = _spread([result.quality(level).output for result in group])
+    quality = group[0].quality(level)
+    return _cell(quality, mean) + (f" ± {_cell(quality, deviation)}" if len(group) > 1 else "")
 
 
 def _cell(quality: Quality, value: float) -> str:

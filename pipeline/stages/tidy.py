@@ -105,7 +105,7 @@ def size_text(size: float) -> str:
 
 
 def _uses(data: Path, artifacts: Path) -> Iterator[_Use]:
-    if (database := store.database_file()) is not None and not database.exists():
+    if not store.is_there():
         return
     client = store.connect()
     handoffs = _handoffs(artifacts)

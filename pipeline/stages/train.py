@@ -32,7 +32,7 @@ from pipeline.stages.inputs import read_checkpoint
 from pipeline.stages.inspect import log_dataset
 from pipeline.stages.start import read_start, start_of
 from pipeline.text import say
-from pipeline.tracking import names, queries, store
+from pipeline.tracking import endings, names, queries, store
 from pipeline.tracking.fingerprint import Fingerprint, describe_changes, digest, fingerprint
 from pipeline.tracking.run import OpenRun
 from pipeline.training.checkpoint import Checkpoint
@@ -123,7 +123,7 @@ def train(config: Config, run: OpenRun, state_every: float = math.inf) -> None:
                     say(f"train: {advice}", err=True)
                 _train(config, run, states, state_every, team)
     except LostError as lost:
-        raise LostError(f"{lost}; resume with: --resume {run.id}") from lost
+        raise LostError(f"{lost}; resume with: {endings.resumption(run.tag, run.id)}") from lost
     states.remove()
 
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pipeline.config import Config
 from pipeline.signals import noting
 from pipeline.stages.train import find_trained
-from pipeline.tracking import opening
+from pipeline.tracking import endings, opening
 from pipeline.tracking.run import OpenRun
 
 
@@ -38,5 +38,5 @@ def open_training(
             if resumed
             else opening.start_run(config, parent or None, trial)
         )
-        with opened as run, noting(f"resume with: --resume {run.id}"):
+        with opened as run, noting(lambda: f"resume with: {endings.resumption(run.tag, run.id)}"):
             yield run

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 import traceback
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -21,45 +22,51 @@ if TYPE_CHECKING:
 
 _MOST_IN_A_TAG = 4000  # characters; MLflow keeps 8,000
 VANISHED = "process vanished"
+Tag = Callable[[str], str | None]  # the value of a tag of a run, by its name
 
 
-def reason_tags(error: BaseException, note: str | None, run_id: str, text: str = "") -> dict[str, str]:
+def resumption(tag: Tag, run_id: str) -> str:
+    """How an interrupted run is resumed: by a command; a sweep or a search, which needs its options again, in words."""
+    if tag(names.SEED) is None:
+        return f"the same command and --resume {run_id}"
+    command = "train" if tag(names.HANDOFF_OPTIONS) is None else "run"
+    return f"python -m pipeline {command} --resume {run_id}"
+
+
+def reason_tags(error: BaseException, tag: Tag, run_id: str, text: str = "") -> dict[str, str]:
     """The tags that say why a run ended as it did, with the description, which begins with it.
 
     Args:
         error: what ended it.
-        note: the description that the run has.
+        tag: gives the tags that the run has.
         run_id: of the run.
         text: the error in one line, if it is to be said in other words than its own.
     """
-    error = as_stop(error)
+    error, note = as_stop(error), tag(names.NOTE)
     if isinstance(error, Stopped):
-        tags = {names.INTERRUPTED: f"by {error.name}", names.RESUMABLE: "true"}
-        return {
-            **tags,
-            names.NOTE: with_reason(f"{names.KILLED}by {error.name}; continue with --resume {run_id}", note),
-        }
+        said = f"{names.KILLED}by {error.name}; continue with: {resumption(tag, run_id)}"
+        return {names.INTERRUPTED: f"by {error.name}", names.RESUMABLE: "true", names.NOTE: with_reason(said, note)}
     text = (text or one_line(error))[:_MOST_IN_A_TAG]
     beginning = names.REFUSED if isinstance(error, QualityError) else names.FAILED
     return {names.ERROR: text, names.NOTE: with_reason(f"{beginning}{text}", note)}
 
 
-def vanished_tags(note: str | None, run_id: str, is_resumable: bool, last: str) -> dict[str, str]:
+def vanished_tags(tag: Tag, run_id: str, is_resumable: bool, last: str) -> dict[str, str]:
     """The tags of a run whose process is gone without a word, with the description.
 
     Args:
-        note: the description that the run has.
+        tag: gives the tags that the run has.
         run_id: of the run.
         is_resumable: whether it can be resumed.
         last: the last line that it printed; "" if that is not known.
     """
     text = "its process vanished: kill -9, no memory left, or the machine stopped"
     said = f"; the last it said: {last[:_MOST_IN_A_TAG]}" if last else ""
-    resume = f"; continue with --resume {run_id}" if is_resumable else ""
+    resume = f"; continue with: {resumption(tag, run_id)}" if is_resumable else ""
     return {
         names.INTERRUPTED: VANISHED,
         names.RESUMABLE: str(is_resumable).lower(),
-        names.NOTE: with_reason(f"{names.KILLED}{text}{said}{resume}", note),
+        names.NOTE: with_reason(f"{names.KILLED}{text}{said}{resume}", tag(names.NOTE)),
     }
 
 
@@ -79,7 +86,7 @@ def tell(run: OpenRun, error: BaseException) -> None:
     stop = as_stop(error)
     console.note(f"Stopped by {stop.name}" if isinstance(stop, Stopped) else f"Error: {one_line(error)}")
     with run.together():
-        run.log_tags(reason_tags(error, run.tag(names.NOTE), run.id))
+        run.log_tags(reason_tags(error, run.tag, run.id))
         run.log_text(traceback_of(error), names.TRACEBACK)
 
 
@@ -122,8 +129,8 @@ def set_reason(run_id: str, error: BaseException, text: str = "") -> None:
         text: that in one line, if it is to be said in other words.
     """
     with suppress(*ERRORS, PipelineError):
-        note = connect().get_run(run_id).data.tags.get(names.NOTE)
-        for key, value in reason_tags(error, note, run_id, text).items():
+        tags = connect().get_run(run_id).data.tags
+        for key, value in reason_tags(error, tags.get, run_id, text).items():
             connect().set_tag(run_id, key, value)
         connect().log_text(run_id, traceback_of(error), names.TRACEBACK)
         if printed := console.text():
@@ -135,7 +142,7 @@ def settle(run: MlflowRun, is_resumable: bool) -> None:
     run_id, tags = run.info.run_id, run.data.tags
     printed = Path(tags[names.FOLDER]).with_name(run_id) / names.CONSOLE
     lines = printed.read_text(errors="replace").splitlines() if printed.is_file() else []
-    said = vanished_tags(tags.get(names.NOTE), run_id, is_resumable, lines[-1] if lines else "")
+    said = vanished_tags(tags.get, run_id, is_resumable, lines[-1] if lines else "")
     for key, value in said.items():
         connect().set_tag(run_id, key, value)
     if lines:

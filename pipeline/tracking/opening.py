@@ -62,7 +62,7 @@ def start_baseline(name: str, dataset: str, images: int, data_dir: str) -> Itera
 
 @contextmanager
 def _start(name: str, data_dir: str, parent: str | None = None) -> Iterator[OpenRun]:
-    client = store.connect()
+    client = store.connect(create=True)
     run_id = _take_project_run()
     with ExitStack() as stack:
         if run_id is None:

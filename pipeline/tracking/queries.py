@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from pipeline.errors import PipelineError
 from pipeline.noise import Noise, without_level
 from pipeline.tracking import names
-from pipeline.tracking.store import ask, connect, database_file, experiment_id
+from pipeline.tracking.store import ask, connect, database_file, experiment_id, is_there
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -83,6 +83,8 @@ def trained_runs(query: str = "", create: bool = False) -> list[MlflowRun]:
     Raises:
         PipelineError: there is no such experiment, and it is not to be made.
     """
+    if not (create or is_there()):
+        return []
     parts = ["attributes.status = 'FINISHED'", f"tags.{names.WEIGHTS} != ''", *([query] if query else [])]
     return ask("the runs", lambda: search_runs(experiment_id(create), " AND ".join(parts)))
 
@@ -108,6 +110,8 @@ def find_runs(query: str) -> list[MlflowRun]:
     Raises:
         PipelineError: there is no such experiment, or the query is wrong.
     """
+    if not is_there():
+        return []
     return ask(f"query {query!r}", lambda: search_runs(experiment_id(), query))
 
 
@@ -134,8 +138,7 @@ def all_runs(query: str = "", deleted: bool = False) -> list[MlflowRun]:
         query: MLflow filter.
         deleted: those too that were deleted and are still there.
     """
-    database = database_file()
-    if database is not None and not database.exists():
+    if not is_there():
         return []
     experiments = connect().search_experiments()
     return [run for one in experiments for run in search_runs(one.experiment_id, query, deleted=deleted)]
@@ -170,4 +173,6 @@ def search_runs(
 
 
 def _experiment() -> str:
+    if not is_there():
+        return f"{database_file()}, which is not there,"
     return f"experiment '{connect().get_experiment(experiment_id()).name}'"

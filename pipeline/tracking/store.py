@@ -48,13 +48,28 @@ def database_file() -> Path | None:
     return Path(uri().removeprefix("sqlite:///").partition("?")[0]) if uri().startswith("sqlite:///") else None
 
 
+def is_there() -> bool:
+    """Whether there is a store; one on a server is, or says itself that it is not."""
+    database = database_file()
+    return database is None or database.exists()
+
+
 @cache
-def connect() -> mlflow.MlflowClient:
-    """Settle which store is used, for this process and those that it starts; a new SQLite file is made.
+def connect(create: bool = False) -> mlflow.MlflowClient:
+    """Settle which store is used, for this process and those that it starts.
+
+    Args:
+        create: make a new SQLite file if it is not there, as whoever writes a new run does.
 
     Raises:
-        PipelineError: it cannot be used.
+        ArgumentError: there is no such file, and it is not to be made.
+        PipelineError: the store cannot be used.
     """
+    if not (create or is_there()):
+        raise ArgumentError(
+            f"there is no tracking store {database_file()}, and so no run and no registered model; go to the folder "
+            "with the store, or name it by MLFLOW_TRACKING_URI"
+        )
     os.environ["MLFLOW_TRACKING_URI"] = uri()
     for name, value in _SETTINGS.items():
         os.environ.setdefault(name, value)
@@ -180,7 +195,7 @@ def experiment_id(create: bool = False) -> str:
     Raises:
         PipelineError: there is none, and it is not to be made.
     """
-    client = connect()
+    client = connect(create)
     if "MLFLOW_EXPERIMENT_ID" in os.environ:
         return os.environ["MLFLOW_EXPERIMENT_ID"]
     name = os.environ.get("MLFLOW_EXPERIMENT_NAME", "Default")

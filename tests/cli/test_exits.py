@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 import pytest
-from conftest import environment
+from conftest import environment, without
 
 from pipeline.cli import exits
 from pipeline.cli.commands import cli
@@ -29,6 +29,13 @@ def end(*words: str) -> int:
         run_to_exit(cli, list(words), "denoise-pipeline")
     assert isinstance(ended.value.code, int)
     return ended.value.code
+
+
+@pytest.mark.parametrize(("module", "command"), [("torch", "train"), ("mlflow", "evaluate"), ("onnx", "verify .")])
+def test_a_package_that_is_missing_is_named_with_what_installs_it(module: str, command: str) -> None:
+    done = without((module,), *command.split())
+    said = f"Error: {module} is not installed, and this needs it; in a clone of the repository, run: pip install -e .\n"
+    assert (done.code, done.out, done.err) == (1, "", said)
 
 
 @pytest.mark.parametrize(

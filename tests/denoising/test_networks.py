@@ -13,8 +13,9 @@ from PIL import Image
 from small_models import write_mean
 
 from pipeline.data.image_files import Picture, read_picture
+from pipeline.denoising.denoiser import load
 from pipeline.denoising.model import open_model
-from pipeline.denoising.networks import RELEASED
+from pipeline.denoising.released import RELEASED
 
 Denoise = Callable[..., Result]
 
@@ -100,6 +101,39 @@ def test_the_released_models_are_in_the_repository(colour: np.ndarray, tmp_path:
     done = cli("denoise", tmp_path / "colour.png", tmp_path / "gray.png", "--output", tmp_path / "out")
     assert (done.code, done.err) == (0, ""), done
     assert done.out.startswith("denoise: photo-color: 1 file; photo-gray: 1 file\n")
+
+
+def test_a_released_model_is_known_by_its_name_from_any_folder(
+    clone: Path, denoise: Denoise, colour: np.ndarray, tmp_path: Path
+) -> None:
+    Image.fromarray(colour).save(tmp_path / "colour.png")
+    done = denoise(tmp_path / "colour.png", "--model", "photo-color")
+    assert (done.code, done.err) == (0, ""), done
+    wanted = by(clone, "photo-color", colour)
+    np.testing.assert_array_equal(pixels_of(tmp_path / "out" / "colour.png"), wanted)
+    done = denoise(tmp_path / "colour.png", "--model", "photo-colour")
+    assert done.code == 2
+    assert done.err.endswith(" or an MLflow model URI; did you mean 'photo-color'?\n")
+    shutil.copytree(clone / "artifacts" / "photo-gray", tmp_path / "photo-color")  # the user's own comes first
+    done = denoise(tmp_path / "colour.png", "--model", "photo-color", "--overwrite")
+    assert done.out.startswith("denoise: photo-color, each channel by itself: 1 file\n")
+
+
+def test_a_released_model_is_verified_scored_and_loaded_by_its_name(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, colour: np.ndarray
+) -> None:
+    (tmp_path / "set").mkdir()
+    Image.fromarray(colour).save(tmp_path / "set" / "colour.png")
+    done = cli("evaluate", "--model", "photo-color", "--dataset", "set", "--variance", 0.01)
+    assert (done.code, done.err) == (0, ""), done
+    done = cli("verify", "photo-gray")
+    assert (done.code, done.err) == (0, ""), done
+    assert f"verify: {PROJECT / 'artifacts' / 'photo-gray'}: " in done.out
+    done = cli("verify", "photo-grey")
+    assert done.code == 2
+    assert done.err.endswith("'photo-grey' does not exist; did you mean 'photo-gray'?\n")
+    monkeypatch.chdir(tmp_path)
+    assert load("photo-gray").denoise(colour[..., 0]).shape == colour.shape[:2]
 
 
 def test_a_picture_of_other_channels_than_the_given_model(

@@ -59,7 +59,7 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert f"leftovers: {leftover.relative_to(folder)} was left unfinished [--fix repairs it]" in done.out
     done = cli("doctor", "--fix")
     assert done.code == 0, done
-    assert f"fixed, marked as KILLED; continue it with: --resume {run.info.run_id}" in done.out
+    assert f"fixed, marked as KILLED; continue it with: python -m pipeline train --resume {run.info.run_id}" in done.out
     assert f"fixed, {Path('artifacts', 'small')} is what it was before" in done.out
     assert [path.name for path in leftover.parent.iterdir()] == ["small"]
     run = client.get_run(run.info.run_id)
@@ -68,7 +68,7 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert " ".join(TRAIN) in printed[0]
     assert run.data.tags[names.NOTE] == (
         "Killed: its process vanished: kill -9, no memory left, or the machine stopped; the last it said: "
-        f"{printed[-1]}; continue with --resume {run.info.run_id}"
+        f"{printed[-1]}; continue with: python -m pipeline train --resume {run.info.run_id}"
     )
 
     # States stay if the process dies between the last record of a training and their removal.
@@ -236,7 +236,7 @@ def run_script(script: str, folder: Path) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=folder, env=environment(), capture_output=True, text=True)
 
 
-CONNECT = "from pipeline.tracking.store import connect; connect()"
+CONNECT = "from pipeline.tracking.store import connect; connect(create=True)"
 KILLED_WHILE_CONNECTING = f"""
 import logging, os, signal
 

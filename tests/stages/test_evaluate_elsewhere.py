@@ -128,7 +128,7 @@ def test_what_does_not_fit_is_refused_in_one_line(folder: Path, digits: np.ndarr
 
 def test_to_clean_images_a_model_of_recorded_noise_is_told_which_noise_to_add(digits: np.ndarray) -> None:
     clean, recorded = Part(digits[:3, np.newaxis]), make_noise("recorded:sigma=0.1")
-    with pytest.raises(ArgumentError, match=r"--dataset other: the images are clean, .* --noise gaussian --variance"):
+    with pytest.raises(ArgumentError, match=r"--dataset other: the images are clean, .* --variance 0.01"):
         _alone(recorded, clean, Config(dataset="other"))
     noisy = Part(None, digits[:3, np.newaxis], np.arange(3))
     assert list(_alone(recorded, noisy, Config(dataset="other"))) == [recorded.label]

@@ -88,6 +88,15 @@ def test_recorded_noise_is_that_of_the_pairs(cli: Cli, tmp_path: Path) -> None:
     assert scores(done.out)["recorded"] == pytest.approx([-20 * math.log10(10 / 255)] * 3, abs=0.2)
 
 
+def test_a_variance_alone_is_that_of_gaussian_noise(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
+    write_digits(tmp_path / "digits", digits[:2])
+    wanted = cli("evaluate", "--model", HANDOFF, "--dataset", "digits", "--noise", "gaussian:variance=0.01")
+    for words in (("--variance", 0.01), ("--sigma", 25.5), ("--noise", "gaussian")):
+        assert cli("evaluate", "--model", HANDOFF, "--dataset", "digits", *words) == wanted
+    assert wanted.code == 0
+    assert "evaluate: digits: 0.01: PSNR noisy " in wanted.out
+
+
 def test_what_is_missing_is_said_in_one_line(cli: Cli, tmp_path: Path, digits: np.ndarray) -> None:
     write_digits(tmp_path / "digits", digits[:2])
     model = ("--model", HANDOFF)
@@ -98,7 +107,8 @@ def test_what_is_missing_is_said_in_one_line(cli: Cli, tmp_path: Path, digits: n
         (*model, "--dataset", "digits", "--run-id", "0" * 32): ("--run-id, --device and --force are for runs", 2),
         (*model, "--dataset", "digits", "--device", "cpu"): ("--run-id, --device and --force are for runs", 2),
         (*model, "--dataset", "digits", "--protocol", "awgn", "--clip-input"): ("--protocol sets the noise", 2),
-        (*model, "--dataset", "digits"): ("give --protocol awgn, or one such as --noise gaussian", 1),
+        (*model, "--dataset", "digits"): ("give --protocol awgn, or one such as --variance 0.01", 2),
+        (*model, "--dataset", "digits", "--protocol", "awgn", "--variance", "0.01"): ("--protocol sets the noise", 2),
         ("--model", "nowhere", "--dataset", "digits", "--protocol", "awgn"): ("does not exist", 2),
     }
     for words, (said, code) in wrong.items():

@@ -112,6 +112,32 @@ def test_every_fault_is_named_and_nothing_is_prepared(cli: Cli, tmp_path: Path, 
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "set"]
 
 
+@pytest.mark.parametrize(
+    ("numbers", "fault"),
+    [
+        ([0], "dataset 'set' has 1 image; it needs at least 3, one each for training, validation and test"),
+        ([0, 1], "dataset 'set' has 2 images; it needs at least 3, one each for training, validation and test"),
+        (
+            [0] * 20,
+            "dataset 'set' has 20 images in 1 group kept together; it needs at least 3 groups, one each for training, "
+            "validation and test",
+        ),
+    ],
+)
+def test_a_folder_that_cannot_be_split_has_a_fault(numbers: list[int], fault: str, cli: Cli, tmp_path: Path) -> None:
+    for name, number in enumerate(numbers):
+        save(tmp_path / "set" / f"{name}.png", crops(2)[number])
+    done = cli("inspect", "set")
+    assert (done.code, done.err) == (1, "")
+    assert f"fault: {fault}\nonce that is mended, train with: " in done.out
+    assert fault.replace("'", "&#39;") in (tmp_path / "inspection" / PAGE).read_text()
+    refused = cli("prepare", "--dataset", "set")
+    dry = cli("run", "--dataset", "set", "--dry-run")
+    for ended in (refused, dry):
+        assert (ended.code, ended.err) == (1, f"Error: {fault}\n")
+    assert "would run" not in dry.out
+
+
 def test_floats_with_another_white_get_the_command_that_fits(cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "set").mkdir()
     np.save(tmp_path / "set" / "stack.npy", (crops(10) * 4000).astype(np.float32))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import mlflow
@@ -102,13 +103,19 @@ def test_more_can_be_asked_for(tmp_path: Path, digits: np.ndarray) -> None:
         ["run", *good, "--min-gain", "30"],
         ["export", "--dataset", "digits", "--min-psnr", "60"],
         ["run", *good, "--min-gain", "1", "--min-psnr", "24"],
+        ["run", *good, "--epochs", "1", "--dry-run"],
+        ["run", *good, "--epochs", "1", "--allow-worse"],
     ]
-    gain, quality, enough = run_all(tmp_path, calls)
+    gain, quality, enough, dry, another = run_all(tmp_path, calls)
     check_refused(gain, "--min-gain 30: the gain is ")
     assert "--allow-worse" not in gain.err
     check_refused(quality, "--min-psnr 60: the PSNR is ")
     assert enough.code == 0, enough
     assert "evaluate: reusing" in enough.out
+    assert "replaces" not in enough.out
+    (run_id,) = re.findall("run: (\\w{32});", enough.out)
+    assert f"export: would write artifacts/good, instead of that of run {run_id}\n" in dry.out
+    assert f"export: artifacts/good: replaces that of run {run_id}\n" in another.out
 
 
 @pytest.mark.parametrize("kind", ["pairs", "bursts", "noisy"])

@@ -287,17 +287,19 @@ def test_a_training_that_ctrl_c_stopped_is_marked_as_killed(tmp_path: Path, digi
                 break
         time.sleep(0.2)
         process.send_signal(signal.SIGINT)
-        process.stdout.read()
+        said = process.communicate()[1].splitlines()[-1]
     assert process.returncode == 130
     (run,) = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}").search_runs(["0"])
     assert run.info.status == "KILLED"
     assert not (tmp_path / "artifacts").exists()
     run_id = run.info.run_id
-    assert run.data.tags[names.NOTE] == f"Killed: by SIGINT; continue with --resume {run_id}"
+    resume = f"python -m pipeline run --resume {run_id}"
+    assert said == f"Stopped by SIGINT; resume with: {resume}"
+    assert run.data.tags[names.NOTE] == f"Killed: by SIGINT; continue with: {resume}"
     artifacts = tmp_path / "mlruns" / "0" / run_id / "artifacts"
     assert (artifacts / names.TRACEBACK).read_text().splitlines()[-2:] == [
         "pipeline.signals.Stopped: SIGINT",
-        f"resume with: --resume {run_id}",
+        f"resume with: {resume}",
     ]
     assert (artifacts / names.CONSOLE).read_text().endswith("Stopped by SIGINT\n")
 

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
 import pytest
-from conftest import Cli, Trained
+from calls import run_all
+from conftest import Cli, Trained, environment
+from PIL import Image
 
 
 def files(folder: Path) -> set[Path]:
     return {path.relative_to(folder) for path in folder.rglob("*")}
+
+
+def make_store(folder: Path, **variables: str) -> None:
+    """As a process in this folder makes it that writes a run."""
+    code = "from pipeline.tracking.store import connect; connect(create=True)"
+    subprocess.run([sys.executable, "-c", code], cwd=folder, env=environment(**variables), check=True)
 
 
 @pytest.fixture
@@ -56,7 +66,7 @@ def test_a_copied_project_is_noticed_and_mended_and_leaves_the_first_one_alone(
 def test_a_project_that_was_moved_before_its_first_run(cli: Cli, tmp_path: Path) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
-    assert "no finished and evaluated runs" in cli("compare", cwd=first).err
+    make_store(first)
     first.rename(second)
     assert f"leads to artifacts in {first}/mlruns" in cli("compare", cwd=second).err
     assert cli("doctor", "--fix", cwd=second).code == 0
@@ -76,9 +86,8 @@ def test_a_store_that_was_made_from_another_folder_was_not_moved(tmp_path: Path,
     project, elsewhere = tmp_path / "project", tmp_path / "elsewhere"
     project.mkdir()
     elsewhere.mkdir()
-    said = "no finished and evaluated runs"
-    assert said in cli("compare", cwd=elsewhere, MLFLOW_TRACKING_URI=f"sqlite:///{project / 'mlflow.db'}").err
-    assert said in cli("compare", cwd=project).err
+    make_store(elsewhere, MLFLOW_TRACKING_URI=f"sqlite:///{project / 'mlflow.db'}")
+    assert "no finished and evaluated runs" in cli("compare", cwd=project).err
     shutil.copy(project / "mlflow.db", elsewhere)  # but then it may have been copied from there
     assert "was moved or copied" in cli("compare", cwd=project).err
 
@@ -86,8 +95,29 @@ def test_a_store_that_was_made_from_another_folder_was_not_moved(tmp_path: Path,
 def test_the_ui_notices_a_moved_store_as_the_other_commands_do(tmp_path: Path, cli: Cli) -> None:
     first, second = tmp_path / "first", tmp_path / "second"
     first.mkdir()
-    cli("compare", cwd=first)
+    make_store(first)
     first.rename(second)
     done = cli("ui", "--port", "0", cwd=second)
     assert (done.code, len(done.err.splitlines())) == (1, 1), done
     assert "was moved or copied" in done.err
+
+
+def test_a_command_that_only_reads_makes_no_store(tmp_path: Path) -> None:
+    named = "there is no tracking store "
+    calls = {
+        ("compare",): (1, "no finished and evaluated runs to compare"),
+        ("compare", "0" * 32): (2, named),
+        ("denoise", "digit.png", "--model", "models:/digits@champion", "--output", "out"): (2, named),
+        ("evaluate",): (1, "mlflow.db, which is not there, has no finished training run; run: "),
+        ("evaluate", "--run-id", "0" * 32): (2, named),
+        ("export",): (1, "mlflow.db, which is not there, has no finished and evaluated run on dataset 'mnist' "),
+        ("promote", "digits"): (2, named),
+        ("push", "http://127.0.0.1:9"): (2, named),
+        ("run", "--resume", "0" * 32): (2, named),
+    }
+    Image.new("L", (20, 20)).save(tmp_path / "digit.png")
+    for words, done in zip(calls, run_all(tmp_path, [*calls]), strict=True):
+        code, said = calls[words]
+        assert (done.code, len(done.err.splitlines())) == (code, 1), (words, done)
+        assert said in done.err
+    assert [path.name for path in tmp_path.iterdir()] == ["digit.png"]

@@ -102,7 +102,9 @@ def test_the_losses_are_those_of_one_process_also_after_a_signal(folder: Path, c
     err = stop_after_an_epoch(process, folder, process.terminate)
     stopped = newest(folder)
     assert (stopped.info.status, stopped.data.tags[names.RESUMABLE]) == ("KILLED", "true")
-    assert f"Stopped by SIGTERM; resume with: --resume {stopped.info.run_id}" in err.splitlines()
+    assert (
+        f"Stopped by SIGTERM; resume with: python -m pipeline train --resume {stopped.info.run_id}" in err.splitlines()
+    )
     done = torchrun(folder, 2, "-m", "pipeline", "train", "--resume", stopped.info.run_id)
     assert done.code == 0, done
     assert newest(folder).data.tags[names.WEIGHTS] == whole.data.tags[names.WEIGHTS]
@@ -115,7 +117,8 @@ def test_one_that_dies_ends_the_job(folder: Path) -> None:
     process = start(folder, 2, "-m", "pipeline", *SAME, "--epochs", "200")
     err = stop_after_an_epoch(process, folder, lambda: os.kill(of_rank(process.pid, 1), signal.SIGKILL))
     run = newest(folder)
-    said = f"Error: another of the 2 processes of this training has ended; resume with: --resume {run.info.run_id}"
+    resume = f"python -m pipeline train --resume {run.info.run_id}"
+    said = f"Error: another of the 2 processes of this training has ended; resume with: {resume}"
     assert [line for line in err.splitlines() if line.startswith("Error")] == [said], err
     assert (process.returncode, run.info.status) == (1, "FAILED")
     assert list(folder.glob(f"data/runs/{run.info.run_id}/states/*.pt"))

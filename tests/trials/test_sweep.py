@@ -144,7 +144,7 @@ def test_a_trial_that_dies_is_killed_and_the_sweep_goes_on_until_it_is_stopped(f
     out, err = process.communicate(timeout=HANG)
     assert "trial 1 of 3: autoencoder-digits-var0.001-seed0: exit code -9" in out
     (parent,), children = runs(folder)
-    said = f"Stopped by SIGTERM; resume with: --resume {parent.info.run_id}"
+    said = f"Stopped by SIGTERM; resume with: the same command and --resume {parent.info.run_id}"
     assert (process.returncode, err.splitlines()[-1]) == (143, said), err
     assert parent.info.status == "KILLED"
     assert sorted(run.info.status for run in children) == ["KILLED", "KILLED", "KILLED"]
@@ -159,7 +159,26 @@ def test_a_sweep_that_is_resumed_after_its_table_was_logged_logs_nothing_twice(t
     run = OpenRun("0" * 32, tmp_path, spool, RunData())
     scores = {name: {"psnr": value} for name, value in (("noisy", 20.0), ("clipped", 21.0), ("denoised", 25.0))}
     for seconds in (1.0, 2.0):
-        stages_sweep._log(run, {"unet": [stages_sweep._Result({"results": {"0.01": scores}}, 10, seconds, False)]})
+        stages_sweep._log(
+            run, {"unet": [stages_sweep._Result({"results": {"0.01": scores}}, 10, seconds, False, "0.01")]}
+        )
     spool.close()
     metrics = [event["metrics"] for event in sent if event.get("metrics")]
     assert metrics == [{"test/psnr_mean_unet/0.01": 25.0, "test/psnr_std_unet/0.01": 0.0}]
+
+
+def test_the_table_shows_the_noise_of_a_training_that_others_were_not_scored_at() -> None:
+    def result(own: str, psnr: float) -> stages_sweep._Result:
+        scores = {name: {"psnr": value} for name, value in (("noisy", 20.0), ("clipped", 21.0), ("denoised", psnr))}
+        return stages_sweep._Result({"results": {"0.01": scores, own: scores}}, 10, 1.0, False, own)
+
+    groups = {"variance=0.01": [result("0.01", 25)], "variance=0.05": [result("0.05", 23), result("0.05", 24)]}
+    rows = stages_sweep._rows(groups, ["0.01"])
+    assert [row[:3] for row in rows] == [
+        ["", "0.01", "noise of its training"],
+        ["input, clipped to [0, 1]", "21.00", ""],
+        ["variance=0.01", "25.00", "0.01: 25.00"],
+        ["variance=0.05", "23.50 ± 0.71", "0.05: 23.50 ± 0.71"],
+    ]
+    assert {len(row) for row in rows} == {6}
+    assert "noise of its training" not in stages_sweep._rows({"variance=0.01": groups["variance=0.01"]}, ["0.01"])[0]

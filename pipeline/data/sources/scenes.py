@@ -86,7 +86,7 @@ def images_of(scenes: Iterable[Scene], files: Files, group: str) -> list[SceneIm
                         "size"
                     )
             contents = {files[image.file].contents[image.page]: image for image in one.images}
-            contents.pop(b"", None)
+            contents.pop(b"", None)  # blank patches, say: they would keep all scans together
             found.append(SceneImages(one.part, one.clean, one.captures, group_of(one.name), contents))
     return found
 
