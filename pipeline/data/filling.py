@@ -1,8 +1,8 @@
 """Places that say nothing of a picture's noise, because they are transparent or exactly flat.
 
-A model that is told nothing judges the noise by what is around a pixel. Beside a black frame, a saturated sky or the
-paper of a page it would take a noisy picture for a clean one, some 45 pixels deep. So it is shown there what it sees
-elsewhere: the average around, with noise as strong as in the rest of the picture.
+A model for photographs that is told nothing judges the noise by what is around a pixel. Beside a black frame, a
+saturated sky or the paper of a page it would take a noisy picture for a clean one, some 45 pixels deep. So it is shown
+there what it sees elsewhere: the average around, with noise as strong as in the rest of the picture.
 """
 
 from __future__ import annotations

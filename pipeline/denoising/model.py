@@ -50,6 +50,7 @@ class Model:
     familiar: Limits | None = None  # what it removes from images of the kind it knows; None where the file does not say
     strength: float = 1.0  # see `pipeline.denoising.strength`
     best: bool = False  # take the mean over all turns and flips, which takes eight times as long
+    fills_flat: bool = False  # has not learned from images with exactly flat areas, see `pipeline.data.filling`
 
     def check(self, picture: Picture) -> None:
         """Make sure that the model can denoise `picture`.
@@ -68,7 +69,7 @@ class Model:
 
         A model of gray images, or in colour, takes images of any other number of channels, too: each channel is an
         image of its own. What is gray goes through a model in colour as equal red, green and blue, whose results are
-        averaged. What is exactly flat stays as it is, see `pipeline.data.filling`.
+        averaged.
 
         Args:
             inputs: pixels, all of one shape [N, C, H, W], of the type `dtype` or float32.
@@ -76,14 +77,14 @@ class Model:
                 white, or float32, not clipped.
         """
         images = np.concatenate(inputs) if len(inputs) > 1 else inputs[0]
-        if images.dtype != dtype:  # noise was added
-            denoised = self._run_channels(images, dtype)
-        elif self.strength == 0:
+        if images.dtype == dtype and self.strength == 0:
             denoised = images
-        else:
+        elif images.dtype == dtype and self.fills_flat:
             flat = flat_areas(images)  # without noise: they stay
             denoised = self._run_channels(filled(images, flat, with_noise=True), dtype)
             np.copyto(denoised, images, where=flat[:, np.newaxis])
+        else:
+            denoised = self._run_channels(images, dtype)
         return np.split(denoised, len(inputs))
 
     def denoise_pictures(self, pictures: Sequence[Picture]) -> list[np.ndarray]:
@@ -250,7 +251,8 @@ def open_model(
     levels = ChosenLevels(white, black, trained, facts.get("pixel_type", ""))
 
     run = partial(_answer, path, session, noisy.name)
-    return Model(run, noisy.shape[1], halo, (low, high), clip, levels, familiar, strength, best)
+    fills_flat = facts.get("dataset") == "photos"
+    return Model(run, noisy.shape[1], halo, (low, high), clip, levels, familiar, strength, best, fills_flat)
 
 
 def _answer(path: Path, session: onnxruntime.InferenceSession, name: str, images: np.ndarray) -> np.ndarray:

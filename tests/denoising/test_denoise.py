@@ -273,7 +273,7 @@ def test_a_model_that_cannot_be_used(trained: Trained, photo: np.ndarray, tmp_pa
         tmp_path / "text.onnx": "cannot be opened",
         tmp_path / "nothing": "does not exist; give a hand-off folder, its .onnx file, or an MLflow model URI",
         trained.handoff / "model_uint8.onnx": "takes tensor(uint8); use the float model",
-        "models:/nobody@champion": "Registered Model",
+        "models:/nobody@champion": "there is no tracking store",
     }.items():
         done = cli("denoise", "--model", model, tmp_path / "a.png", "--output", tmp_path / "out")
         assert done.code == (3 if model == broken else 2), done

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import skimage.data
-from conftest import run_cli
+from conftest import PROJECT, run_cli
 from PIL import Image
 from test_released import letters, psnr
 
@@ -93,3 +93,11 @@ def test_noise_of_each_channel_goes_to_the_model_for_colour(tmp_path: Path) -> N
         Image.fromarray(with_noise(clean, sigma)).save(tmp_path / f"{sigma}.png")
     done = run_cli("denoise", tmp_path, "--output", tmp_path / "out", cwd=tmp_path)
     assert done.out.startswith("denoise: photo-color: 4 files\n"), done
+
+
+def test_digits_are_flat_by_nature() -> None:
+    """The model of digits has learned that: filled with noise, clean ones would lose 12 dB."""
+    digits = pipeline.load(PROJECT / "artifacts" / "mnist-blind")
+    clean = np.zeros((1, 1, 28, 28), np.uint8)
+    clean[..., 4:24, 12:16] = 255
+    assert psnr(digits.denoise(clean), clean) > 40
