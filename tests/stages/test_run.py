@@ -201,15 +201,16 @@ def test_the_stages_run_one_by_one_and_continue_the_same_run(cli: Cli, tmp_path:
     done = cli("evaluate")
     assert (done.code, len(done.err.splitlines())) == (1, 1)
     assert "no finished training run" in done.err
-    done = cli("evaluate", "--run-id", "0" * 32)
-    assert (done.code, len(done.err.splitlines())) == (2, 1)
-    assert f"run {'0' * 32}: no such training run" in done.err
 
     done = cli("train", "--dataset", "digits", "--epochs", 2, "--batch-size", 8)
     assert done.code == 0, done.err
     client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
     (run,) = client.search_runs(["0"])
     assert f"train: run {run.info.run_id}" in done.out
+
+    done = cli("evaluate", "--run-id", "0" * 32)
+    assert (done.code, len(done.err.splitlines())) == (2, 1)
+    assert f"run {'0' * 32}: no such training run" in done.err
 
     done = cli("export", "--run-id", run.info.run_id)
     assert done.code == 1
