@@ -19,7 +19,7 @@ from pipeline.denoising.released import FOLDER, RELEASED
 from pipeline.errors import PipelineError, counted
 
 _GRAY_NOISE = 0.95  # the noise of the channels' mean, relative to that of each: 0.58 if they have noise of their own
-_LEAST_NOISE = 2 / 255  # a standard deviation: with less, nothing can be said
+_LEAST_NOISE = 2.5 / 255  # a standard deviation: with less, nothing can be said
 
 
 @dataclass(frozen=True)
