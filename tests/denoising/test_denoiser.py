@@ -116,7 +116,7 @@ def test_levels_strength_and_quality_are_those_of_the_command(gray: Denoiser, tm
     array = pixels("uint16", 20, 30) // 4
     assert (load(folder, strength=0).denoise(array) == array).all()
     assert load(folder, white=16383).denoise(array).max() <= 16383
-    assert load(folder, white=np.float32(16383), threads=np.int64(1)).denoise(array).max() <= 16383
+    assert load(folder, white=np.float32(16383), threads=np.int64(1)).denoise(array).max() <= 16383  # type: ignore[arg-type]
     assert (load(folder, quality="best").denoise(array) != gray.denoise(array)).any()
 
 
