@@ -40,7 +40,7 @@ _WORKERS_NEED = [  # modules of the pipeline
             "models/__init__.py",
             "noise/*.py",
         ),
-        *("data/__init__.py", "data/image*.py", "data/levels.py", "data/transparency.py", "data/formats/*.py"),
+        *("data/__init__.py", "data/image*.py", "data/levels.py", "data/filling.py", "data/formats/*.py"),
         "denoising/*.py",
     )
     for path in sorted(_PACKAGE.glob(pattern))

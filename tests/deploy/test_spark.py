@@ -130,7 +130,7 @@ MODEL = "trained"  # stands for the hand-off folder of a real run
 ASKED = {
     (MODEL, "in", "out.parquet"): "2 of 25 images were skipped; the column `error` says why",
     ("nothing", "rows.parquet", "out"): "give a hand-off folder, its .onnx file, or an MLflow model URI",
-    ("models:/nobody@champion", "rows.parquet", "out"): "Registered Model",
+    ("models:/nobody@champion", "rows.parquet", "out"): "there is no tracking store",
     (MODEL, "missing.parquet", "out"): "[PATH_NOT_FOUND]",
     (MODEL, "missing", "out"): "[PATH_NOT_FOUND]",
     (MODEL, "folder", "out"): "no images in folder",
