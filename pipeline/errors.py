@@ -38,9 +38,6 @@ def one_line(error: BaseException) -> str:
             text = f"{error.filename or 'the system'}: {error.strerror}"
         case RuntimeError(args=["Could not determine home directory."]):  # of `Path.home`, which MLflow asks on import
             text = "this user has no home folder, which MLflow needs: set HOME to a folder that may be written to"
-        case ModuleNotFoundError(name=str(name)):
-            package = name.partition(".")[0]
-            text = f"{package} is not installed, and this needs it; in a clone of the repository, run: pip install -e ."
         case MemoryError() | RuntimeError() if isinstance(error, MemoryError) or _NO_MEMORY.search(str(error)):
             said = str(error) or "Python got none"
             text = f"no memory left: {said}; a training needs less with a smaller --batch-size, --crop or --size"

@@ -133,12 +133,12 @@ def _message(error: BaseException, debug: bool) -> str:
             return f"{error.message}{hint} Allowed: {', '.join(known)}"
         case click.ClickException():
             return error.format_message()
-        case (
-            PipelineError()
-            | OSError()
-            | ModuleNotFoundError()
-            | RuntimeError(args=["Could not determine home directory."])
-        ):
+        case ModuleNotFoundError(
+            name=str(name)
+        ):  # of the pipeline's own; what imports others' code has its own message
+            package = name.partition(".")[0]
+            return f"{package} is not installed, and this needs it; in a clone of the repository, run: pip install -e ."
+        case PipelineError() | OSError() | RuntimeError(args=["Could not determine home directory."]):
             return one_line(error)
         case _:
             return one_line(error) + ("" if debug else " (--debug shows the traceback)")
