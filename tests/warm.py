@@ -12,7 +12,8 @@ from collections.abc import Sequence
 from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 
-# Of others only: each process imports the pipeline itself.
+PROJECT = Path(__file__).parent.parent
+# Of others only: the benchmarks of kills and faults import the pipeline itself in each process.
 SLOW = (
     *("matplotlib.figure", "mlflow", "mlflow.onnx", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
     *("onnxruntime", "onnxscript.function_libs.torch_lib.ops", "networkx", "sqlalchemy.dialects.sqlite", "git"),
@@ -64,4 +65,7 @@ def _go_to(cwd: Path, environment: dict[str, str]) -> None:
     os.chdir(cwd)
     os.environ.clear()
     os.environ.update(environment)
+    if environment.get("PYTHONPATH") != str(PROJECT):  # with other modules, or packages that add to the pipeline
+        for name in [name for name in sys.modules if name.partition(".")[0] == "pipeline"]:
+            del sys.modules[name]
     sys.path[:0] = environment.get("PYTHONPATH", "").split(os.pathsep)
