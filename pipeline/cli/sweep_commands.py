@@ -73,7 +73,7 @@ def search_command(method: str, trials: int, jobs: int, resume: str, artifacts_d
     values = _value_lists(options)
     with usage_errors():
         space = space_of(values)
-    with open_parent(f"search-{method}-{trials}-trials", resume, options["data_dir"]) as run:
+    with open_parent(f"search-{method}", trials, resume, options["data_dir"]) as run:
         search(values, space, method, trials, run, jobs, artifacts_dir)
 
 
@@ -119,7 +119,7 @@ def _sweep(
         trials = grid(_value_lists(options), seeds)
     data = prepare(trials[0].config)  # once, instead of by all at the same time
     trials = grid(_value_lists(options), seeds, data.facts)
-    with open_parent(f"{name}-{len(trials)}-trials", resume, options["data_dir"]) as run:
+    with open_parent(name, len(trials), resume, options["data_dir"]) as run:
         if not sweep(trials, run, jobs, artifacts_dir, force):
             raise PipelineError(f"some trials failed; the same command with --resume {run.id} runs them again")
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
 from pipeline import launcher
 from pipeline.cli.exits import usage_errors
@@ -73,7 +74,7 @@ class TrainingPlan:
         from pipeline.tracking import names
 
         stored = _handoff_options_of(run) if self.resumed else {}
-        asked = {**given, **stored, **{key: value for key, value in given.items() if value != OPTIONS[key].default}}
+        asked = {**given, **stored, **{key: value for key, value in given.items() if _is_given(key, value)}}
         run.log_tags({names.HANDOFF_OPTIONS: json.dumps(asked)})
         return asked
 
@@ -102,13 +103,15 @@ class TrainingPlan:
 
 
 @contextmanager
-def open_parent(name: str, resume: str, data_dir: str) -> Iterator[OpenRun]:
-    """The run whose children are the trials of a sweep: a new one called `name`, or the one to resume."""
-    from pipeline.tracking import endings, opening
+def open_parent(kind: str, trials: int, resume: str, data_dir: str) -> Iterator[OpenRun]:
+    """The run whose children are the trials of a sweep of some kind: a new one, or the one to resume."""
+    from pipeline.tracking import endings, names, opening
 
     run_id = resumed_run(resume)
-    opened = opening.resume_run(run_id, data_dir) if run_id else opening.start_comparison(name, data_dir)
+    new = opening.start_comparison(f"{kind}-{trials}-trials", data_dir)
+    opened = opening.resume_run(run_id, data_dir) if run_id else new
     with opened as run, noting(lambda: f"resume with: {endings.resumption(run.tag, run.id)}"):
+        run.log_tags({names.TRIALS: str(trials)})
         yield run
     console.say_result("", run.id)
 
@@ -143,14 +146,20 @@ def _resumed_config(run_id: str, options: Mapping[str, Any]) -> Config:
     from pipeline.tracking import store
 
     config = store.read_config(run_id)
-    # `mlflow run` gives every option, so an option at its default does not count as given.
-    given = {name: options[name] for name in TRAIN if options[name] != OPTIONS[name].default}
+    given = {name: options[name] for name in TRAIN if _is_given(name, options[name])}
     for name, value in given.items():
         is_filled_in = name == "noise" and config.noise.startswith(f"{value}:sigma=")  # the level was estimated
         if name not in _OF_THIS_MACHINE and value != getattr(config, name) and not is_filled_in:
             option = flag_of(name)
             raise click.UsageError(f"{option} {value}: run {run_id} was started with {option} {getattr(config, name)}")
     return replace(config, **{name: given[name] for name in _OF_THIS_MACHINE if name in given})
+
+
+def _is_given(name: str, value: object) -> bool:
+    """Whether the user gave this value of an option. `mlflow run` gives every option, so a default is none there."""
+    source = click.get_current_context().get_parameter_source(name)
+    is_typed = source is ParameterSource.COMMANDLINE and not launcher.in_mlflow_run()
+    return is_typed or value != OPTIONS[name].default
 
 
 def _handoff_options_of(run: OpenRun) -> dict[str, Any]:

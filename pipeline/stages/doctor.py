@@ -207,7 +207,8 @@ def _check_running(folders: Folders) -> Iterator[Problem]:
 def _end(run: MlflowRun) -> str:
     run_id = run.info.run_id
     parts = queries.search_runs(run.info.experiment_id, f"tags.`{names.PARENT}` = '{run_id}'")
-    is_resumable = names.SEED in run.data.tags or bool(parts)  # a training with its config, or a sweep with its trials
+    # A sweep of an earlier version does not say that it is one.
+    is_resumable = endings.is_resumable(run.data.tags.get) or bool(parts)
     endings.settle(run, is_resumable)
     how = endings.resumption(run.data.tags.get, run_id)
     return "marked as KILLED; " + (f"continue it with: {how}" if is_resumable else "it had not begun")

@@ -25,6 +25,11 @@ VANISHED = "process vanished"
 Tag = Callable[[str], str | None]  # the value of a tag of a run, by its name
 
 
+def is_resumable(tag: Tag) -> bool:
+    """Whether a run that was interrupted can be resumed: a training, a sweep or a search can."""
+    return tag(names.SEED) is not None or tag(names.TRIALS) is not None
+
+
 def resumption(tag: Tag, run_id: str) -> str:
     """How an interrupted run is resumed: by a command; a sweep or a search, which needs its options again, in words."""
     if tag(names.SEED) is None:
@@ -44,28 +49,32 @@ def reason_tags(error: BaseException, tag: Tag, run_id: str, text: str = "") -> 
     """
     error, note = as_stop(error), tag(names.NOTE)
     if isinstance(error, Stopped):
-        said = f"{names.KILLED}by {error.name}; continue with: {resumption(tag, run_id)}"
-        return {names.INTERRUPTED: f"by {error.name}", names.RESUMABLE: "true", names.NOTE: with_reason(said, note)}
+        resume = f"; continue with: {resumption(tag, run_id)}" if is_resumable(tag) else ""
+        return {
+            names.INTERRUPTED: f"by {error.name}",
+            names.RESUMABLE: str(is_resumable(tag)).lower(),
+            names.NOTE: with_reason(f"{names.KILLED}by {error.name}{resume}", note),
+        }
     text = (text or one_line(error))[:_MOST_IN_A_TAG]
     beginning = names.REFUSED if isinstance(error, QualityError) else names.FAILED
     return {names.ERROR: text, names.NOTE: with_reason(f"{beginning}{text}", note)}
 
 
-def vanished_tags(tag: Tag, run_id: str, is_resumable: bool, last: str) -> dict[str, str]:
+def vanished_tags(tag: Tag, run_id: str, resumable: bool, last: str) -> dict[str, str]:
     """The tags of a run whose process is gone without a word, with the description.
 
     Args:
         tag: gives the tags that the run has.
         run_id: of the run.
-        is_resumable: whether it can be resumed.
+        resumable: whether it can be resumed.
         last: the last line that it printed; "" if that is not known.
     """
     text = "its process vanished: kill -9, no memory left, or the machine stopped"
     said = f"; the last it said: {last[:_MOST_IN_A_TAG]}" if last else ""
-    resume = f"; continue with: {resumption(tag, run_id)}" if is_resumable else ""
+    resume = f"; continue with: {resumption(tag, run_id)}" if resumable else ""
     return {
         names.INTERRUPTED: VANISHED,
-        names.RESUMABLE: str(is_resumable).lower(),
+        names.RESUMABLE: str(resumable).lower(),
         names.NOTE: with_reason(f"{names.KILLED}{text}{said}{resume}", tag(names.NOTE)),
     }
 
@@ -137,12 +146,12 @@ def set_reason(run_id: str, error: BaseException, text: str = "") -> None:
             connect().log_text(run_id, printed, names.CONSOLE)
 
 
-def settle(run: MlflowRun, is_resumable: bool) -> None:
+def settle(run: MlflowRun, resumable: bool) -> None:
     """Say of a run whose process on this machine is gone that it was killed, with what it had printed until then."""
     run_id, tags = run.info.run_id, run.data.tags
     printed = Path(tags[names.FOLDER]).with_name(run_id) / names.CONSOLE
     lines = printed.read_text(errors="replace").splitlines() if printed.is_file() else []
-    said = vanished_tags(tags.get, run_id, is_resumable, lines[-1] if lines else "")
+    said = vanished_tags(tags.get, run_id, resumable, lines[-1] if lines else "")
     for key, value in said.items():
         connect().set_tag(run_id, key, value)
     if lines:

@@ -50,6 +50,7 @@ HANDED_OFF = "Hand-off: "  # what the paragraph of the description about it begi
 # Tags that tie runs together.
 PARENT = "mlflow.parentRunId"  # id of the run that this one is part of
 CONTINUES = "continues"  # id of the run that the results went to
+TRIALS = "trials"  # on a sweep or a search: how many it is to have
 TRIAL = "trial"  # name of the trial of a sweep that this run is
 PRUNED = "pruned"  # "true" on a trial that was stopped because others did better
 BEST_RUN = "best.run_id"  # on a search: id of its best trial

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import os
+import runpy
 import socket
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,6 +28,19 @@ if TYPE_CHECKING:
     from mlflow.entities import Run as MlflowRun
 
 _LOOK_EVERY = 1.0  # seconds
+# On Linux, trials are forked from a process that has imported what takes a `run` as long as a small training does. A
+# name that a later version of a package no longer has is passed over there, and imported by each trial.
+if sys.platform == "linux":
+    _PROCESSES = multiprocessing.get_context("forkserver")
+else:
+    _PROCESSES = multiprocessing.get_context("spawn")
+_PROCESSES.set_forkserver_preload(
+    [
+        *("matplotlib.figure", "mlflow.onnx", "mlflow.pyfunc", "mlflow.store.tracking.sqlalchemy_store"),
+        *("onnxruntime", "onnxscript.function_libs.torch_lib.ops", "torch._dynamo", "torch._functorch.aot_autograd"),
+        *("torch.onnx._internal.exporter._core", "pipeline.cli.commands"),
+    ]
+)
 
 
 @dataclass(frozen=True)
@@ -44,10 +59,10 @@ def trial_name(config: Config, swept: Mapping[str, Any]) -> str:
 
 
 @dataclass
-class _Process:
+class _Running:
     trial: Trial
-    popen: subprocess.Popen[bytes]
-    errors: Path
+    process: BaseProcess
+    errors: Path  # what it says on stderr
     is_pruned: bool = False
 
 
@@ -79,88 +94,88 @@ def run_trials(
     Returns:
         The ID of the run of each trial that succeeded; None for a trial that failed, which does not stop the others.
     """
-    running: list[_Process] = []
+    running: list[_Running] = []
     ends: dict[Trial, str | None] = {}
+    if jobs > 1:  # more threads than cores make torch slower, not faster
+        os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     last_look = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
             while True:
                 while len(running) < jobs and (trial := next(trials, None)):
-                    running.append(_start(trial, Path(folder), parent.id, jobs, artifacts_dir, force))
+                    running.append(_start(trial, Path(folder), parent.id, artifacts_dir, force))
                 if not running:
                     return ends
                 time.sleep(0.1)
                 if is_hopeless and time.monotonic() - last_look > _LOOK_EVERY:
                     _prune(running, parent, is_hopeless)
                     last_look = time.monotonic()
-                for process in [process for process in running if process.popen.poll() is not None]:
-                    running.remove(process)
-                    succeeded, end = _end(process, artifacts_dir)
-                    ends[process.trial] = end if succeeded else None
-                    on_end(process.trial, ends[process.trial])
-                    say(f"trial {len(ends)} of {count}: {process.trial.name}: {'run ' if succeeded else ''}{end}")
+                for one in [one for one in running if one.process.exitcode is not None]:
+                    running.remove(one)
+                    succeeded, end = _end(one, artifacts_dir)
+                    ends[one.trial] = end if succeeded else None
+                    on_end(one.trial, ends[one.trial])
+                    say(f"trial {len(ends)} of {count}: {one.trial.name}: {'run ' if succeeded else ''}{end}")
         finally:
-            for process in running:
-                process.popen.terminate()
-            for process in running:
-                process.popen.wait()
+            for one in running:
+                one.process.terminate()
+            for one in running:
+                one.process.join()
             _end_dead(parent.id)
 
 
-def _start(trial: Trial, folder: Path, parent: str, jobs: int, artifacts_dir: str, force: bool) -> _Process:
+def _start(trial: Trial, folder: Path, parent: str, artifacts_dir: str, force: bool) -> _Running:
     parse_model(trial.config.model, trial.config.size)  # which refuses code that only a store names
     config_file = folder / f"{trial.name}.json"
     config_file.write_text(trial.config.to_json())
     resume = stopped_trials(parent).get(trial.name)
     environment = {key: value for key, value in os.environ.items() if not key.startswith("MLFLOW_RUN")}
-    if jobs > 1:  # more threads than cores make torch slower, not faster
-        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // jobs)))
     errors = folder / f"{trial.name}.err"  # a file, because a pipe that nobody reads blocks its writer
-    with errors.open("wb") as stderr:
-        popen = subprocess.Popen(
-            [
-                *(sys.executable, "-m", "pipeline", "run", "--parent", parent, "--trial", trial.name),
-                *(("--resume", resume.info.run_id) if resume else ("--config", str(config_file))),
-                *(
-                    "--model",
-                    trial.config.model,
-                    "--data-dir",
-                    trial.config.data_dir,
-                    "--artifacts-dir",
-                    artifacts_dir,
-                    "--name",
-                    trial.name,
-                ),
-                *("--force", str(force).lower()),
-                "--allow-worse",  # the table of the sweep tells
-            ],
-            env={**environment, "PYTHONPATH": os.pathsep.join(path for path in sys.path if path)},
-            stdout=subprocess.DEVNULL,
-            stderr=stderr,
-            start_new_session=True,  # Ctrl-C reaches only this process, which passes it on
-        )
-    return _Process(trial, popen, errors)
+    errors.touch()
+    words = [
+        *("run", "--parent", parent, "--trial", trial.name),
+        *(("--resume", resume.info.run_id) if resume else ("--config", str(config_file))),
+        *("--model", trial.config.model, "--data-dir", trial.config.data_dir),
+        *("--artifacts-dir", artifacts_dir, "--name", trial.name),
+        *("--force", str(force).lower()),
+        "--allow-worse",  # the table of the sweep tells
+    ]
+    process = _PROCESSES.Process(target=_run, args=(words, environment, errors), name=trial.name)
+    process.start()
+    return _Running(trial, process, errors)
 
 
-def _end(process: _Process, artifacts_dir: str) -> tuple[bool, str]:
+def _run(words: Sequence[str], environment: Mapping[str, str], errors: Path) -> None:
+    """What `python -m pipeline` does with these words; in a process of its own."""
+    if hasattr(os, "setsid"):
+        os.setsid()  # Ctrl-C reaches only the sweep, which passes it on
+    os.environ.clear()
+    os.environ.update(environment)
+    for path, descriptor in ((os.devnull, 1), (errors, 2)):
+        os.dup2(os.open(path, os.O_WRONLY), descriptor)
+    sys.argv[1:] = words
+    runpy.run_module("pipeline", run_name="__main__", alter_sys=True)
+
+
+def _end(one: _Running, artifacts_dir: str) -> tuple[bool, str]:
     """Whether the trial succeeded, and the ID of its run or the reason."""
-    if process.popen.returncode == 0:
-        manifest = Path(artifacts_dir) / process.trial.name / MANIFEST
+    if one.process.exitcode == 0:
+        manifest = Path(artifacts_dir) / one.trial.name / MANIFEST
         return True, json.loads(manifest.read_text())["mlflow_run_id"]
-    if process.is_pruned:
+    if one.is_pruned:
         return False, "pruned: others did better"
-    said = process.errors.read_text(errors="replace").strip().splitlines()
-    return False, said[-1] if said else f"exit code {process.popen.returncode}"
+    said = one.errors.read_text(errors="replace").strip().splitlines()
+    return False, said[-1] if said else f"exit code {one.process.exitcode}"
 
 
-def _prune(running: list[_Process], parent: OpenRun, is_hopeless: Callable[[MlflowRun], bool]) -> None:
+def _prune(running: list[_Running], parent: OpenRun, is_hopeless: Callable[[MlflowRun], bool]) -> None:
     runs = {run.data.tags.get(names.TRIAL): run for run in queries.children(parent.id) if run.info.status == "RUNNING"}
-    for process in running:
-        run = runs.get(process.trial.name)
-        if run and not process.is_pruned and is_hopeless(run):
-            process.is_pruned = True
+    for one in running:
+        run = runs.get(one.trial.name)
+        if run and not one.is_pruned and is_hopeless(run):
+            one.is_pruned = True
             store.connect().set_tag(run.info.run_id, names.PRUNED, "true")
-            process.popen.terminate()
+            one.process.terminate()
 
 
 def stopped_trials(parent: str) -> dict[str, MlflowRun]:
@@ -190,4 +205,4 @@ def _end_dead(parent: str) -> None:
     """Mark the trials that were killed, which they could not do themselves."""
     for run in queries.children(parent):
         if run.info.status == "RUNNING" and not _is_alive(run):
-            endings.settle(run, is_resumable=names.SEED in run.data.tags)
+            endings.settle(run, endings.is_resumable(run.data.tags.get))

@@ -107,6 +107,8 @@ def test_a_signal_ends_the_step_and_the_run_goes_on_from_there(folder: Path, cli
     done = cli("run", "--resume", run_id, "--epochs", 9)
     assert done.code == 2
     assert f"--epochs 9: run {run_id} was started with --epochs {EPOCHS}" in done.err
+    done = cli("run", "--resume", run_id, "--batch-size", 64)  # the default, but typed
+    assert f"--batch-size 64: run {run_id} was started with --batch-size 8" in done.err
     done = cli("run", "--resume", "true")
     assert done.code == 2
     assert "--resume true works only under `mlflow run . --run-id RUN_ID -P resume=true`" in done.err

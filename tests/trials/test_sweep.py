@@ -138,7 +138,8 @@ def test_a_trial_that_dies_is_killed_and_the_sweep_goes_on_until_it_is_stopped(f
             time.sleep(0.1)
 
     wait_until_trained(2)
-    subprocess.run(["pkill", "-KILL", "--oldest", "-P", str(process.pid)], check=True)
+    server = subprocess.check_output(["pgrep", "-P", str(process.pid), "-f", "forkserver"], text=True)
+    subprocess.run(["pkill", "-KILL", "--oldest", "-P", server.strip()], check=True)
     wait_until_trained(3)
     process.send_signal(signal.SIGTERM)
     out, err = process.communicate(timeout=HANG)
