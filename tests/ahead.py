@@ -32,13 +32,13 @@ torch.onnx.export(
 )
 
 # matplotlib's fonts.
-_axes = matplotlib.figure.Figure().subplots()
-_axes.set_title("$10^{-1}$")
+_figure = matplotlib.figure.Figure()
+_figure.suptitle("$10^{-1}$")
 for _format in ("png", "svg"):
-    _axes.figure.savefig(io.BytesIO(), format=_format)
+    _figure.savefig(io.BytesIO(), format=_format)
 
-# The pipeline, where it is this one: `warm` makes others import it again. Not the command line, which looks for packages
-# that add to it.
+# The pipeline, where it is this one: `warm` makes others import it again. Not the command line, which looks for
+# packages that add to it.
 for _module in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
     if not _module.name.startswith(("pipeline.__main__", "pipeline.cli")) and ".files" not in _module.name:
         importlib.import_module(_module.name)

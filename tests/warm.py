@@ -28,6 +28,7 @@ def run_forked(module: str, arguments: list[str], cwd: Path, environment: dict[s
     """`python -m module`, with what it prints in the files `out` and `err` in `folder`."""
     for name, descriptor in (("out", 1), ("err", 2)):
         os.dup2(os.open(Path(folder) / name, os.O_CREAT | os.O_WRONLY), descriptor)
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for whoever reads it meanwhile
     _go_to(cwd, environment)
     sys.argv = [module, *arguments]
     runpy.run_module(module, run_name="__main__", alter_sys=True)

@@ -244,7 +244,7 @@ def _check_leftovers(folders: Folders) -> Iterator[Problem]:
     trained = {run.info.run_id for run in queries.all_runs(f"tags.{names.WEIGHTS} != ''")}
     for path in (folders.data / "runs").glob("*/states/"):
         if path.parent.name in trained and not in_use(path.parent) and not is_empty(path.parent):
-            yield Problem(f"{path} belongs to a training that is over", partial(_remove, path))
+            yield Problem(f"{path} belongs to a training that is over", partial(_remove_states, path))
 
 
 def _finish(path: Path) -> str:
@@ -252,8 +252,10 @@ def _finish(path: Path) -> str:
     return f"{former} is what it was before" if former else "removed"
 
 
-def _remove(path: Path) -> str:
+def _remove_states(path: Path) -> str:
     shutil.rmtree(path)
+    if is_empty(path.parent):  # the folder of the run, which may have held nothing else
+        remove_empty(path.parent)
     return "removed"
 
 

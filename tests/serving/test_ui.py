@@ -17,6 +17,7 @@ from urllib.request import urlopen
 import mlflow
 import numpy as np
 import pytest
+from calls import run_all
 from conftest import BEST_LOSS, Cli, Trained, environment, wait_for, write_digits
 from server import free_port
 
@@ -28,16 +29,14 @@ PICTURES, RUNS = os.environ.get("UI_PICTURES"), os.environ.get("UI_RUNS")
 
 
 @pytest.fixture
-def folder(tmp_path: Path, digits: np.ndarray, cli: Cli) -> Path:
+def folder(tmp_path: Path, digits: np.ndarray) -> Path:
     """A folder with a store of three runs."""
     if RUNS:
         return Path(RUNS)
     write_digits(tmp_path / "digits", digits[:120])
-    for variance in VARIANCES:
-        done = cli(
-            "run", "--dataset", "digits", "--epochs", 1, "--batch-size", 16, "--variance", variance, "--allow-worse"
-        )
-        assert done.code == 0, done
+    run = ("run", "--dataset", "digits", "--epochs", "1", "--batch-size", "16", "--allow-worse", "--variance")
+    done = run_all(tmp_path, [(*run, variance) for variance in VARIANCES])
+    assert [one.code for one in done] == [0, 0, 0], done
     return tmp_path
 
 

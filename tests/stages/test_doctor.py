@@ -78,16 +78,19 @@ def test_a_run_whose_process_vanished_is_found_and_can_be_resumed(folder: Path, 
     assert [line for line in done.out.splitlines() if not line.endswith(": ok")] == [
         f"leftovers: data/runs/{run.info.run_id}/states belongs to a training that is over [--fix repairs it]"
     ]
+    of_run = folder / "data" / "runs" / run.info.run_id
+    shutil.copytree(of_run / "states", of_run.with_name("new") / "states")  # all records have been sent
+    shutil.rmtree(of_run)
+    of_run.with_name("new").rename(of_run)
     # What a finished run has lost cannot be brought back.
     client.set_terminated(run.info.run_id, "FINISHED")
     done = cli("doctor", "--fix")
     assert done.code == 1
     assert f"has lost its artifact {names.CHECKPOINT}" in done.out
     assert "states belongs to a training that is over: fixed, removed" in done.out
+    assert not of_run.exists()  # or the next would find it empty
 
     # Of an empty folder, nothing is removed twice.
-    of_run = folder / "data" / "runs" / run.info.run_id
-    shutil.rmtree(of_run)
     (of_run / "states").mkdir(parents=True)
     done = cli("doctor", "--fix")
     assert f"{run.info.run_id} was left empty: fixed, removed" in done.out

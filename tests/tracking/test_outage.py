@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
 import signal
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,9 +12,10 @@ from pathlib import Path
 import mlflow
 import numpy as np
 import pytest
-from conftest import HANG, Cli, check_curve, environment, write_digits
+from conftest import HANG, Cli, Result, check_curve, environment, start, write_digits
 from mlflow.entities import Run
 from server import Proxy, Server
+from warm import run_forked
 
 from pipeline.tracking import names
 
@@ -36,22 +36,33 @@ def folder(tmp_path: Path, digits: np.ndarray) -> Path:
     return tmp_path
 
 
-def start(folder: Path, uri: str, experiment: str, command: str = "run", epochs: int = EPOCHS) -> subprocess.Popen[str]:
-    """Start a training, and return when its first epoch is over."""
-    name = ("--name", "small", "--allow-worse") if command == "run" else ()
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pipeline", command, *TRAIN, "--epochs", str(epochs), *name],
-        cwd=folder,
-        env=environment(MLFLOW_TRACKING_URI=uri, MLFLOW_EXPERIMENT_NAME=experiment, PYTHONUNBUFFERED="1"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 1/" in line:
-            return process
-    raise AssertionError(process.stderr.read() if process.stderr else "")
+class Training:
+    """A command that trains, in a process of its own, in `folder`. What it prints is there, in `out` and `err`."""
+
+    def __init__(self, folder: Path, uri: str, experiment: str, command: str = "run", epochs: int = EPOCHS) -> None:
+        """Start it, and return when its first epoch is over."""
+        name = ("--name", "small", "--allow-worse") if command == "run" else ()
+        words = [command, *TRAIN, "--epochs", str(epochs), *name]
+        variables = environment(MLFLOW_TRACKING_URI=uri, MLFLOW_EXPERIMENT_NAME=experiment)
+        self._folder = folder
+        self._process = start(run_forked, "pipeline", words, folder, variables, str(folder))
+        self.wait_until_printed("epoch 1/")
+
+    def wait_until_printed(self, text: str) -> None:
+        out = self._folder / "out"
+        while not (out.exists() and text in out.read_text()):
+            assert self._process.is_alive(), (self._folder / "err").read_text()
+            time.sleep(0.02)
+
+    def send_signal(self, number: signal.Signals) -> None:
+        assert self._process.pid
+        os.kill(self._process.pid, number)
+
+    def end(self) -> Result:
+        """Wait for its end."""
+        self._process.join(HANG)
+        assert self._process.exitcode is not None
+        return Result(self._process.exitcode, *((self._folder / name).read_text() for name in ("out", "err")))
 
 
 def the_run(server: Server, experiment: str) -> Run:
@@ -98,32 +109,29 @@ def check_everything(server: Server, run: Run, folder: Path) -> None:
 
 def test_the_server_goes_away_and_comes_back(server: Server, folder: Path, cli: Cli) -> None:
     assert cli("prepare", "--dataset", "digits").code == 0
-    process = start(folder, server.uri, "back", "train", LONG)
+    training = Training(folder, server.uri, "back", "train", LONG)
     server.stop()
-    assert process.stdout is not None
-    for line in process.stdout:
-        if "epoch 4/" in line:
-            break
+    training.wait_until_printed("epoch 4/")
     # However long a server takes to start on this machine: it is back while the training goes on.
-    process.send_signal(signal.SIGSTOP)
+    training.send_signal(signal.SIGSTOP)
     server.start()
-    process.send_signal(signal.SIGCONT)
-    out, err = process.communicate(timeout=HANG)
-    assert (process.returncode, err) == (0, ""), (out, err)
+    training.send_signal(signal.SIGCONT)
+    done = training.end()
+    assert (done.code, done.err) == (0, ""), done
     check_points(server, the_run(server, "back"), LONG)
     assert list((folder / "data" / "runs").iterdir()) == []
 
 
 def test_the_server_goes_away_for_good_and_doctor_sends_what_is_left(server: Server, folder: Path, cli: Cli) -> None:
-    process = start(folder, server.uri, "good")
+    training = Training(folder, server.uri, "good")
     server.stop()
-    out, err = process.communicate(timeout=HANG)
+    done = training.end()
     # The job is done, and the hand-off is there; what is missing is said last, and by the exit code.
-    assert process.returncode == 4, (out, err)
+    assert done.code == 4, done
     assert (folder / "artifacts" / "small" / "SHA256SUMS").is_file()
-    last = err.splitlines()[-1]
+    last = done.err.splitlines()[-1]
     assert re.match(r"Tracking: \d+ of \d+ records? not sent, but kept in data/runs/\w{32}: .*doctor --fix", last)
-    assert "Traceback" not in out + err
+    assert "Traceback" not in done.out + done.err
 
     # A group that was half-written, and a wrong count of what was sent: sending twice does no harm.
     (events,) = (folder / "data" / "runs").glob("*/events.jsonl")
@@ -161,17 +169,14 @@ def test_an_artifact_that_is_refused_for_good_does_not_hold_up_the_rest(server: 
 
 def test_training_does_not_wait_and_an_upload_that_breaks_off_is_repeated(server: Server, folder: Path) -> None:
     with Proxy(server, break_off=r"best\.pt|model\.onnx|\.webp", times=7) as proxy:
-        process = start(folder, proxy.uri, "slow")
+        training = Training(folder, proxy.uri, "slow")
         proxy.open.clear()
         time.sleep(0.5)
         answered = proxy.answered
-        assert process.stdout is not None
-        for line in process.stdout:
-            if f"epoch {EPOCHS}/" in line:
-                break
+        training.wait_until_printed(f"epoch {EPOCHS}/")
         assert proxy.answered == answered  # all that time
         proxy.open.set()
-        out, err = process.communicate(timeout=HANG)
-        assert (process.returncode, err) == (0, ""), (out, err)
+        done = training.end()
+        assert (done.code, done.err) == (0, ""), done
         assert proxy.broken_off == 7
     check_everything(server, the_run(server, "slow"), folder)
