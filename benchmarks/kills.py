@@ -183,7 +183,7 @@ class Course:
         if not victim.more:
             return victim.command
         ((_, said, _),), _ = self._run([("doctor", "--fix")])
-        found = re.search(r"continue it with: --resume (\w+)", said)
+        found = re.search(r"continue it with: .*--resume (\w+)", said)
         return (victim.command[0], "--resume", found[1], *victim.more) if found else victim.command
 
     def _check(self, commands: Sequence[Sequence[str]], checks: Sequence[Sequence[str]]) -> dict[str, Any]:

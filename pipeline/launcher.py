@@ -32,7 +32,10 @@ def stop_with_launcher() -> None:
 
     Does nothing where there is no /proc (macOS).
     """
-    launcher = os.getppid()
+    from multiprocessing import parent_process
+
+    starter = parent_process()  # of a trial that was forked: the sweep, and not the process that it was forked from
+    launcher = (starter and starter.pid) or os.getppid()
     while _name(launcher) in _SHELLS:  # `mlflow run` starts a shell, which may have replaced itself with us
         launcher = _parent(launcher)
     if launcher <= 1 or _name(launcher) is None:

@@ -48,3 +48,32 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
         process.kill()
         process.wait()
         assert process.stdout.read() == b""  # which ends when the last process that could write has ended
+
+
+FORKED = """
+import multiprocessing, time
+from pipeline.launcher import stop_with_launcher
+
+def child():
+    stop_with_launcher()
+    print("up", flush=True)
+    time.sleep(60)
+    print("late", flush=True)
+
+if __name__ == "__main__":
+    multiprocessing.get_context("forkserver").Process(target=child).start()
+    time.sleep(60)
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self").exists(), reason="not run: needs /proc")
+def test_a_forked_process_ends_with_the_one_that_asked_for_it(tmp_path: Path) -> None:
+    """As the trials of a sweep are: the process that they are forked from lives as long as they do."""
+    (tmp_path / "parent.py").write_text(FORKED)
+    command = [sys.executable, str(tmp_path / "parent.py")]
+    with subprocess.Popen(command, env=environment(), stdout=subprocess.PIPE) as process:
+        assert process.stdout
+        assert process.stdout.readline() == b"up\n"
+        process.kill()
+        process.wait()
+        assert process.stdout.read() == b""

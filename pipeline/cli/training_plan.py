@@ -74,7 +74,7 @@ class TrainingPlan:
         from pipeline.tracking import names
 
         stored = _handoff_options_of(run) if self.resumed else {}
-        asked = {**given, **stored, **{key: value for key, value in given.items() if _is_given(key, value)}}
+        asked = {**given, **stored, **{key: value for key, value in given.items() if value != OPTIONS[key].default}}
         run.log_tags({names.HANDOFF_OPTIONS: json.dumps(asked)})
         return asked
 
